@@ -1,0 +1,1 @@
+"""A permissioned blockchain node that scores small businesses on encrypted data."""

@@ -1,0 +1,1 @@
+"""The ledger's values: frozen dataclasses, their canonical bytes, errors and limits."""

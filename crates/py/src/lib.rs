@@ -1,0 +1,11 @@
+//! The Python extension `chainnode._native`: each module registers its own classes.
+//!
+//! Pure Rust lives in the other crates; this one only converts and releases the interpreter lock.
+
+use pyo3::prelude::*;
+
+/// Assembles the extension module.
+#[pymodule]
+fn _native(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+    Ok(())
+}
