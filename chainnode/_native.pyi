@@ -147,3 +147,116 @@ def check_module(wasm: bytes) -> None:
 
 def meter_module(wasm: bytes) -> bytes:
     """The module with gas counters injected, as the executor runs it."""
+
+# --- homomorphic engine (chain-he) -----------------------------------------------------------------
+#
+# A ciphertext is raw little-endian u64 residues [polynomial][limb][coefficient], NTT form, SEAL's
+# order and primes; no header. Slots are u64 little-endian, values modulo t. A block is one ciphertext
+# of `slots` values. "limbs" is how many leading limbs of Q a byte string carries or a call reads:
+# a shallow result needs few, and the others are simply not stored.
+
+@final
+class HeProfile:
+    name: str
+    ring_degree: int
+    slots: int
+    plain_modulus: int
+    moduli: list[int]
+    special_modulus: int
+
+def he_profile(name: str) -> HeProfile:
+    """A named 128-bit profile: "S" (t = 65537) or "S36" (36-bit t); N = 8192, 42,42,42,43 + 43."""
+
+@final
+class HeRelinEphemeral:
+    """A member's secret of relinearisation round 1, needed in round 2. Never leaves the process."""
+
+@final
+class HeSecretKey:
+    """A secret key by handle: its bytes can be sealed, never read."""
+
+    @staticmethod
+    def generate(profile: str) -> HeSecretKey: ...
+    @staticmethod
+    def unseal(profile: str, sealed: bytes, key: bytes) -> HeSecretKey: ...
+    def seal(self, key: bytes) -> bytes:
+        """Encrypt under a 32-byte key (ChaCha20-Poly1305, random nonce)."""
+    def public_key(self) -> bytes:
+        """A fresh ordinary public key (b, a), all data limbs: what a bank receives results under."""
+    def decrypt(self, ciphertext: bytes, limbs: int) -> bytes:
+        """Slots of a two-polynomial ciphertext."""
+    def noise_budget_bits(self, ciphertext: bytes, limbs: int) -> int: ...
+    def public_key_share(self, common_seed: bytes) -> bytes:
+        """b_i = -(a s_i + t e_i) over data limbs and special prime, a from SHAKE of the seed."""
+    def relin_round1(self, common_seed: bytes) -> tuple[bytes, HeRelinEphemeral]: ...
+    def relin_round2(self, ephemeral: HeRelinEphemeral, round1: bytes) -> bytes: ...
+    def scalar_share(
+        self, ciphertext: bytes, limbs: int, flood_seed: bytes, parties: int
+    ) -> bytes:
+        """This member's share of the constant coefficient of a two-polynomial ciphertext: 8 bytes a
+        limb, times N^-1 before flooding (he.md 6.2); flooding noise drawn from `flood_seed`."""
+    def key_switch_share(
+        self, ciphertext: bytes, limbs: int, target_public_key: bytes, flood_seed: bytes, parties: int
+    ) -> bytes:
+        """Collective public-key switch share: two polynomials of `limbs` limbs, flooded."""
+
+def he_aggregate_public_key(profile: str, common_seed: bytes, shares: Sequence[bytes]) -> bytes: ...
+def he_aggregate_relin_round1(profile: str, shares: Sequence[bytes]) -> bytes: ...
+def he_relin_key(profile: str, round1: bytes, round2_shares: Sequence[bytes]) -> bytes: ...
+def he_encrypt(
+    profile: str, public_key: bytes, slots: bytes, seed: bytes, limbs: int
+) -> bytes:
+    """Encrypt up to `slots` values; all randomness from the 32-byte seed, so that an auditor can
+    encrypt again byte for byte. Only the first `limbs` limbs are returned."""
+def he_encrypt_many(
+    profile: str, public_key: bytes, blocks: Sequence[bytes], seeds: Sequence[bytes], limbs: int
+) -> list[bytes]: ...
+def he_combine_scalar(
+    profile: str, limbs: int, ciphertext: bytes, shares: Sequence[bytes]
+) -> tuple[int, int]:
+    """(slot sum modulo t as 0..t-1, remaining noise bits). Slot sum = N x constant coefficient.
+
+    A wrong share leaves a phase that fills the modulus: the caller refuses below a margin."""
+def he_combine_key_switch(
+    profile: str, limbs: int, ciphertext: bytes, shares: Sequence[bytes]
+) -> bytes:
+    """The same plaintext under the target key, two polynomials."""
+
+def he_validate_ciphertext(profile: str, ciphertext: bytes, polynomials: int, limbs: int) -> None:
+    """Raise ValueError unless the length is exact and every residue is below its prime."""
+def he_add(profile: str, limbs: int, ciphertexts: Sequence[bytes]) -> bytes:
+    """Sum of equal-shaped ciphertexts (2 or 3 polynomials)."""
+def he_add_plain(profile: str, limbs: int, ciphertext: bytes, slots: bytes) -> bytes: ...
+def he_multiply_plain(profile: str, limbs: int, ciphertext: bytes, slots: bytes) -> bytes: ...
+def he_relinearise(profile: str, limbs: int, ciphertext: bytes, relin_key: bytes) -> bytes: ...
+
+@final
+class HeColumns:
+    """Ciphertext columns in memory-mapped tiles [64 coefficients][block][64], a file per (column,
+    limb plane). Kernels read each tile once and keep sums in registers."""
+
+    @staticmethod
+    def write(directory: str, column: str, profile: str, limbs: int, blocks: Sequence[bytes]) -> None: ...
+    @staticmethod
+    def open(directory: str, profile: str) -> HeColumns: ...
+    @property
+    def columns(self) -> list[str]: ...
+    def block_count(self, column: str) -> int: ...
+    def mac_scalar(
+        self, columns: Sequence[str], weights: Sequence[Sequence[int]], limbs: int,
+        first_block: int, block_count: int, threads: int = 1,
+    ) -> list[list[bytes]]:
+        """For each model (row of signed weights): one ciphertext per block, sum of weight x column."""
+    def sum(
+        self, columns: Sequence[str], weights: Sequence[int], limbs: int, first_block: int,
+        block_count: int, threads: int = 1,
+    ) -> bytes:
+        """Sum over blocks of the weighted columns: one two-polynomial ciphertext."""
+    def product_sum(
+        self,
+        left: tuple[Sequence[str], Sequence[int], int],
+        right: tuple[Sequence[str], Sequence[int], int],
+        limbs: int, first_block: int, block_count: int, threads: int = 1,
+    ) -> bytes:
+        """Sum over blocks of (linear left) x (linear right), each (columns, weights, constant):
+        one three-polynomial ciphertext, products added before any relinearisation."""
