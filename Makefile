@@ -1,0 +1,68 @@
+# The only door: every CI step is a target here. `make` alone lists them.
+
+PYTHON ?= $(shell command -v python3.12 || command -v python3.11 || echo python3)
+VENV := .venv
+BIN := $(VENV)/bin
+export CARGO_TARGET_DIR ?= $(CURDIR)/target
+EXTENSION := chainnode/_native.abi3.so
+RUST_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
+
+.PHONY: help setup native demo test test-rust test-python test-system lint bench docs protos clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(VENV)/.installed native  ## check the machine, make the environment, build the native core
+
+$(VENV)/.installed: requirements.lock
+	@sh deploy/check-machine.sh "$(PYTHON)"
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@echo "$(CURDIR)" > $$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')/chainnode.pth
+	@printf '%s\n' '#!$(CURDIR)/$(BIN)/python' 'import sys' \
+		'from chainnode.cli.main import main' 'sys.exit(main())' > $(BIN)/chainnode
+	@chmod +x $(BIN)/chainnode
+	@touch $@
+
+native: $(EXTENSION)  ## build the native core (Rust)
+
+$(EXTENSION): $(RUST_SOURCES) | $(VENV)/.installed
+	cargo build --release --locked -p chain-py
+	@cp $(CARGO_TARGET_DIR)/release/lib_native.so $@.new && mv $@.new $@
+
+demo: setup  ## the main job: encrypted credit scoring on a four-node network
+	$(BIN)/python -m examples.bank_scoring $(if $(DATA),--data "$(DATA)")
+
+test: setup lint test-rust test-python  ## build, lint, types, Rust and Python tests, a real testnet
+	@echo "left out: make test-system (needs root: browser, namespaces, PKCS#11)"
+
+test-rust:
+	cargo test --release --locked -q
+
+test-python: native
+	$(BIN)/python -m pytest -q
+
+test-system: setup  ## tests that need root or Debian packages
+	@echo "none yet: the browser, PKCS#11 and namespace suites come with the parts they test"
+
+lint: setup  ## format, lint, types, layers, stubs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m mypy.stubtest chainnode._native --ignore-missing-stub
+	cargo fmt --check
+	cargo clippy --release --locked --all-targets -q -- -D warnings
+
+bench: setup  ## every benchmark in its quick form, as JSON
+	@for name in verify vm he load; do $(BIN)/chainnode bench $$name --quick --json || exit 1; done
+
+protos: $(VENV)/.installed  ## regenerate the wire code from protos/
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py
+	cargo run --release -q -p protogen -- .
+
+docs: setup  ## regenerate the command reference
+	$(BIN)/python docs/generate.py
+
+clean:  ## remove what was built (data folders of testnets stay)
+	rm -rf $(VENV) target $(EXTENSION) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
