@@ -16,6 +16,14 @@ ROOT = Path(__file__).resolve().parent.parent
 MARK = re.compile(r"chainnode\.v1(?=[. ])|chainnode/v1(?=/\w+_pb2)")
 
 
+def rewritten(line: str) -> str:
+    """A generated line with its imports moved; names on the wire stay as they are."""
+    on_the_wire = ("AddSerializedFile", "'chainnode.v1", "/chainnode.v1.")
+    if any(mark in line for mark in on_the_wire):
+        return line
+    return MARK.sub("chainnode._proto", line)
+
+
 def main(target: Path) -> int:
     """Generate into `target`; returns the generator's exit status."""
     sources = sorted((ROOT / "protos" / "chainnode" / "v1").glob("*.proto"))
@@ -38,12 +46,7 @@ def main(target: Path) -> int:
             return status
         target.mkdir(parents=True, exist_ok=True)
         for made in sorted((Path(scratch) / "chainnode" / "v1").iterdir()):
-            text = made.read_text()
-            lines = [
-                line if "AddSerializedFile" in line or "'chainnode.v1" in line or "/chainnode.v1." in line
-                else MARK.sub("chainnode._proto", line)
-                for line in text.splitlines()
-            ]
+            lines = [rewritten(line) for line in made.read_text().splitlines()]
             (target / made.name).write_text("\n".join(lines) + "\n")
         (target / "__init__.py").write_text('"""Generated from `protos/`; run `make protos`."""\n')
     return 0

@@ -1,0 +1,1 @@
+"""Benchmarks: each measures, prints its figures and never judges them."""

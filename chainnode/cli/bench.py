@@ -1,0 +1,25 @@
+"""`chainnode bench NAME`."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from chainnode.bench import frame
+from chainnode.cli.output import reporting
+
+
+@reporting
+def bench(
+    name: Annotated[str, typer.Argument(help=f"One of: {', '.join(frame.BENCHES)}.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    quick: Annotated[bool, typer.Option(help="End within 45 s on two cores.")] = False,
+) -> None:
+    """Measure one part and print its figures; never fails on a figure."""
+    result = frame.run(name, quick=quick)
+    if as_json:
+        print(json.dumps(result))
+    else:
+        frame.print_table(result)

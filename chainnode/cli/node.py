@@ -1,0 +1,28 @@
+"""`chainnode node start`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from chainnode.cli.output import reporting
+
+app = typer.Typer(help="One node on this machine.")
+
+
+@app.callback()
+def node() -> None:
+    """Run a node."""
+
+
+@app.command()
+@reporting
+def start(
+    config: Annotated[Path, typer.Option("--config", help="The node's TOML file.")],
+) -> None:
+    """Run a node in the foreground until SIGTERM."""
+    from chainnode.node.main import run
+
+    run(config)

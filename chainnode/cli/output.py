@@ -1,0 +1,101 @@
+"""How commands speak: results on stdout in the format asked, talk on stderr, exit codes by class."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+from functools import wraps
+from typing import Any, Final, ParamSpec, TypeVar
+
+from chainnode.types.errors import ChainnodeError
+
+EXIT_DONE: Final = 0
+EXIT_REJECTED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_CONFIGURATION: Final = 3
+EXIT_UNREACHABLE: Final = 4
+EXIT_UNKNOWN_OUTCOME: Final = 5
+EXIT_INTERNAL: Final = 70
+
+UNREACHABLE_CODES: Final = frozenset({"UNREACHABLE", "UNAVAILABLE", "NODE_UNREACHABLE"})
+UNKNOWN_OUTCOME_CODES: Final = frozenset({"OUTCOME_UNKNOWN", "TX_TIMEOUT"})
+
+Arguments = ParamSpec("Arguments")
+Value = TypeVar("Value")
+
+
+class Format(StrEnum):
+    """What `-o` takes."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+def exit_code(error: ChainnodeError) -> int:
+    """The process exit status that a typed error maps to."""
+    if error.code in UNREACHABLE_CODES:
+        return EXIT_UNREACHABLE
+    if error.code in UNKNOWN_OUTCOME_CODES:
+        return EXIT_UNKNOWN_OUTCOME
+    return {
+        "client": EXIT_REJECTED,
+        "peer": EXIT_UNREACHABLE,
+        "config": EXIT_CONFIGURATION,
+        "internal": EXIT_INTERNAL,
+    }[error.who]
+
+
+def reporting(command: Callable[Arguments, Value]) -> Callable[Arguments, Value]:
+    """Turn a typed error into its message on stderr and its exit status; no stack trace."""
+
+    @wraps(command)
+    def wrapped(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Value:
+        try:
+            return command(*args, **kwargs)
+        except ChainnodeError as error:
+            say(str(error))
+            sys.exit(exit_code(error))
+        except KeyboardInterrupt:
+            sys.exit(130)
+
+    return wrapped
+
+
+def say(text: str) -> None:
+    """Talk: progress, hints, errors."""
+    print(text, file=sys.stderr)
+
+
+def show(value: Mapping[str, Any], output: Format) -> None:
+    """One result as JSON or as a two-column table."""
+    if output is Format.JSON:
+        print(json.dumps(value, default=_plain, sort_keys=False))
+        return
+    width = max((len(key) for key in value), default=0)
+    for key, item in value.items():
+        shown = json.dumps(item, default=_plain) if isinstance(item, Mapping | list) else item
+        print(f"{key:<{width}}  {_plain(shown) if isinstance(shown, bytes) else shown}")
+
+
+def show_rows(rows: Sequence[Mapping[str, Any]], output: Format) -> None:
+    """Several results as a JSON array or as a table with the first row's columns."""
+    if output is Format.JSON:
+        print(json.dumps(list(rows), default=_plain))
+        return
+    if not rows:
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None)
+    for column in rows[0]:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*(str(_plain(item)) for item in row.values()))
+    Console().print(table)
+
+
+def _plain(value: Any) -> Any:
+    return value.hex() if isinstance(value, bytes) else value
