@@ -1,0 +1,1 @@
+"""Consensus engines as pure state machines: events in, effects out, no clock and no socket."""
