@@ -41,6 +41,9 @@ def verify_ed25519_batch(
 def is_torsion_free(public_key: bytes) -> bool:
     """Whether a key lies in the prime-order subgroup; asked once, at enrolment."""
 
+CURVE_BACKEND: Final[str]
+"""Curve arithmetic on this machine: `"avx512ifma"`, `"avx2"` or `"serial"`."""
+
 # --- pool (chain-types + chain-crypto) -----------------------------------------------------------
 
 @final

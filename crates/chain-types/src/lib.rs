@@ -5,3 +5,14 @@ pub mod proto {
     //! Messages of `protos/chainnode/v1/types.proto`, written by `make protos`.
     include!("proto/chainnode.v1.rs");
 }
+
+mod hash;
+mod merkle;
+mod transaction;
+
+pub use hash::{address, endorsement_message, sender_message, sha256, tx_id, wid, Hash};
+pub use merkle::{merkle_path, merkle_root, verify_merkle_path};
+pub use transaction::{
+    decode_canonical, decode_transaction, decode_transaction_within, encode_canonical,
+    CheckedTransaction, FormatError, ENDORSEMENTS_MAX, TRANSACTION_SIZE_MAX_BYTES,
+};

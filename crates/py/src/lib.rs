@@ -2,10 +2,14 @@
 //!
 //! Pure Rust lives in the other crates; this one only converts and releases the interpreter lock.
 
+mod formats;
+mod signatures;
+
 use pyo3::prelude::*;
 
 /// Assembles the extension module.
 #[pymodule]
-fn _native(_module: &Bound<'_, PyModule>) -> PyResult<()> {
-    Ok(())
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    formats::register(module)?;
+    signatures::register(module)
 }
