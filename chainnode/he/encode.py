@@ -1,0 +1,222 @@
+"""Plaintext rows to slot blocks, aligned on the registry, and the public masks over them.
+
+Row r lies in block r // 8128, slot r % 8128. The last 64 slots of a block hold zeros in every
+column; a score result gets known sentinel values there, so that a wrong share is noticed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chainnode.he.plan import Plan
+from chainnode.he.profiles import SCORES, ProfileName
+from chainnode.he.schema import (
+    PRESENCE_COLUMN,
+    ROWS_PER_BLOCK,
+    SENTINEL_SLOTS,
+    SLOTS_PER_BLOCK,
+    Bins,
+    Column,
+    OneHot,
+    TableSchema,
+)
+from chainnode.types.errors import ClientFault
+
+Cell = str | int | Decimal | None
+"""A plaintext value as read from a file: empty text or None is missing."""
+
+MISSING_BIN = -1
+
+
+def bin_index(column: Column, cell: Cell) -> int:
+    """The bin a value falls in; -1 for a missing one.
+
+    Raises:
+        ClientFault: `VALUE_OUT_OF_DOMAIN` naming the column and the value.
+    """
+    encoding = column.encoding
+    if encoding is None:
+        raise _out_of_domain(column, cell, "the column has no bins")
+    text = "" if cell is None else str(cell).strip()
+    if text == "":
+        return MISSING_BIN
+    if isinstance(encoding, OneHot):
+        if text not in encoding.categories:
+            raise _out_of_domain(column, cell, "not one of its categories")
+        return encoding.categories.index(text)
+    scaled = scale(column, encoding, text)
+    if not encoding.minimum <= scaled <= encoding.maximum:
+        raise _out_of_domain(column, cell, "outside the column's minimum and maximum")
+    return int(np.searchsorted(np.array(encoding.edges, dtype=np.int64), scaled, side="right"))
+
+
+def scale(column: Column, encoding: Bins, text: str) -> int:
+    """A decimal text as the column's integer, rounded half to even to its decimals.
+
+    Raises:
+        ClientFault: `VALUE_OUT_OF_DOMAIN` when it is no number.
+    """
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        raise _out_of_domain(column, text, "not a decimal number") from None
+    if not number.is_finite() or abs(number) >= Decimal(10) ** 15:
+        raise _out_of_domain(column, text, "not a number of at most 15 digits")
+    return int(number.scaleb(encoding.decimals).to_integral_value())
+
+
+def bin_indices(column: Column, cells: Sequence[Cell]) -> NDArray[np.int64]:
+    """The bin of every row; -1 where the value is missing."""
+    known: dict[Cell, int] = {}
+    for cell in cells:
+        if cell not in known:
+            known[cell] = bin_index(column, cell)
+    return np.array([known[cell] for cell in cells], dtype=np.int64)
+
+
+def integer_values(column: Column, cells: Sequence[Cell]) -> NDArray[np.uint64]:
+    """Values of a column that can be summed: whole numbers, none missing.
+
+    Raises:
+        ClientFault: `VALUE_OUT_OF_DOMAIN` naming the column and the value.
+    """
+    limit = column.value_maximum
+    if limit is None:
+        raise _out_of_domain(column, None, "the column has no values to sum")
+    values = np.zeros(len(cells), dtype=np.uint64)
+    for row, cell in enumerate(cells):
+        text = "" if cell is None else str(cell).strip()
+        try:
+            number = Decimal(text)
+        except InvalidOperation:
+            raise _out_of_domain(column, cell, "not a whole number") from None
+        if not number.is_finite() or number != number.to_integral_value():
+            raise _out_of_domain(column, cell, "not a whole number")
+        if not 0 <= number <= limit:
+            raise _out_of_domain(column, cell, f"not between 0 and {limit}")
+        values[row] = int(number)
+    return values
+
+
+def pack(values: NDArray[np.uint64], rows: int) -> list[bytes]:
+    """One value a row to blocks of 8,192 little-endian u64 slots, zeros elsewhere."""
+    if len(values) != rows:
+        raise ClientFault(
+            "ROWS_MISALIGNED",
+            f"{len(values)} values for a registry of {rows} rows",
+            fix="align the rows on the registry order, one row for every id",
+        )
+    blocks = -(-rows // ROWS_PER_BLOCK)
+    padded = np.zeros(blocks * ROWS_PER_BLOCK, dtype="<u8")
+    padded[:rows] = values
+    table = np.zeros((blocks, SLOTS_PER_BLOCK), dtype="<u8")
+    table[:, :ROWS_PER_BLOCK] = padded.reshape(blocks, ROWS_PER_BLOCK)
+    return [row.tobytes() for row in table]
+
+
+def unpack(blocks: Sequence[bytes], rows: int) -> NDArray[np.uint64]:
+    """The rows of slot blocks, sentinels left out."""
+    table = np.frombuffer(b"".join(blocks), dtype="<u8").reshape(len(blocks), SLOTS_PER_BLOCK)
+    return table[:, :ROWS_PER_BLOCK].reshape(-1)[:rows].astype(np.uint64)
+
+
+def column_blocks(
+    column: Column, cells: Sequence[Cell], rows: int, profile: ProfileName
+) -> Iterator[tuple[str, list[bytes]]]:
+    """Every stored column of one SQL column in one profile: (stored name, slot blocks).
+
+    Args:
+        column: from the schema.
+        cells: one per registry row, in registry order; missing where the owner has no such row.
+        rows: rows of the registry.
+        profile: `S` gives indicators, `S36` indicators and values.
+
+    Raises:
+        ClientFault: `VALUE_OUT_OF_DOMAIN` or `ROWS_MISALIGNED`.
+    """
+    if column.encoding is not None and profile in column.profiles:
+        bins = bin_indices(column, cells)
+        for index in range(column.encoding.bin_count()):
+            yield column.indicator(index), pack((bins == index).astype(np.uint64), rows)
+        if column.encoding.missing:
+            is_missing = (bins == MISSING_BIN).astype(np.uint64)
+            yield column.missing_indicator(), pack(is_missing, rows)
+    if profile == "S36" and column.value_maximum is not None:
+        yield column.name, pack(integer_values(column, cells), rows)
+
+
+def owner_blocks(
+    schema: TableSchema,
+    owner: str,
+    cells: Mapping[str, Sequence[Cell]],
+    profile: ProfileName,
+) -> Iterator[tuple[str, list[bytes]]]:
+    """Everything one organisation encrypts for one profile, in the schema's order.
+
+    Args:
+        schema: of the table.
+        owner: organisation whose columns to encode.
+        cells: SQL column name to one cell per registry row.
+        profile: ring the blocks are for.
+    """
+    if profile == "S36" and owner == schema.presence_owner:
+        yield PRESENCE_COLUMN, pack(np.ones(schema.rows, dtype=np.uint64), schema.rows)
+    for column in schema.columns:
+        if column.owner == owner:
+            yield from column_blocks(column, cells[column.name], schema.rows, profile)
+
+
+def selected_rows(plan: Plan, ids: Sequence[str]) -> NDArray[np.bool_]:
+    """Which registry rows a score plan asks about.
+
+    Args:
+        plan: of kind `scores`.
+        ids: the registry's ids in order.
+
+    Raises:
+        ClientFault: `ID_UNKNOWN` naming an id that is not in the registry.
+    """
+    if plan.scores is None or plan.scores.ids is None:
+        return np.ones(len(ids), dtype=np.bool_)
+    position = {identifier: row for row, identifier in enumerate(ids)}
+    chosen = np.zeros(len(ids), dtype=np.bool_)
+    for identifier in plan.scores.ids:
+        if identifier not in position:
+            raise ClientFault(
+                "ID_UNKNOWN",
+                f"enterprise {identifier} is not in the registry",
+                subject=identifier,
+                fix="check the id; only registered enterprises can be scored",
+            )
+        chosen[position[identifier]] = True
+    return chosen
+
+
+def mask_blocks(keep: NDArray[np.bool_], rows: int) -> list[bytes]:
+    """The public 0/1 mask (WHERE and consent and presence) as slot blocks."""
+    return pack(keep.astype(np.uint64), rows)
+
+
+def sentinel_values(query_id: bytes, block: int) -> NDArray[np.uint64]:
+    """The values a score result carries in the last 64 slots of a block: SHAKE-256 of the query.
+
+    They catch an accidental or careless wrong share. They are public, so a crafted share can spare
+    them: agreement of two active sets is the check against that.
+    """
+    seed = b"chainnode/he-sentinel/v1" + query_id + block.to_bytes(4, "big")
+    data = hashlib.shake_256(seed).digest(2 * SENTINEL_SLOTS)
+    return np.frombuffer(data, dtype=">u2").astype(np.uint64) % SCORES.plain_modulus
+
+
+def _out_of_domain(column: Column, cell: Cell, reason: str) -> ClientFault:
+    return ClientFault(
+        "VALUE_OUT_OF_DOMAIN",
+        f"value {cell!r} of column {column.name}: {reason}",
+        subject=column.name,
+        fix="correct the row, or publish a schema whose encoding allows the value",
+    )

@@ -1,0 +1,414 @@
+"""Running a plan: chunk tasks over encrypted columns, their reduction, and reading opened results.
+
+A result is a container: u32 little-endian count, then per ciphertext u32 little-endian length and
+the raw ciphertext. A score result has one ciphertext a block in block order; an aggregate result
+one per output of the plan. The same bytes come out on every machine and for every split.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Final, Protocol
+
+import msgspec
+import numpy as np
+
+from chainnode import _native
+from chainnode._native import HeColumns
+from chainnode.he import encode
+from chainnode.he.plan import AggregatePart, LinearForm, Output, Plan, ScorePart, Term
+from chainnode.he.profiles import PROFILES
+from chainnode.he.schema import ROWS_PER_BLOCK, SLOTS_PER_BLOCK
+from chainnode.types.errors import ClientFault, InternalError, PeerFault
+
+RESIDUE_BYTES: Final = 8
+
+
+class Engine(Protocol):
+    """Computes plans. `LocalEngine` uses native threads; others must return the same bytes."""
+
+    def run_chunk(
+        self,
+        plan: Plan,
+        chunk_index: int,
+        columns: HeColumns,
+        mask_blocks: Sequence[bytes],
+        query_id: bytes,
+    ) -> bytes:
+        """One chunk's result container.
+
+        Args:
+            plan: the approved plan.
+            chunk_index: position in `plan.chunks`.
+            columns: opened with the plan's profile; all blocks of every column the plan reads.
+            mask_blocks: for scores, the 0/1 mask of all blocks of the table; else empty.
+            query_id: seeds the sentinel values of a score result.
+        """
+        ...
+
+    def reduce(self, plan: Plan, chunk_results: Sequence[bytes], relin_key: bytes) -> bytes:
+        """The final result container of all chunks, given in chunk order.
+
+        Args:
+            plan: the approved plan.
+            chunk_results: one container per chunk.
+            relin_key: the council's relinearisation key; unused for scores.
+        """
+        ...
+
+
+class LocalEngine:
+    """The engine on this machine's threads.
+
+    Args:
+        threads: native threads a kernel may use; never changes a byte of the result.
+    """
+
+    def __init__(self, threads: int = 1) -> None:
+        self._threads = threads
+
+    def run_chunk(
+        self,
+        plan: Plan,
+        chunk_index: int,
+        columns: HeColumns,
+        mask_blocks: Sequence[bytes],
+        query_id: bytes,
+    ) -> bytes:
+        """See `Engine.run_chunk`."""
+        if not 0 <= chunk_index < len(plan.chunks):
+            raise ClientFault(
+                "CHUNK_UNKNOWN",
+                f"chunk {chunk_index} of a plan with {len(plan.chunks)} chunks",
+                subject=plan.hash().hex(),
+                fix="ask for a chunk the plan lists",
+            )
+        first, count = plan.chunks[chunk_index]
+        if plan.scores is not None:
+            return self._scores(plan, plan.scores, columns, mask_blocks, query_id, first, count)
+        part = _aggregate(plan)
+        sums = [self._output(plan, output, columns, first, count) for output in part.outputs]
+        return pack_container(sums)
+
+    def _scores(
+        self,
+        plan: Plan,
+        part: ScorePart,
+        columns: HeColumns,
+        mask_blocks: Sequence[bytes],
+        query_id: bytes,
+        first: int,
+        count: int,
+    ) -> bytes:
+        vectors = columns.mac_scalar(
+            part.points.columns, [part.points.weights], plan.limbs, first, count, self._threads
+        )[0]
+        results = []
+        for block, vector in enumerate(vectors, start=first):
+            mask = mask_blocks[block]
+            masked = _native.he_multiply_plain(plan.profile, plan.limbs, vector, mask)
+            added = public_addend(part, mask, query_id, block)
+            results.append(_native.he_add_plain(plan.profile, plan.limbs, masked, added))
+        return pack_container(results)
+
+    def _output(
+        self, plan: Plan, output: Output, columns: HeColumns, first: int, count: int
+    ) -> bytes:
+        parts = [self._term(plan, term, columns, first, count) for term in output.terms]
+        return _add(plan, parts)
+
+    def _term(self, plan: Plan, term: Term, columns: HeColumns, first: int, count: int) -> bytes:
+        left = term.left
+        if term.right is None:
+            return columns.sum(left.columns, left.weights, plan.limbs, first, count, self._threads)
+        return columns.product_sum(
+            _native_form(left), _native_form(term.right), plan.limbs, first, count, self._threads
+        )
+
+    def reduce(self, plan: Plan, chunk_results: Sequence[bytes], relin_key: bytes) -> bytes:
+        """See `Engine.reduce`."""
+        if len(chunk_results) != len(plan.chunks):
+            raise ClientFault(
+                "CHUNKS_INCOMPLETE",
+                f"{len(chunk_results)} results for {len(plan.chunks)} chunks",
+                subject=plan.hash().hex(),
+                fix="wait for every chunk of the plan",
+            )
+        opened = [unpack_container(result) for result in chunk_results]
+        if plan.kind == "scores":
+            return pack_container([item for chunk in opened for item in chunk])
+        results = []
+        for index in range(len(_aggregate(plan).outputs)):
+            total = _add(plan, [chunk[index] for chunk in opened])
+            if len(total) == 3 * _polynomial_bytes(plan):
+                total = _native.he_relinearise(plan.profile, plan.limbs, total, relin_key)
+            results.append(total)
+        return pack_container(results)
+
+
+def pack_container(ciphertexts: Sequence[bytes]) -> bytes:
+    """Frame ciphertexts: u32 count, then u32 length and bytes of each, little endian."""
+    parts = [struct.pack("<I", len(ciphertexts))]
+    for ciphertext in ciphertexts:
+        parts.append(struct.pack("<I", len(ciphertext)))
+        parts.append(ciphertext)
+    return b"".join(parts)
+
+
+def unpack_container(data: bytes) -> list[bytes]:
+    """The ciphertexts of a container.
+
+    Raises:
+        PeerFault: `RESULT_MALFORMED` when the framing does not add up.
+    """
+    items: list[bytes] = []
+    offset = 4
+    count = int.from_bytes(data[:4], "little")
+    while len(items) < count and offset + 4 <= len(data):
+        length = int.from_bytes(data[offset : offset + 4], "little")
+        items.append(data[offset + 4 : offset + 4 + length])
+        offset += 4 + length
+    if len(data) < 4 or len(items) != count or offset != len(data):
+        raise PeerFault(
+            "RESULT_MALFORMED",
+            "a result container's lengths do not add up",
+            fix="fetch the result again by its hash from another worker",
+        )
+    return items
+
+
+def validate_result(plan: Plan, result: bytes) -> list[bytes]:
+    """The ciphertexts of a reduced result, each checked for shape and residue range.
+
+    Raises:
+        PeerFault: `RESULT_MALFORMED`.
+    """
+    items = unpack_container(result)
+    expected = (
+        sum(count for _, count in plan.chunks)
+        if plan.kind == "scores"
+        else len(_aggregate(plan).outputs)
+    )
+    if len(items) != expected:
+        raise PeerFault(
+            "RESULT_MALFORMED",
+            f"{len(items)} ciphertexts where the plan has {expected}",
+            subject=plan.hash().hex(),
+            fix="fetch the result again by its hash from another worker",
+        )
+    for item in items:
+        try:
+            _native.he_validate_ciphertext(plan.profile, item, 2, plan.limbs)
+        except ValueError as error:
+            raise PeerFault(
+                "RESULT_MALFORMED",
+                f"not a ciphertext of the plan's profile: {error}",
+                subject=plan.hash().hex(),
+                fix="fetch the result again by its hash from another worker",
+            ) from error
+    return items
+
+
+def public_addend(part: ScorePart, mask: bytes, query_id: bytes, block: int) -> bytes:
+    """The public slots added to a masked score block: the offset where the mask keeps a row, the
+    sentinel values at the end, zero elsewhere."""
+    modulus = PROFILES["S"].plain_modulus
+    slots = np.frombuffer(mask, dtype="<u8") * np.uint64(part.offset % modulus)
+    slots[ROWS_PER_BLOCK:] = encode.sentinel_values(query_id, block)
+    return slots.astype("<u8").tobytes()
+
+
+# --- reading opened results -----------------------------------------------------------------------
+
+
+class Average(msgspec.Struct, frozen=True):
+    """An average, exact and rounded.
+
+    Args:
+        total: opened sum.
+        count: opened count.
+        value: total / count as the nearest float, for display.
+    """
+
+    total: int
+    count: int
+    value: float
+
+    def exact(self) -> Fraction:
+        """The average as a fraction."""
+        return Fraction(self.total, self.count)
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One row of a user's answer.
+
+    Args:
+        names: answer columns.
+        values: in the same order; None where the group is refused or SQL says NULL.
+        refused: why the group was not opened, or empty.
+    """
+
+    names: tuple[str, ...]
+    values: tuple[str | int | Average | None, ...]
+    refused: str = ""
+
+
+def gate_outputs(plan: Plan) -> tuple[int, ...]:
+    """Indices of the outputs the council opens first, to itself alone: one count a group."""
+    return tuple(
+        index for index, output in enumerate(_aggregate(plan).outputs) if output.kind == "count"
+    )
+
+
+def group_outputs(plan: Plan, group: int) -> tuple[int, ...]:
+    """Indices of one group's outputs, its count first."""
+    return tuple(
+        index for index, output in enumerate(_aggregate(plan).outputs) if output.group == group
+    )
+
+
+def passes_gate(plan: Plan, group_count: int) -> bool:
+    """Whether a group is large enough to be opened to the bank."""
+    return group_count >= _aggregate(plan).minimum_group_size
+
+
+def lift(plan: Plan, output_index: int, residue: int) -> int:
+    """The integer an opened residue modulo t stands for.
+
+    Raises:
+        PeerFault: `WRONG_SHARE` when no value the plan allows has this residue.
+    """
+    output = _aggregate(plan).outputs[output_index]
+    modulus = PROFILES[plan.profile].plain_modulus
+    value = output.minimum + (residue - output.minimum) % modulus
+    if value > output.maximum:
+        raise PeerFault(
+            "WRONG_SHARE",
+            f"output {output.name} opened to a value outside its possible range",
+            subject=plan.hash().hex(),
+            fix="open it with another active set and report the members whose shares disagree",
+        )
+    return value
+
+
+def assemble(plan: Plan, opened: Sequence[int | None]) -> list[Row]:
+    """The user's rows from the opened residues.
+
+    Args:
+        plan: of kind `aggregate`.
+        opened: one residue modulo t per output; None where the council refused the group.
+
+    Raises:
+        PeerFault: `WRONG_SHARE` for an impossible value.
+    """
+    part = _aggregate(plan)
+    names = tuple(answer.name for answer in part.answers)
+    rows = []
+    for group, label in enumerate(part.groups):
+        indices = group_outputs(plan, group)
+        residues = [opened[index] for index in indices]
+        values = [
+            lift(plan, index, residue)
+            for index, residue in zip(indices, residues, strict=True)
+            if residue is not None
+        ]
+        if len(values) < len(indices) or not passes_gate(plan, values[0]):
+            shown = tuple(label if item.kind == "group" else None for item in part.answers)
+            rows.append(Row(names, shown, "group too small"))
+        else:
+            rows.append(Row(names, _answers(part, label, values)))
+    return rows
+
+
+def _answers(
+    part: AggregatePart, label: str, values: Sequence[int]
+) -> tuple[str | int | Average | None, ...]:
+    count = values[0]
+    shown: list[str | int | Average | None] = []
+    for answer in part.answers:
+        if answer.kind == "group":
+            shown.append(label)
+        elif answer.kind == "count":
+            shown.append(count)
+        elif count == 0:
+            shown.append(None)
+        elif answer.kind == "sum":
+            shown.append(values[answer.source])
+        else:
+            total = values[answer.source]
+            shown.append(Average(total, count, total / count))
+    return tuple(shown)
+
+
+def open_scores(
+    plan: Plan,
+    block_slots: Sequence[bytes],
+    mask_blocks: Sequence[bytes],
+    ids: Sequence[str],
+    query_id: bytes,
+) -> dict[str, int]:
+    """The scores of the rows the mask keeps, checked against sentinels and zeros.
+
+    Args:
+        plan: of kind `scores`.
+        block_slots: decrypted slots of every block.
+        mask_blocks: the mask the workers used.
+        ids: the registry's ids in order.
+        query_id: as given to `run_chunk`.
+
+    Raises:
+        PeerFault: `WRONG_SHARE` when a sentinel, a masked slot or a score's range is wrong.
+    """
+    part = plan.scores
+    if part is None:
+        raise InternalError("PLAN_KIND", "not a score plan", subject=plan.hash().hex())
+    modulus = PROFILES[plan.profile].plain_modulus
+    for block, (slots, mask) in enumerate(zip(block_slots, mask_blocks, strict=True)):
+        values = np.frombuffer(slots, dtype="<u8")
+        kept = np.frombuffer(mask, dtype="<u8")[:ROWS_PER_BLOCK] != 0
+        sentinels = encode.sentinel_values(query_id, block)
+        if not np.array_equal(values[ROWS_PER_BLOCK:], sentinels):
+            raise _wrong_share(plan, block, "a sentinel value is wrong")
+        if np.any(values[:ROWS_PER_BLOCK][~kept]):
+            raise _wrong_share(plan, block, "a masked slot is not zero")
+    residues = encode.unpack(block_slots, plan.rows).astype(np.int64)
+    keep = encode.unpack(mask_blocks, plan.rows) != 0
+    scores = part.minimum + (residues - part.minimum) % modulus
+    if np.any(scores[keep] > part.maximum):
+        raise _wrong_share(plan, -1, "a score is outside the model's range")
+    return {ids[int(row)]: int(scores[row]) for row in np.flatnonzero(keep)}
+
+
+def _wrong_share(plan: Plan, block: int, reason: str) -> PeerFault:
+    where = f" in block {block}" if block >= 0 else ""
+    return PeerFault(
+        "WRONG_SHARE",
+        f"{reason}{where}",
+        subject=plan.hash().hex(),
+        fix="open it with another active set and report the members whose shares disagree",
+    )
+
+
+def _aggregate(plan: Plan) -> AggregatePart:
+    if plan.aggregate is None:
+        raise InternalError("PLAN_KIND", "not an aggregate plan", subject=plan.hash().hex())
+    return plan.aggregate
+
+
+def _native_form(form: LinearForm) -> tuple[Sequence[str], Sequence[int], int]:
+    return (form.columns, form.weights, 0)
+
+
+def _polynomial_bytes(plan: Plan) -> int:
+    return plan.limbs * SLOTS_PER_BLOCK * RESIDUE_BYTES
+
+
+def _add(plan: Plan, ciphertexts: Sequence[bytes]) -> bytes:
+    if len(ciphertexts) == 1:
+        return ciphertexts[0]
+    longest = max(len(item) for item in ciphertexts)
+    # A ciphertext of two polynomials is one of three whose last is zero.
+    padded = [item + bytes(longest - len(item)) for item in ciphertexts]
+    return _native.he_add(plan.profile, plan.limbs, padded)

@@ -1,0 +1,193 @@
+"""The plan: what every HE worker computes, as one canonical JSON whose hash the contract votes on.
+
+A plan holds no key, no data and no floating-point number. `chunks` splits the blocks over workers;
+outputs of all chunks are added in any order (exact modular addition), so the split never changes
+the result's bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+from chainnode.he import canonical
+from chainnode.he.profiles import ProfileName
+
+PLAN_VERSION: Final = 1
+
+
+class LinearForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A public integer combination of stored columns: the sum of weight x column."""
+
+    columns: tuple[str, ...]
+    weights: tuple[int, ...]
+
+    def absolute_weight(self) -> int:
+        """Sum of absolute weights: by how much the noise of the columns grows at most."""
+        return sum(abs(weight) for weight in self.weights)
+
+
+class Term(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A linear form, or the product of two, summed over all slots."""
+
+    left: LinearForm
+    right: LinearForm | None = None
+
+
+class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One scalar the key council opens: the sum of its terms over all rows.
+
+    Args:
+        name: readable, e.g. `UrbanRural=1: SUM(GrAppv)`.
+        group: index into the plan's groups.
+        kind: `count` outputs are the gates opened first, to the council alone.
+        terms: added together.
+        minimum: smallest possible value, used to lift the residue modulo t.
+        maximum: largest possible value; maximum - minimum < t.
+        noise_bits: bound on the noise before flooding.
+    """
+
+    name: str
+    group: int
+    kind: Literal["count", "sum"]
+    terms: tuple[Term, ...]
+    minimum: int
+    maximum: int
+    noise_bits: int
+
+
+class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One column of the user's answer, made from a group's opened outputs.
+
+    Args:
+        name: as the user wrote or aliased it.
+        kind: `group` is the group's label.
+        source: for `sum` and `avg`, the position of the sum among the group's outputs.
+    """
+
+    name: str
+    kind: Literal["group", "count", "sum", "avg"]
+    source: int = 0
+
+
+class ScorePart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A scorecard over every row, masked by public 0/1 slots.
+
+    Args:
+        model: registered name.
+        model_hash: SHA-256 of the scorecard, hex.
+        points: indicator columns and their points.
+        offset: added in every slot the mask keeps.
+        minimum: smallest possible score.
+        maximum: largest possible score.
+        ids: enterprises asked about; None asks about every row the mask keeps.
+    """
+
+    model: str
+    model_hash: str
+    points: LinearForm
+    offset: int
+    minimum: int
+    maximum: int
+    ids: tuple[str, ...] | None
+
+
+class AggregatePart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Sums and counts per group.
+
+    Args:
+        group_column: SQL column of GROUP BY, or empty.
+        groups: labels; one empty label without GROUP BY.
+        minimum_group_size: below this count a group's answer is refused.
+        outputs: ordered by group; the first of each group is its count.
+        answers: the user's columns.
+    """
+
+    group_column: str
+    groups: tuple[str, ...]
+    minimum_group_size: int
+    outputs: tuple[Output, ...]
+    answers: tuple[Answer, ...]
+
+
+class Cost(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What running the plan takes, all chunks together."""
+
+    bytes_read: int
+    products: int
+    relinearisations: int
+    result_bytes: int
+
+
+class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One approved query, ready to compute.
+
+    Args:
+        version: of this format.
+        kind: `scores` fills `scores`, `aggregate` fills `aggregate`.
+        sql: the user's text, as parsed.
+        table: SQL table name.
+        schema_hash: of the table's schema, hex.
+        profile: ring of columns and result.
+        limbs: leading limbs read and returned.
+        rows: rows of the table.
+        chunks: (first block, block count), covering every block once.
+        noise_bits: largest bound over outputs, flooding included.
+        capacity_bits: what `noise_bits` must stay below.
+        cost: for `EXPLAIN` and quotas.
+        scores: for kind `scores`.
+        aggregate: for kind `aggregate`.
+    """
+
+    version: int
+    kind: Literal["scores", "aggregate"]
+    sql: str
+    table: str
+    schema_hash: str
+    profile: ProfileName
+    limbs: int
+    rows: int
+    chunks: tuple[tuple[int, int], ...]
+    noise_bits: int
+    capacity_bits: int
+    cost: Cost
+    scores: ScorePart | None = None
+    aggregate: AggregatePart | None = None
+
+    def encode(self) -> bytes:
+        """Canonical JSON: sorted keys, no floats, no white space."""
+        return canonical.encode(self)
+
+    def hash(self) -> bytes:
+        """SHA-256 of the canonical JSON under `chainnode/he-plan/v1`."""
+        return canonical.digest("chainnode/he-plan/v1", self)
+
+    def columns(self) -> tuple[str, ...]:
+        """Every stored column the plan reads, sorted."""
+        names: set[str] = set()
+        for form in self.forms():
+            names.update(form.columns)
+        return tuple(sorted(names))
+
+    def forms(self) -> tuple[LinearForm, ...]:
+        """Every linear form the plan evaluates, in order."""
+        if self.scores is not None:
+            return (self.scores.points,)
+        outputs = self.aggregate.outputs if self.aggregate is not None else ()
+        return tuple(
+            form
+            for output in outputs
+            for term in output.terms
+            for form in (term.left, term.right)
+            if form is not None
+        )
+
+    @staticmethod
+    def decode(data: bytes) -> Plan:
+        """Read canonical JSON.
+
+        Raises:
+            ClientFault: `MALFORMED`.
+        """
+        return canonical.decode(Plan, data)

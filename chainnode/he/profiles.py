@@ -1,0 +1,45 @@
+"""The named parameter sets the planner chooses from, by value.
+
+The native library owns the rings; these numbers are repeated so that a plan can be made (and its
+hash checked) without any key or column, and a test compares the two tables.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+ProfileName = Literal["S", "S36"]
+
+
+class Profile(msgspec.Struct, frozen=True):
+    """What the planner needs to know of one ring (reference: Homomorphic Encryption Standard 2018).
+
+    Args:
+        name: profile name as the native library spells it.
+        slots: values in a block.
+        plain_modulus: t; every answer must be provably smaller than this.
+        limb_bits: size of each data limb of Q.
+        limbs: how many leading limbs a stored column keeps and a plan reads.
+        fresh_noise_bits: measured noise of a fresh public-key encryption under one key.
+        product_noise_bits: measured noise after one product and relinearisation.
+    """
+
+    name: ProfileName
+    slots: int
+    plain_modulus: int
+    limb_bits: tuple[int, ...]
+    limbs: int
+    fresh_noise_bits: int
+    product_noise_bits: int
+
+    def capacity_bits(self) -> int:
+        """Bits of the modulus that `limbs` limbs carry, less the sign bit."""
+        return sum(self.limb_bits[: self.limbs]) - 1
+
+
+SCORES: Final = Profile("S", 8192, 65_537, (42, 42, 42, 43), 3, 25, 57)
+AGGREGATES: Final = Profile("S36", 8192, 68_719_230_977, (42, 42, 42, 43), 4, 45, 96)
+
+PROFILES: Final[dict[ProfileName, Profile]] = {"S": SCORES, "S36": AGGREGATES}

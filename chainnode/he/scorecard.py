@@ -1,0 +1,162 @@
+"""Integer scorecards: weight-of-evidence points per bin, exact in the clear and encrypted.
+
+A model is public to the consortium. Its score is offset + the sum over features of the points of
+the row's bin, so on one-hot columns it is a linear map with no homomorphic product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from chainnode.he import canonical
+from chainnode.he.encode import Cell, bin_indices
+from chainnode.he.plan import LinearForm
+from chainnode.he.profiles import SCORES
+from chainnode.he.schema import OneHot, TableSchema
+from chainnode.types.errors import ClientFault
+
+
+class FeaturePoints(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Points of one feature.
+
+    Args:
+        feature: SQL column name.
+        points: one per bin of the column's encoding.
+        missing: points of a missing value; used only if the column encodes missing values.
+    """
+
+    feature: str
+    points: tuple[int, ...]
+    missing: int = 0
+
+
+class Scorecard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A scorecard in integer points.
+
+    Args:
+        name: what `CREDIT_SCORE('name')` refers to.
+        table: SQL table it scores.
+        schema_hash: of the schema whose bins the points belong to, hex.
+        offset: points of every row.
+        features: in the schema's order.
+    """
+
+    name: str
+    table: str
+    schema_hash: str
+    offset: int
+    features: tuple[FeaturePoints, ...]
+
+    def encode(self) -> bytes:
+        """Canonical JSON."""
+        return canonical.encode(self)
+
+    def hash(self) -> bytes:
+        """SHA-256 of the canonical JSON under `chainnode/he-scorecard/v1`."""
+        return canonical.digest("chainnode/he-scorecard/v1", self)
+
+    @staticmethod
+    def decode(data: bytes) -> Scorecard:
+        """Read canonical JSON.
+
+        Raises:
+            ClientFault: `MALFORMED`.
+        """
+        return canonical.decode(Scorecard, data)
+
+    def bounds(self) -> tuple[int, int]:
+        """Smallest and largest possible score; a row without a value gets 0 points for it."""
+        low = high = self.offset
+        for item in self.features:
+            low += min(0, item.missing, *item.points)
+            high += max(0, item.missing, *item.points)
+        return low, high
+
+    def validate(self, schema: TableSchema) -> None:
+        """Check the model against the table it scores.
+
+        Raises:
+            ClientFault: `MODEL_INVALID` naming the feature and the rule.
+        """
+        if self.schema_hash != schema.hash().hex() or self.table != schema.table:
+            raise _invalid(self.name, "the model belongs to another schema")
+        seen: list[str] = []
+        for item in self.features:
+            column = schema.column(item.feature)
+            if column is None or column.name != item.feature or column.encoding is None:
+                raise _invalid(item.feature, "the table has no such encoded column")
+            if "S" not in column.profiles:
+                raise _invalid(item.feature, "the column is not stored for scores")
+            if len(item.points) != column.encoding.bin_count():
+                raise _invalid(item.feature, "there is one number of points for every bin")
+            if item.feature in seen:
+                raise _invalid(item.feature, "a feature occurs once")
+            seen.append(item.feature)
+        low, high = self.bounds()
+        if not self.features or high - low >= SCORES.plain_modulus:
+            raise _invalid(self.name, "scores span fewer values than t = 65537")
+
+    def linear_form(self, schema: TableSchema) -> LinearForm:
+        """Indicator columns and their points; zero points read no column."""
+        columns: list[str] = []
+        weights: list[int] = []
+        for item in self.features:
+            column = schema.column(item.feature)
+            if column is None or column.encoding is None:
+                raise _invalid(item.feature, "the table has no such encoded column")
+            pairs = [(column.indicator(index), value) for index, value in enumerate(item.points)]
+            if column.encoding.missing:
+                pairs.append((column.missing_indicator(), item.missing))
+            for name, value in pairs:
+                if value != 0:
+                    columns.append(name)
+                    weights.append(value)
+        return LinearForm(tuple(columns), tuple(weights))
+
+    def score(self, schema: TableSchema, cells: Mapping[str, Sequence[Cell]]) -> NDArray[np.int64]:
+        """Score plaintext rows: the oracle of every encrypted result.
+
+        Args:
+            schema: of the table.
+            cells: SQL column name to one cell per row.
+        """
+        total: NDArray[np.int64] | None = None
+        for item in self.features:
+            column = schema.column(item.feature)
+            if column is None or column.encoding is None:
+                raise _invalid(item.feature, "the table has no such encoded column")
+            missing = item.missing if column.encoding.missing else 0
+            points = np.array([*item.points, missing], dtype=np.int64)
+            part = points[bin_indices(column, cells[item.feature])]
+            total = part if total is None else total + part
+        if total is None:
+            raise _invalid(self.name, "a model has at least one feature")
+        return total + self.offset
+
+    def explain(self, schema: TableSchema) -> str:
+        """The scorecard as a table a person can read."""
+        lines = [f"scorecard {self.name} on {self.table}: offset {self.offset}"]
+        for item in self.features:
+            column = schema.column(item.feature)
+            if column is None or column.encoding is None:
+                continue
+            for index, value in enumerate(item.points):
+                if isinstance(column.encoding, OneHot):
+                    label = column.encoding.categories[index]
+                else:
+                    bounds = column.encoding.bounds()
+                    low = column.encoding.text(bounds[index])
+                    high = column.encoding.text(bounds[index + 1])
+                    label = f"[{low}, {high})"
+                lines.append(f"  {item.feature:<16} {label:<24} {value:+d}")
+        return "\n".join(lines)
+
+
+def _invalid(subject: str, rule: str) -> ClientFault:
+    return ClientFault(
+        "MODEL_INVALID", rule, subject=subject, fix="train the model again on this schema"
+    )
