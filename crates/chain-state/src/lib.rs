@@ -1,1 +1,19 @@
-//! Placeholder heading; replaced by the crate's first slice.
+//! The ordered state in memory: keys, overlays with rollback, and the authenticated root.
+//!
+//! A [`State`] is what the last finished block left. A block collects its net writes in a
+//! [`BlockOverlay`]; a transaction runs in a [`TxView`], which is folded into the overlay or
+//! thrown away whole.
+
+mod access;
+pub mod keys;
+mod overlay;
+mod tree;
+mod view;
+
+pub use access::AccessSet;
+pub use overlay::{BlockOverlay, State};
+pub use tree::{verify_proof, Proof, StateTree};
+pub use view::{CounterError, TxView, Write};
+
+/// A SHA-256 digest.
+pub type Hash = [u8; 32];

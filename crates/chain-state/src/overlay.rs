@@ -1,0 +1,81 @@
+//! The finished state and one block's net writes above it.
+
+use std::collections::BTreeMap;
+
+/// What the last finished block left, ordered by key.
+#[derive(Debug, Default)]
+pub struct State {
+    entries: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl State {
+    /// The value of a key.
+    pub fn get(&self, key: &[u8]) -> Option<&[u8]> {
+        self.entries.get(key).map(Vec::as_slice)
+    }
+
+    /// Put or delete one key.
+    pub fn apply(&mut self, key: Vec<u8>, value: Option<Vec<u8>>) {
+        match value {
+            Some(value) => self.entries.insert(key, value),
+            None => self.entries.remove(&key),
+        };
+    }
+
+    /// Entries from `start` (inclusive) to `end` (exclusive, none is unbounded), in key order.
+    pub fn range<'a>(
+        &'a self,
+        start: &[u8],
+        end: Option<&[u8]>,
+    ) -> impl DoubleEndedIterator<Item = (&'a Vec<u8>, &'a Vec<u8>)> {
+        self.entries.range::<[u8], _>(bounds(start, end))
+    }
+
+    /// Number of keys.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is no key at all.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+/// Range bounds over byte keys; an empty range where `end` is not above `start`.
+pub(crate) fn bounds<'a>(
+    start: &'a [u8],
+    end: Option<&'a [u8]>,
+) -> (std::ops::Bound<&'a [u8]>, std::ops::Bound<&'a [u8]>) {
+    use std::ops::Bound::{Excluded, Included, Unbounded};
+    match end {
+        // BTreeMap panics on an inverted range, a contract may well ask for one.
+        Some(end) if end <= start => (Included(start), Excluded(start)),
+        Some(end) => (Included(start), Excluded(end)),
+        None => (Included(start), Unbounded),
+    }
+}
+
+/// Net writes of the transactions of one block that succeeded so far.
+#[derive(Debug, Default)]
+pub struct BlockOverlay {
+    pub(crate) writes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+}
+
+impl BlockOverlay {
+    /// The value of a key after the transactions so far.
+    pub fn get<'a>(&'a self, base: &'a State, key: &[u8]) -> Option<&'a [u8]> {
+        match self.writes.get(key) {
+            Some(value) => value.as_deref(),
+            None => base.get(key),
+        }
+    }
+
+    /// The block's writes sorted by key, without those that leave the base as it was.
+    pub fn into_net_writes(self, base: &State) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+        self.writes
+            .into_iter()
+            .filter(|(key, value)| base.get(key) != value.as_deref())
+            .collect()
+    }
+}

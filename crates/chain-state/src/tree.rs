@@ -1,0 +1,219 @@
+//! The authenticated root: a binary sparse Merkle tree over SHA-256 of the keys.
+//!
+//! A subtree with one key is that key's leaf, so the shape, and the root, depend only on what is
+//! stored, never on the order in which it came (Dahlberg, Pulls and Peeters, "Efficient Sparse
+//! Merkle Trees", 2016, with the single-leaf compression of Diem's Jellyfish tree, 2021).
+
+use sha2::{Digest, Sha256};
+
+use crate::Hash;
+
+const EMPTY: Hash = [0; 32];
+
+fn digest(tag: u8, left: &[u8], right: &[u8]) -> Hash {
+    let mut hasher = Sha256::new();
+    hasher.update([tag]);
+    hasher.update(left);
+    hasher.update(right);
+    hasher.finalize().into()
+}
+
+fn bit(path: &Hash, depth: usize) -> bool {
+    path[depth / 8] >> (7 - depth % 8) & 1 == 1
+}
+
+fn path_of(key: &[u8]) -> Hash {
+    Sha256::digest(key).into()
+}
+
+fn leaf_hash(path: &Hash, value: &[u8]) -> Hash {
+    let value_hash: Hash = Sha256::digest(value).into();
+    digest(0, path, &value_hash)
+}
+
+#[derive(Debug, Default)]
+enum Node {
+    #[default]
+    Empty,
+    Leaf {
+        path: Hash,
+        hash: Hash,
+    },
+    Branch(Box<Branch>),
+}
+
+#[derive(Debug)]
+struct Branch {
+    hash: Hash,
+    left: Node,
+    right: Node,
+}
+
+type Update = (Hash, Option<Hash>);
+
+impl Node {
+    fn hash(&self) -> Hash {
+        match self {
+            Self::Empty => EMPTY,
+            Self::Leaf { hash, .. } => *hash,
+            Self::Branch(branch) => branch.hash,
+        }
+    }
+
+    fn join(left: Self, right: Self) -> Self {
+        match (left, right) {
+            (Self::Empty, Self::Empty) => Self::Empty,
+            (leaf @ Self::Leaf { .. }, Self::Empty) | (Self::Empty, leaf @ Self::Leaf { .. }) => {
+                leaf
+            }
+            (left, right) => {
+                let hash = digest(1, &left.hash(), &right.hash());
+                Self::Branch(Box::new(Branch { hash, left, right }))
+            }
+        }
+    }
+
+    /// A subtree from sorted leaves.
+    fn build(leaves: &[Update], depth: usize) -> Self {
+        match leaves {
+            [] => Self::Empty,
+            [(_, None)] => Self::Empty,
+            [(path, Some(hash))] => Self::Leaf {
+                path: *path,
+                hash: *hash,
+            },
+            _ => {
+                let split = leaves.partition_point(|(path, _)| !bit(path, depth));
+                let (left, right) = leaves.split_at(split);
+                Self::join(Self::build(left, depth + 1), Self::build(right, depth + 1))
+            }
+        }
+    }
+
+    fn update(self, updates: &[Update], depth: usize) -> Self {
+        if updates.is_empty() {
+            return self;
+        }
+        match self {
+            Self::Empty => Self::build(updates, depth),
+            Self::Leaf { path, hash } => {
+                let place = updates.partition_point(|(other, _)| *other < path);
+                if updates.get(place).is_some_and(|(other, _)| *other == path) {
+                    return Self::build(updates, depth);
+                }
+                let mut merged = Vec::with_capacity(updates.len() + 1);
+                merged.extend_from_slice(&updates[..place]);
+                merged.push((path, Some(hash)));
+                merged.extend_from_slice(&updates[place..]);
+                Self::build(&merged, depth)
+            }
+            Self::Branch(mut branch) => {
+                let split = updates.partition_point(|(path, _)| !bit(path, depth));
+                let (first, second) = updates.split_at(split);
+                let left = std::mem::take(&mut branch.left).update(first, depth + 1);
+                let right = std::mem::take(&mut branch.right).update(second, depth + 1);
+                if matches!(left, Self::Branch(_)) || matches!(right, Self::Branch(_)) {
+                    // The box is kept: most updates only change hashes below it.
+                    branch.hash = digest(1, &left.hash(), &right.hash());
+                    branch.left = left;
+                    branch.right = right;
+                    return Self::Branch(branch);
+                }
+                Self::join(left, right)
+            }
+        }
+    }
+}
+
+/// The tree over all keys, nodes in memory.
+#[derive(Debug, Default)]
+pub struct StateTree {
+    root: Node,
+}
+
+impl StateTree {
+    /// Apply a block's net writes, or any batch of distinct keys.
+    pub fn update<'a>(&mut self, writes: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>) {
+        let mut updates: Vec<Update> = writes
+            .map(|(key, value)| {
+                let path = path_of(key);
+                (path, value.map(|value| leaf_hash(&path, value)))
+            })
+            .collect();
+        updates.sort_unstable_by_key(|(path, _)| *path);
+        self.root = std::mem::take(&mut self.root).update(&updates, 0);
+    }
+
+    /// The root; 32 zero bytes when nothing is stored.
+    pub fn root(&self) -> Hash {
+        self.root.hash()
+    }
+
+    /// What proves a key's value, or its absence, against the root.
+    pub fn prove(&self, key: &[u8]) -> Proof {
+        let path = path_of(key);
+        let mut siblings = Vec::new();
+        let mut node = &self.root;
+        loop {
+            match node {
+                Node::Branch(branch) => {
+                    let right = bit(&path, siblings.len());
+                    let (next, other) = if right {
+                        (&branch.right, &branch.left)
+                    } else {
+                        (&branch.left, &branch.right)
+                    };
+                    siblings.push(other.hash());
+                    node = next;
+                }
+                Node::Leaf { path, hash } => {
+                    return Proof {
+                        siblings,
+                        leaf: Some((*path, *hash)),
+                    };
+                }
+                Node::Empty => {
+                    return Proof {
+                        siblings,
+                        leaf: None,
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A path from the root to where a key's leaf is or would be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// Hashes beside the path, root first.
+    pub siblings: Vec<Hash>,
+    /// Path and hash of the leaf found there, the key's own or a stranger's.
+    pub leaf: Option<(Hash, Hash)>,
+}
+
+/// Whether a proof shows that `key` has `value` (absent: none) under `root`.
+pub fn verify_proof(root: &Hash, key: &[u8], value: Option<&[u8]>, proof: &Proof) -> bool {
+    let path = path_of(key);
+    let depth = proof.siblings.len();
+    if depth > 256 {
+        return false;
+    }
+    let shown = match (value, proof.leaf) {
+        (Some(value), Some((found, hash))) => found == path && hash == leaf_hash(&path, value),
+        (None, Some((found, _))) => {
+            found != path && (0..depth).all(|level| bit(&found, level) == bit(&path, level))
+        }
+        (None, None) => true,
+        (Some(_), None) => false,
+    };
+    let mut hash = proof.leaf.map_or(EMPTY, |(_, hash)| hash);
+    for (level, sibling) in proof.siblings.iter().enumerate().rev() {
+        hash = if bit(&path, level) {
+            digest(1, sibling, &hash)
+        } else {
+            digest(1, &hash, sibling)
+        };
+    }
+    shown && hash == *root
+}

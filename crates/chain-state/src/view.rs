@@ -1,0 +1,231 @@
+//! One transaction's private view: reads fall through to the block, writes stay here.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ops::Deref;
+
+use crate::overlay::bounds;
+use crate::{AccessSet, BlockOverlay, Hash, State};
+
+/// A pending write of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// Remove the key.
+    Delete,
+    /// Replace the value.
+    Put(Vec<u8>),
+    /// Add to a 16-byte big-endian counter without having read it.
+    Add(i128),
+}
+
+/// Why a counter could not be added to or read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CounterError {
+    /// The stored value is not 16 bytes long.
+    NotACounter,
+    /// The sum leaves the range of a signed 128-bit integer.
+    Overflow,
+}
+
+/// The state as one transaction sees it.
+///
+/// `B` gives the finished state (a reference or a read guard).
+#[derive(Debug)]
+pub struct TxView<B> {
+    base: B,
+    block: BlockOverlay,
+    writes: BTreeMap<Vec<u8>, Write>,
+    access: AccessSet,
+}
+
+fn counter(value: Option<&[u8]>) -> Result<i128, CounterError> {
+    match value {
+        None => Ok(0),
+        Some(bytes) => Ok(i128::from_be_bytes(
+            bytes.try_into().map_err(|_| CounterError::NotACounter)?,
+        )),
+    }
+}
+
+impl<B: Deref<Target = State>> TxView<B> {
+    /// A view over a finished state and the block so far.
+    pub fn new(base: B, block: BlockOverlay) -> Self {
+        Self {
+            base,
+            block,
+            writes: BTreeMap::new(),
+            access: AccessSet::default(),
+        }
+    }
+
+    /// The finished state below.
+    pub fn base(&self) -> &State {
+        &self.base
+    }
+
+    fn below(&self, key: &[u8]) -> Option<&[u8]> {
+        self.block.get(&self.base, key)
+    }
+
+    fn note_read(&mut self, key: &[u8]) {
+        if !self.access.keys.contains(key) {
+            self.access.keys.insert(key.to_vec());
+        }
+    }
+
+    /// Read without recording: for the executor's own checks.
+    pub fn peek(&self, key: &[u8]) -> Option<Cow<'_, [u8]>> {
+        match self.writes.get(key) {
+            Some(Write::Put(value)) => Some(Cow::Borrowed(value)),
+            Some(Write::Delete) => None,
+            Some(Write::Add(delta)) => {
+                let sum = counter(self.below(key)).unwrap_or(0).wrapping_add(*delta);
+                Some(Cow::Owned(sum.to_be_bytes().to_vec()))
+            }
+            None => self.below(key).map(Cow::Borrowed),
+        }
+    }
+
+    /// Read a key; recorded unless the transaction itself decided the value.
+    pub fn get(&mut self, key: &[u8]) -> Option<Cow<'_, [u8]>> {
+        if !matches!(self.writes.get(key), Some(Write::Put(_) | Write::Delete)) {
+            self.note_read(key);
+        }
+        self.peek(key)
+    }
+
+    /// Replace a value.
+    pub fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        self.writes.insert(key, Write::Put(value));
+    }
+
+    /// Remove a key.
+    pub fn delete(&mut self, key: Vec<u8>) {
+        self.writes.insert(key, Write::Delete);
+    }
+
+    /// Add to a counter; not a read.
+    ///
+    /// # Errors
+    /// When the stored value is no counter or the true sum overflows.
+    pub fn add(&mut self, key: Vec<u8>, delta: i128) -> Result<(), CounterError> {
+        let write = match self.writes.get(&key) {
+            None => {
+                let below = counter(self.below(&key))?;
+                below.checked_add(delta).ok_or(CounterError::Overflow)?;
+                Write::Add(delta)
+            }
+            Some(Write::Add(earlier)) => {
+                let total = earlier.checked_add(delta).ok_or(CounterError::Overflow)?;
+                let below = counter(self.below(&key))?;
+                below.checked_add(total).ok_or(CounterError::Overflow)?;
+                Write::Add(total)
+            }
+            Some(Write::Delete) => Write::Put(delta.to_be_bytes().to_vec()),
+            Some(Write::Put(value)) => {
+                let sum = counter(Some(value))?.checked_add(delta);
+                Write::Put(sum.ok_or(CounterError::Overflow)?.to_be_bytes().to_vec())
+            }
+        };
+        self.writes.insert(key, write);
+        Ok(())
+    }
+
+    /// The value of a counter, zero when absent; an ordinary read.
+    ///
+    /// # Errors
+    /// When the stored value is no counter.
+    pub fn read_sum(&mut self, key: &[u8]) -> Result<i128, CounterError> {
+        counter(self.get(key).as_deref())
+    }
+
+    /// Record that the transaction's result depends on everything in a range.
+    pub fn note_range(&mut self, start: &[u8], end: Option<&[u8]>) {
+        let end = end.unwrap_or_default().to_vec();
+        self.access.ranges.insert((start.to_vec(), end));
+    }
+
+    /// The first (or last, `reverse`) live entry of a range, as the transaction sees it now.
+    pub fn edge(
+        &self,
+        start: &[u8],
+        end: Option<&[u8]>,
+        reverse: bool,
+    ) -> Option<(Vec<u8>, Vec<u8>)> {
+        let mut start = start.to_vec();
+        let mut end = end.map(<[u8]>::to_vec);
+        loop {
+            let range = bounds(&start, end.as_deref());
+            let own = pick(
+                self.writes.range::<[u8], _>(range).map(|(key, _)| key),
+                reverse,
+            );
+            let block = pick(
+                self.block
+                    .writes
+                    .range::<[u8], _>(range)
+                    .map(|(key, _)| key),
+                reverse,
+            );
+            let base = pick(
+                self.base.range(&start, end.as_deref()).map(|(key, _)| key),
+                reverse,
+            );
+            let keys = [own, block, base].into_iter().flatten();
+            let key = if reverse { keys.max() } else { keys.min() }?.clone();
+            if let Some(value) = self.peek(&key) {
+                let value = value.into_owned();
+                return Some((key, value));
+            }
+            if reverse {
+                end = Some(key);
+            } else {
+                start = key;
+                start.push(0);
+            }
+        }
+    }
+
+    /// Hash of what was read and, with `writes`, of what will be written.
+    pub fn access_hash(&self, writes: bool) -> Hash {
+        let none = BTreeMap::new();
+        self.access.hash(if writes { &self.writes } else { &none })
+    }
+
+    /// Whether the transaction wrote anything.
+    pub fn has_writes(&self) -> bool {
+        !self.writes.is_empty()
+    }
+
+    /// Fold the writes into the block and give both parts back.
+    pub fn commit(mut self) -> (B, BlockOverlay) {
+        for (key, write) in std::mem::take(&mut self.writes) {
+            let value = match write {
+                Write::Put(value) => Some(value),
+                Write::Delete => None,
+                Write::Add(delta) => {
+                    let below = counter(self.below(&key)).unwrap_or(0);
+                    Some(below.wrapping_add(delta).to_be_bytes().to_vec())
+                }
+            };
+            self.block.writes.insert(key, value);
+        }
+        (self.base, self.block)
+    }
+
+    /// Drop the writes and give both parts back.
+    pub fn rollback(self) -> (B, BlockOverlay) {
+        (self.base, self.block)
+    }
+}
+
+fn pick<'a>(
+    mut keys: impl DoubleEndedIterator<Item = &'a Vec<u8>>,
+    reverse: bool,
+) -> Option<&'a Vec<u8>> {
+    if reverse {
+        keys.next_back()
+    } else {
+        keys.next()
+    }
+}

@@ -1,0 +1,145 @@
+//! The tree against its definition, and the views against a plain map.
+
+use std::collections::BTreeMap;
+
+use chain_state::{verify_proof, BlockOverlay, CounterError, State, StateTree, TxView};
+use proptest::prelude::*;
+
+type Map = BTreeMap<Vec<u8>, Vec<u8>>;
+
+fn rebuilt(map: &Map) -> StateTree {
+    let mut tree = StateTree::default();
+    tree.update(
+        map.iter()
+            .map(|(key, value)| (key.as_slice(), Some(value.as_slice()))),
+    );
+    tree
+}
+
+proptest! {
+    #[test]
+    fn root_depends_only_on_the_content(
+        blocks in prop::collection::vec(
+            prop::collection::btree_map(
+                prop::collection::vec(0u8..4, 1..3),
+                prop::option::of(prop::collection::vec(any::<u8>(), 0..3)), 0..12),
+            1..12)
+    ) {
+        let mut map = Map::new();
+        let mut tree = StateTree::default();
+        for block in &blocks {
+            tree.update(block.iter().map(|(key, value)| (key.as_slice(), value.as_deref())));
+            for (key, value) in block {
+                match value {
+                    Some(value) => { map.insert(key.clone(), value.clone()); }
+                    None => { map.remove(key); }
+                }
+            }
+            prop_assert_eq!(tree.root(), rebuilt(&map).root());
+        }
+        for first in 0u8..5 {
+            let key = vec![first];
+            let value = map.get(&key).map(Vec::as_slice);
+            let proof = tree.prove(&key);
+            prop_assert!(verify_proof(&tree.root(), &key, value, &proof));
+            prop_assert!(!verify_proof(&tree.root(), &key, Some(b"other value"), &proof));
+            if value.is_some() {
+                prop_assert!(!verify_proof(&tree.root(), &key, None, &proof));
+            }
+        }
+    }
+
+    #[test]
+    fn scans_see_own_block_and_base_in_order(
+        base in prop::collection::btree_map(prop::collection::vec(0u8..3, 1..3), any::<u8>(), 0..8),
+        block in prop::collection::btree_map(
+            prop::collection::vec(0u8..3, 1..3), prop::option::of(any::<u8>()), 0..8),
+        own in prop::collection::btree_map(
+            prop::collection::vec(0u8..3, 1..3), prop::option::of(any::<u8>()), 0..8),
+        start in prop::collection::vec(0u8..3, 0..3),
+        end in prop::option::of(prop::collection::vec(0u8..3, 0..3)),
+        reverse in any::<bool>(),
+    ) {
+        let mut model = Map::new();
+        let mut state = State::default();
+        for (key, value) in &base {
+            state.apply(key.clone(), Some(vec![*value]));
+            model.insert(key.clone(), vec![*value]);
+        }
+        let mut view = TxView::new(&state, BlockOverlay::default());
+        let mut overlay = BlockOverlay::default();
+        for layer in [&block, &own] {
+            view = TxView::new(&state, overlay);
+            for (key, value) in layer {
+                match value {
+                    Some(value) => {
+                        view.put(key.clone(), vec![*value]);
+                        model.insert(key.clone(), vec![*value]);
+                    }
+                    None => { view.delete(key.clone()); model.remove(key); }
+                }
+            }
+            if std::ptr::eq(layer, &block) {
+                overlay = view.commit().1;
+                view = TxView::new(&state, BlockOverlay::default());
+            } else {
+                overlay = BlockOverlay::default();
+            }
+        }
+        let inside = |key: &Vec<u8>| *key >= start && end.as_ref().is_none_or(|end| key < end);
+        let mut expected: Vec<_> = model.into_iter().filter(|(key, _)| inside(key)).collect();
+        if reverse { expected.reverse(); }
+        let (mut low, mut high) = (start.clone(), end.clone());
+        let mut seen = Vec::new();
+        while let Some((key, value)) = view.edge(&low, high.as_deref(), reverse) {
+            if reverse { high = Some(key.clone()); } else { low = key.clone(); low.push(0); }
+            seen.push((key, value));
+        }
+        prop_assert_eq!(seen, expected);
+    }
+}
+
+#[test]
+fn a_rolled_back_view_leaves_nothing() {
+    let mut state = State::default();
+    state.apply(b"a".to_vec(), Some(b"1".to_vec()));
+    let mut view = TxView::new(&state, BlockOverlay::default());
+    view.put(b"a".to_vec(), b"2".to_vec());
+    let (base, block) = view.rollback();
+    let mut view = TxView::new(base, block);
+    assert_eq!(view.get(b"a").as_deref(), Some(b"1".as_slice()));
+    view.put(b"a".to_vec(), b"2".to_vec());
+    view.delete(b"missing".to_vec());
+    let (base, block) = view.commit();
+    assert_eq!(
+        block.into_net_writes(base),
+        [(b"a".to_vec(), Some(b"2".to_vec()))]
+    );
+}
+
+#[test]
+fn counters_add_read_and_refuse() {
+    let mut state = State::default();
+    state.apply(b"text".to_vec(), Some(b"abc".to_vec()));
+    let mut view = TxView::new(&state, BlockOverlay::default());
+    view.add(b"n".to_vec(), 5).unwrap();
+    let blind = view.access_hash(true);
+    view.add(b"n".to_vec(), -7).unwrap();
+    assert_eq!(view.read_sum(b"n"), Ok(-2));
+    assert_ne!(view.access_hash(true), blind);
+    assert_eq!(
+        view.add(b"n".to_vec(), i128::MIN),
+        Err(CounterError::Overflow)
+    );
+    assert_eq!(
+        view.add(b"text".to_vec(), 1),
+        Err(CounterError::NotACounter)
+    );
+    assert_eq!(view.read_sum(b"text"), Err(CounterError::NotACounter));
+    let (base, block) = view.commit();
+    let expected = (-2i128).to_be_bytes().to_vec();
+    assert_eq!(
+        block.into_net_writes(base),
+        [(b"n".to_vec(), Some(expected))]
+    );
+}
