@@ -1,0 +1,135 @@
+"""What a contract sees of the chain while one of its methods runs under CPython."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from chainnode.contract.values import Address, Bytes32
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who signed the transaction."""
+
+    address: Address
+    organisation: str
+    role: str
+    name: str
+
+
+@dataclass(slots=True)
+class Frame:
+    """One method call: its context, a private overlay on storage, and its events.
+
+    Args:
+        height: of the block being executed.
+        time_ms: block time, milliseconds since 1970.
+        committed: storage before the call; never written.
+    """
+
+    caller: Caller
+    contract: str
+    chain_id: str
+    tx_id: Bytes32
+    height: int
+    time_ms: int
+    committed: dict[bytes, bytes]
+    writes: dict[bytes, bytes | None] = field(default_factory=dict)
+    events: list[tuple[str, bytes]] = field(default_factory=list)
+    read_only: bool = False
+
+    def get(self, key: bytes) -> bytes | None:
+        if key in self.writes:
+            return self.writes[key]
+        return self.committed.get(key)
+
+    def put(self, key: bytes, value: bytes | None) -> None:
+        """Write, or delete with None.
+
+        Raises:
+            PermissionError: the method is a view.
+        """
+        if self.read_only:
+            raise PermissionError("a @view cannot change storage; make the method a @call")
+        self.writes[key] = value
+
+    def emit(self, name: str, data: bytes) -> None:
+        if self.read_only:
+            raise PermissionError("a @view cannot emit events; make the method a @call")
+        self.events.append((name, data))
+
+
+_current: ContextVar[Frame] = ContextVar("contract_frame")
+
+
+def current() -> Frame:
+    """Return the running call's frame.
+
+    Raises:
+        RuntimeError: no contract method is running.
+    """
+    try:
+        return _current.get()
+    except LookupError:
+        raise RuntimeError(
+            "storage and ctx exist only inside a contract call; "
+            "use chainnode.contract.testing.deploy(...)"
+        ) from None
+
+
+@contextmanager
+def entered(frame: Frame) -> Iterator[Frame]:
+    """Make a frame current for the duration of the block."""
+    token = _current.set(frame)
+    try:
+        yield frame
+    finally:
+        _current.reset(token)
+
+
+class Context:
+    """The transaction and block a method runs in. Read-only; the instance is `ctx`."""
+
+    @property
+    def sender(self) -> Address:
+        return current().caller.address
+
+    @property
+    def sender_org(self) -> str:
+        return current().caller.organisation
+
+    @property
+    def sender_role(self) -> str:
+        """One of `admin client consensus common light`."""
+        return current().caller.role
+
+    @property
+    def sender_name(self) -> str:
+        return current().caller.name
+
+    @property
+    def contract(self) -> str:
+        return current().contract
+
+    @property
+    def chain_id(self) -> str:
+        return current().chain_id
+
+    @property
+    def tx_id(self) -> Bytes32:
+        return current().tx_id
+
+    @property
+    def height(self) -> int:
+        return current().height
+
+    @property
+    def time_ms(self) -> int:
+        """Block time in milliseconds since 1970."""
+        return current().time_ms
+
+
+ctx = Context()

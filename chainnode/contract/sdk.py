@@ -1,0 +1,249 @@
+"""The names contract authors import: contract base class, storage, decorators, events, errors."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import (
+    Any,
+    ClassVar,
+    Generic,
+    TypeVar,
+    dataclass_transform,
+    get_args,
+    get_origin,
+    get_type_hints,
+    overload,
+)
+
+from chainnode.contract import frame
+from chainnode.contract.codec import CodecError, RangeError, decode, encode, encode_key
+from chainnode.contract.reflection import resolve, resolve_struct
+from chainnode.contract.schema import INT, NONE, Type
+from chainnode.contract.values import Bytes32
+
+K = TypeVar("K")
+V = TypeVar("V")
+F = TypeVar("F", bound=Callable[..., Any])
+C = TypeVar("C", bound=type)
+
+
+@dataclass_transform()
+class Error(Exception):
+    """A failure the contract declares; subclasses are records, raised with `raise Name(...)`."""
+
+    def __init_subclass__(cls) -> None:
+        dataclass(unsafe_hash=True)(cls)
+
+
+@dataclass_transform(frozen_default=True)
+class Event:
+    """A record published with `emit`; subclasses are frozen dataclasses."""
+
+    def __init_subclass__(cls) -> None:
+        dataclass(frozen=True)(cls)
+
+
+@dataclass_transform(frozen_default=True)
+def event(cls: C) -> C:
+    """Make a class an event: a frozen record that `emit` accepts."""
+    made: Any = dataclass(frozen=True)(cls)
+    made._is_event = True
+    return made  # type: ignore[no-any-return]
+
+
+@dataclass_transform()
+def error(cls: C) -> C:
+    """Make a class a declared error; subclass `Error` as well to please type checkers."""
+    if issubclass(cls, Error):
+        return cls
+    body = {k: v for k, v in vars(cls).items() if k not in {"__dict__", "__weakref__"}}
+    return type(cls.__name__, (Error,), body)  # type: ignore[return-value]
+
+
+def _marked(kind: str) -> Callable[[F], F]:
+    def mark(method: F) -> F:
+        method._contract_kind = kind  # type: ignore[attr-defined]
+        return method
+
+    return mark
+
+
+def init(method: F) -> F:
+    """Run this method once, when the contract is installed."""
+    return _marked("init")(method)
+
+
+def call(method: F) -> F:
+    """Let transactions run this method."""
+    return _marked("call")(method)
+
+
+def view(method: F) -> F:
+    """Let queries run this method; it cannot change storage or emit events."""
+    return _marked("view")(method)
+
+
+def emit(record: object) -> None:
+    """Publish an event; it reaches the receipt only if the transaction succeeds."""
+    name = type(record).__name__
+    frame.current().emit(name, encode(resolve_struct(type(record)), record))
+
+
+def sha256(data: bytes) -> Bytes32:
+    """SHA-256 of the bytes."""
+    return Bytes32(hashlib.sha256(data).digest())
+
+
+class Map(Generic[K, V]):
+    """A stored mapping. Values are copies: change one by storing it again."""
+
+    def __init__(self, field_id: int, key: Type, value: Type) -> None:
+        self._prefix = bytes([field_id])
+        self._key = key
+        self._value = value
+
+    def _encoded(self, key: K) -> bytes:
+        return self._prefix + encode_key(self._key, key)
+
+    def __getitem__(self, key: K) -> V:
+        """Return the stored value; a missing key reverts with `MissingKey`."""
+        data = frame.current().get(self._encoded(key))
+        if data is None:
+            raise KeyError(key)
+        return decode(self._value, data)  # type: ignore[no-any-return]
+
+    def __setitem__(self, key: K, value: V) -> None:
+        frame.current().put(self._encoded(key), encode(self._value, value))
+
+    def __delitem__(self, key: K) -> None:
+        """Remove a key; a missing one reverts with `MissingKey`."""
+        encoded = self._encoded(key)
+        if frame.current().get(encoded) is None:
+            raise KeyError(key)
+        frame.current().put(encoded, None)
+
+    def __contains__(self, key: K) -> bool:
+        return frame.current().get(self._encoded(key)) is not None
+
+    @overload
+    def get(self, key: K) -> V | None: ...
+    @overload
+    def get(self, key: K, default: V) -> V: ...
+    def get(self, key: K, default: Any = None) -> Any:
+        """Return the stored value, else the default."""
+        data = frame.current().get(self._encoded(key))
+        if data is None:
+            return default
+        return decode(self._value, data)
+
+
+class Var(Generic[V]):
+    """One stored value."""
+
+    def __init__(self, field_id: int, value: Type) -> None:
+        self._key = bytes([field_id])
+        self._value = value
+
+    @overload
+    def get(self) -> V: ...
+    @overload
+    def get(self, default: V) -> V: ...
+    def get(self, *default: V) -> V:
+        """Return the value, else the default; unset without a default reverts `MissingKey`."""
+        data = frame.current().get(self._key)
+        if data is not None:
+            return decode(self._value, data)  # type: ignore[no-any-return]
+        if not default:
+            raise KeyError("unset")
+        return default[0]
+
+    def set(self, value: V) -> None:
+        frame.current().put(self._key, encode(self._value, value))
+
+    def exists(self) -> bool:
+        """Whether the value was ever set."""
+        return frame.current().get(self._key) is not None
+
+
+class Counter:
+    """A stored sum. Adding never conflicts with other transactions' adding; reading does."""
+
+    def __init__(self, field_id: int) -> None:
+        self._key = bytes([field_id])
+
+    def add(self, amount: int) -> None:
+        """Add an amount, which may be negative."""
+        total = self.read() + amount
+        if not INT.low <= amount <= INT.high or not INT.low <= total <= INT.high:
+            raise RangeError("counter", "the sum leaves the range of int")
+        frame.current().put(self._key, encode(INT, total))
+
+    def read(self) -> int:
+        """Return the sum so far; 0 before the first add."""
+        data = frame.current().get(self._key)
+        return 0 if data is None else int.from_bytes(data, "big", signed=True)
+
+
+class Contract:
+    """Base class of a contract: annotated storage fields and methods marked init, call or view.
+
+    Args:
+        version: shown on chain; an upgrade carries another one.
+        name: on-chain name; the class name in snake case unless given.
+    """
+
+    contract_version: ClassVar[str] = "1"
+    contract_name: ClassVar[str] = ""
+
+    def __init_subclass__(cls, version: str = "1", name: str = "") -> None:
+        cls.contract_version = version
+        cls.contract_name = name or snake_case(cls.__name__)
+
+    def __init__(self) -> None:
+        for index, (name, kind, types) in enumerate(storage_fields(type(self)), start=1):
+            stored: Map[Any, Any] | Var[Any] | Counter
+            if kind == "map":
+                stored = Map(index, *types)
+            elif kind == "var":
+                stored = Var(index, *types)
+            else:
+                stored = Counter(index)
+            object.__setattr__(self, name, stored)
+
+
+def snake_case(name: str) -> str:
+    """`CreditScoring` as `credit_scoring`."""
+    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
+
+
+def storage_fields(cls: type[Contract]) -> list[tuple[str, str, tuple[Type, ...]]]:
+    """Return (field, map | var | counter, types) in declaration order.
+
+    Raises:
+        CodecError: an annotation is no storage type.
+    """
+    found: list[tuple[str, str, tuple[Type, ...]]] = []
+    for name, hint in get_type_hints(cls, include_extras=True).items():
+        if get_origin(hint) is ClassVar or name.startswith("contract_"):
+            continue
+        origin = get_origin(hint) or hint
+        types = tuple(resolve(item) for item in get_args(hint))
+        if origin is Map and len(types) == 2:
+            found.append((name, "map", types))
+        elif origin is Var and len(types) == 1:
+            found.append((name, "var", types))
+        elif origin is Counter:
+            found.append((name, "counter", ()))
+        else:
+            raise CodecError(name, "storage fields are Map[K, V], Var[T] or Counter")
+    return found
+
+
+def method_types(method: Callable[..., Any]) -> tuple[list[tuple[str, Type]], Type]:
+    """Return a method's (argument, type) pairs without `self`, and its result type."""
+    hints = get_type_hints(method, include_extras=True)
+    result = hints.pop("return", type(None))
+    kind = NONE if result is type(None) else resolve(result)
+    return [(name, resolve(hint)) for name, hint in hints.items()], kind

@@ -1,0 +1,11 @@
+"""Test a contract without a chain: `deploy(MyContract, ...)` and call its methods.
+
+Calls run under CPython, with arguments and results passed through the ABI as on chain, ranges
+checked at every annotated boundary, and a failed call undone. The same tests run on the compiled
+contract by passing another backend.
+"""
+
+from chainnode.contract.testing.harness import Backend, Deployed, Outcome, Reverted, deploy, member
+from chainnode.contract.testing.native import NativeBackend
+
+__all__ = ["Backend", "Deployed", "NativeBackend", "Outcome", "Reverted", "deploy", "member"]
