@@ -1,0 +1,95 @@
+"""What a block left behind: its results as kept in the store, and the accumulator over them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from chainnode.types.codec import HASH_SIZE_BYTES, merkle_root
+
+_STATUS_AT = 2 + HASH_SIZE_BYTES + 1
+"""A canonical Receipt starts with its 32-byte tx id (field 1) and the one-byte status (field 2)."""
+
+
+class BlockOutcome(Protocol):
+    """What the executor returns for a block (`_native.BlockResult`)."""
+
+    @property
+    def receipts(self) -> list[bytes]: ...
+    @property
+    def tx_ids(self) -> list[bytes]: ...
+    @property
+    def expiry_heights(self) -> list[int]: ...
+    @property
+    def receipts_root(self) -> bytes: ...
+    @property
+    def state_root(self) -> bytes: ...
+    @property
+    def writes(self) -> list[tuple[bytes, bytes | None]]: ...
+
+
+class Engine(Protocol):
+    """The executor as recovery needs it (`_native.Executor`)."""
+
+    def load(self, entries: Sequence[tuple[bytes, bytes]]) -> None: ...
+    def load_window(self, tx_ids: Sequence[bytes], expiry_heights: Sequence[int]) -> None: ...
+    def genesis(self, genesis: bytes) -> BlockOutcome: ...
+    def state_root(self) -> bytes: ...
+    def execute_block(self, context: bytes, batch: bytes, verified: bytes) -> BlockOutcome: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """The results of one height, as a later header carries them."""
+
+    state_root: bytes
+    receipts_root: bytes
+    accumulator: bytes
+
+    def encode(self) -> bytes:
+        """96 bytes."""
+        return self.state_root + self.receipts_root + self.accumulator
+
+    @classmethod
+    def decode(cls, data: bytes) -> Results:
+        """Read what `encode` wrote."""
+        return cls(data[:32], data[32:64], data[64:96])
+
+    def then(self, state_root: bytes, receipts_root: bytes) -> Results:
+        """The results one height later."""
+        accumulator = accumulate(self.accumulator, state_root, receipts_root)
+        return Results(state_root, receipts_root, accumulator)
+
+
+def accumulate(previous: bytes, state_root: bytes, receipts_root: bytes) -> bytes:
+    """R_h = SHA-256("chainnode/results/v1" || R_(h-1) || state root || receipts root)."""
+    data = b"chainnode/results/v1" + previous + state_root + receipts_root
+    return hashlib.sha256(data).digest()
+
+
+def genesis_results(state_root: bytes) -> Results:
+    """The results of height 0: the genesis state and no receipts."""
+    empty = merkle_root([])
+    return Results(state_root, empty, accumulate(bytes(HASH_SIZE_BYTES), state_root, empty))
+
+
+def receipt_status(receipt: bytes) -> int:
+    """The status of a canonical Receipt without decoding it."""
+    return receipt[_STATUS_AT]
+
+
+def pack(items: Sequence[bytes]) -> bytes:
+    """Byte strings behind one another, each after its u32 length."""
+    return b"".join([part for item in items for part in (len(item).to_bytes(4, "big"), item)])
+
+
+def unpack(data: bytes) -> list[bytes]:
+    """Read what `pack` wrote."""
+    items, offset = [], 0
+    while offset < len(data):
+        length = int.from_bytes(data[offset : offset + 4], "big")
+        items.append(data[offset + 4 : offset + 4 + length])
+        offset += 4 + length
+    return items
