@@ -3,6 +3,7 @@
 //! Pure Rust lives in the other crates; this one only converts and releases the interpreter lock.
 
 mod formats;
+mod pool;
 mod signatures;
 
 use pyo3::prelude::*;
@@ -11,5 +12,6 @@ use pyo3::prelude::*;
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     formats::register(module)?;
+    pool::register(module)?;
     signatures::register(module)
 }

@@ -1,0 +1,284 @@
+//! Pending transactions: decoded, deduplicated and verified once, first come first served.
+//!
+//! The one lock guards maps only. Decoding, hashing and signature checks run outside it, so that a
+//! proposal never waits for a batch of submissions.
+
+mod admission;
+mod store;
+mod verify;
+
+pub use admission::{Admission, Admissions};
+pub use store::NotHeld;
+
+use std::collections::HashSet;
+
+use chain_types::proto::TransactionBatch;
+use chain_types::{decode_transaction_within, CheckedTransaction, FormatError, Hash};
+use parking_lot::Mutex;
+use prost::Message;
+
+use crate::store::{Body, Store};
+
+/// What a pool may hold. Sizes are bytes of canonical transactions.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// How far above the current height a transaction may expire.
+    pub expiry_window: u64,
+    /// Pending transactions.
+    pub transactions_max: usize,
+    /// Bytes of pending transactions.
+    pub size_max_bytes: usize,
+    /// Bytes of one transaction.
+    pub transaction_size_max_bytes: usize,
+}
+
+/// The pending transactions of one chain. Every method may be called from any thread.
+pub struct Pool {
+    chain_id: String,
+    limits: Limits,
+    store: Mutex<Store>,
+}
+
+/// One transaction of a batch on its way through `add`.
+struct Candidate {
+    body: Vec<u8>,
+    checked: Option<CheckedTransaction>,
+    code: Admission,
+}
+
+impl Pool {
+    /// An empty pool for the chain.
+    pub fn new(chain_id: &str, limits: Limits) -> Self {
+        Self {
+            chain_id: chain_id.to_owned(),
+            limits,
+            store: Mutex::new(Store::default()),
+        }
+    }
+
+    /// Judges every transaction of a `TransactionBatch` and keeps the sound ones.
+    ///
+    /// `height` is the last committed one. Fails only when the batch itself is no message.
+    pub fn add(&self, batch: &[u8], height: u64) -> Result<Admissions, FormatError> {
+        let mut candidates = self.decode(batch)?;
+        for candidate in &mut candidates {
+            self.check_expiry(candidate, height);
+        }
+        let known_valid = self.screen(&mut candidates);
+        verify::refuse_bad_signatures(&mut candidates, &known_valid);
+        Ok(self.keep(candidates))
+    }
+
+    /// wids of the oldest pending transactions that fit both limits, in order of arrival.
+    pub fn propose(&self, transactions_max: usize, size_max_bytes: usize) -> Vec<Hash> {
+        self.store.lock().propose(transactions_max, size_max_bytes)
+    }
+
+    /// Those of the wids whose bodies are not held, in the order asked.
+    pub fn missing(&self, wids: &[Hash]) -> Vec<Hash> {
+        let store = self.store.lock();
+        wids.iter()
+            .filter(|wid| !store.holds(wid))
+            .copied()
+            .collect()
+    }
+
+    /// Keeps the bodies a proposal needs, outside the limits; returns how many were new.
+    ///
+    /// A body with a bad signature is kept, marked unverified: execution refuses it with a receipt.
+    /// A malformed one or one of another chain is not, on any node: its block gets no vote.
+    pub fn add_bodies(&self, batch: &[u8]) -> Result<usize, FormatError> {
+        let mut candidates = self.decode(batch)?;
+        candidates.retain(|candidate| candidate.code == Admission::Accepted);
+        {
+            let store = self.store.lock();
+            candidates.retain(|c| c.checked.as_ref().is_some_and(|t| !store.holds(&t.wid)));
+        }
+        verify::refuse_bad_signatures(&mut candidates, &HashSet::new());
+        let mut store = self.store.lock();
+        let mut new = 0;
+        for Candidate {
+            body,
+            checked,
+            code,
+        } in candidates
+        {
+            if let Some(checked) = checked {
+                let verified = code == Admission::Accepted;
+                new += usize::from(store.keep_for_proposal(Body::new(&checked, body, verified)));
+            }
+        }
+        Ok(new)
+    }
+
+    /// A `TransactionBatch` of the bodies in the order asked.
+    pub fn bodies(&self, wids: &[Hash]) -> Result<Vec<u8>, NotHeld> {
+        let bodies = self.store.lock().bodies(wids)?;
+        Ok(encode_batch(bodies.iter().map(AsRef::as_ref)))
+    }
+
+    /// One byte per wid: 1 when all its signatures are known to be valid.
+    pub fn verified(&self, wids: &[Hash]) -> Vec<u8> {
+        let store = self.store.lock();
+        wids.iter()
+            .map(|wid| u8::from(store.verified(wid)))
+            .collect()
+    }
+
+    /// Forgets committed and expired transactions and remembers the committed ids until they
+    /// expire; returns how many pending ones went.
+    pub fn commit(&self, wids: &[Hash], tx_ids: &[Hash], height: u64) -> usize {
+        self.store
+            .lock()
+            .commit(wids, tx_ids, height, self.limits.expiry_window)
+    }
+
+    /// Seeds the committed ids after a restart.
+    pub fn restore(&self, committed: impl IntoIterator<Item = (Hash, u64)>) {
+        let mut store = self.store.lock();
+        for (tx_id, expiry_height) in committed {
+            store.remember(tx_id, expiry_height);
+        }
+    }
+
+    /// Pending transactions.
+    pub fn len(&self) -> usize {
+        self.store.lock().len()
+    }
+
+    /// Whether nothing is pending.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of pending transactions.
+    pub fn size_bytes(&self) -> usize {
+        self.store.lock().size_bytes()
+    }
+
+    fn decode(&self, batch: &[u8]) -> Result<Vec<Candidate>, FormatError> {
+        let batch = TransactionBatch::decode(batch)
+            .map_err(|error| FormatError::Undecodable(error.to_string()))?;
+        Ok(batch
+            .transactions
+            .into_iter()
+            .map(|body| self.decode_one(body))
+            .collect())
+    }
+
+    fn decode_one(&self, body: Vec<u8>) -> Candidate {
+        match decode_transaction_within(&body, self.limits.transaction_size_max_bytes) {
+            Ok(checked) => {
+                let code = if checked.payload.chain_id == self.chain_id {
+                    Admission::Accepted
+                } else {
+                    Admission::WrongChain
+                };
+                Candidate {
+                    body,
+                    checked: Some(checked),
+                    code,
+                }
+            }
+            Err(FormatError::TooLarge { .. }) => Candidate {
+                body,
+                checked: None,
+                code: Admission::TooLarge,
+            },
+            Err(_) => Candidate {
+                body,
+                checked: None,
+                code: Admission::Malformed,
+            },
+        }
+    }
+
+    fn check_expiry(&self, candidate: &mut Candidate, height: u64) {
+        let Some(checked) = &candidate.checked else {
+            return;
+        };
+        if candidate.code != Admission::Accepted {
+            return;
+        }
+        // The next block is height + 1: an expiry at or below `height` can no longer be met.
+        if checked.payload.expiry_height <= height {
+            candidate.code = Admission::Expired;
+        } else if checked.payload.expiry_height > height.saturating_add(self.limits.expiry_window) {
+            candidate.code = Admission::ExpiryTooFar;
+        }
+    }
+
+    /// Refuses known and surplus transactions before any signature is looked at; returns the wids
+    /// whose signatures a proposal has had checked already.
+    fn screen(&self, candidates: &mut [Candidate]) -> HashSet<Hash> {
+        let mut seen: HashSet<Hash> = HashSet::with_capacity(candidates.len());
+        let mut known_valid = HashSet::new();
+        let store = self.store.lock();
+        let mut count = store.len();
+        let mut size = store.size_bytes();
+        for candidate in candidates {
+            let Some(checked) = &candidate.checked else {
+                continue;
+            };
+            if candidate.code != Admission::Accepted {
+                continue;
+            }
+            if store.knows(&checked.tx_id) || !seen.insert(checked.tx_id) {
+                candidate.code = Admission::Known;
+            } else if count >= self.limits.transactions_max
+                || size + candidate.body.len() > self.limits.size_max_bytes
+            {
+                candidate.code = Admission::PoolFull;
+            } else {
+                count += 1;
+                size += candidate.body.len();
+                if store.verified(&checked.wid) {
+                    known_valid.insert(checked.wid);
+                }
+            }
+        }
+        known_valid
+    }
+
+    fn keep(&self, candidates: Vec<Candidate>) -> Admissions {
+        let mut admissions = Admissions::with_capacity(candidates.len());
+        let mut fresh = Vec::new();
+        let mut store = self.store.lock();
+        for Candidate {
+            body,
+            checked,
+            mut code,
+        } in candidates
+        {
+            let tx_id = checked.as_ref().map(|checked| checked.tx_id);
+            if let (Admission::Accepted, Some(checked)) = (code, checked) {
+                // Another thread may have been faster while signatures were checked.
+                if store.knows(&checked.tx_id) {
+                    code = Admission::Known;
+                } else if store.len() >= self.limits.transactions_max
+                    || store.size_bytes() + body.len() > self.limits.size_max_bytes
+                {
+                    code = Admission::PoolFull;
+                } else {
+                    fresh.push(store.keep_pending(Body::new(&checked, body, true)));
+                }
+            }
+            admissions.push(code, tx_id);
+        }
+        drop(store);
+        admissions.fresh = encode_batch(fresh.iter().map(AsRef::as_ref));
+        admissions
+    }
+}
+
+/// Encodes a `TransactionBatch` without copying the bodies into a message first.
+fn encode_batch<'a>(bodies: impl Iterator<Item = &'a [u8]> + Clone) -> Vec<u8> {
+    let size: usize = bodies.clone().map(|body| body.len() + 6).sum();
+    let mut batch = Vec::with_capacity(size);
+    for body in bodies {
+        prost::encoding::encode_key(1, prost::encoding::WireType::LengthDelimited, &mut batch);
+        prost::encoding::encode_varint(body.len() as u64, &mut batch);
+        batch.extend_from_slice(body);
+    }
+    batch
+}

@@ -1,0 +1,221 @@
+//! The maps behind the pool's lock.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use chain_types::{CheckedTransaction, Hash};
+
+/// Heights for which an expired or unused body stays readable: a proposal that arrived early may
+/// still need it after the commit below it.
+const GRACE_HEIGHTS: u64 = 4;
+
+/// A wid whose body the pool does not hold.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no body of wid {}", hex(.0))]
+pub struct NotHeld(pub Hash);
+
+fn hex(hash: &Hash) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A transaction's bytes and what the pool knows of them.
+pub(crate) struct Body {
+    wid: Hash,
+    tx_id: Hash,
+    expiry_height: u64,
+    verified: bool,
+    bytes: Arc<[u8]>,
+}
+
+impl Body {
+    pub(crate) fn new(checked: &CheckedTransaction, bytes: Vec<u8>, verified: bool) -> Self {
+        Self {
+            wid: checked.wid,
+            tx_id: checked.tx_id,
+            expiry_height: checked.payload.expiry_height,
+            verified,
+            bytes: bytes.into(),
+        }
+    }
+}
+
+struct Pending {
+    arrival: u64,
+    body: Body,
+}
+
+struct Proposed {
+    since_height: u64,
+    body: Body,
+}
+
+/// Pending transactions, bodies of proposals, and the committed ids that could still be replayed.
+#[derive(Default)]
+pub(crate) struct Store {
+    height: u64,
+    arrivals: u64,
+    by_arrival: BTreeMap<u64, Hash>,
+    by_expiry: BTreeMap<(u64, u64), Hash>,
+    pending: HashMap<Hash, Pending>,
+    pending_ids: HashMap<Hash, Hash>,
+    pending_size_bytes: usize,
+    proposed: HashMap<Hash, Proposed>,
+    committed: HashMap<Hash, u64>,
+    committed_by_expiry: BTreeMap<u64, Vec<Hash>>,
+}
+
+impl Store {
+    pub(crate) fn len(&self) -> usize {
+        self.pending.len()
+    }
+
+    pub(crate) fn size_bytes(&self) -> usize {
+        self.pending_size_bytes
+    }
+
+    pub(crate) fn knows(&self, tx_id: &Hash) -> bool {
+        self.pending_ids.contains_key(tx_id) || self.committed.contains_key(tx_id)
+    }
+
+    fn body(&self, wid: &Hash) -> Option<&Body> {
+        let pending = self.pending.get(wid).map(|pending| &pending.body);
+        pending.or_else(|| self.proposed.get(wid).map(|proposed| &proposed.body))
+    }
+
+    pub(crate) fn holds(&self, wid: &Hash) -> bool {
+        self.body(wid).is_some()
+    }
+
+    pub(crate) fn verified(&self, wid: &Hash) -> bool {
+        self.body(wid).is_some_and(|body| body.verified)
+    }
+
+    pub(crate) fn bodies(&self, wids: &[Hash]) -> Result<Vec<Arc<[u8]>>, NotHeld> {
+        wids.iter()
+            .map(|wid| {
+                self.body(wid)
+                    .map(|body| body.bytes.clone())
+                    .ok_or(NotHeld(*wid))
+            })
+            .collect()
+    }
+
+    /// Adds at the end of the queue and returns the bytes.
+    pub(crate) fn keep_pending(&mut self, body: Body) -> Arc<[u8]> {
+        let bytes = body.bytes.clone();
+        let arrival = self.arrivals;
+        self.arrivals += 1;
+        self.proposed.remove(&body.wid);
+        self.pending_size_bytes += bytes.len();
+        self.by_arrival.insert(arrival, body.wid);
+        self.by_expiry
+            .insert((body.expiry_height, arrival), body.wid);
+        self.pending_ids.insert(body.tx_id, body.wid);
+        self.pending.insert(body.wid, Pending { arrival, body });
+        bytes
+    }
+
+    pub(crate) fn keep_for_proposal(&mut self, body: Body) -> bool {
+        if self.holds(&body.wid) {
+            return false;
+        }
+        let since_height = self.height;
+        self.proposed
+            .insert(body.wid, Proposed { since_height, body });
+        true
+    }
+
+    pub(crate) fn propose(&self, transactions_max: usize, size_max_bytes: usize) -> Vec<Hash> {
+        let mut wids = Vec::new();
+        let mut size = 0;
+        for wid in self.by_arrival.values() {
+            if wids.len() >= transactions_max {
+                break;
+            }
+            let Some(Pending { body, .. }) = self.pending.get(wid) else {
+                continue;
+            };
+            // One that no block of this size can hold must not hold up those behind it.
+            if body.bytes.len() > size_max_bytes {
+                continue;
+            }
+            if size + body.bytes.len() > size_max_bytes {
+                break;
+            }
+            size += body.bytes.len();
+            wids.push(*wid);
+        }
+        wids
+    }
+
+    pub(crate) fn remember(&mut self, tx_id: Hash, expiry_height: u64) {
+        if expiry_height > self.height && self.committed.insert(tx_id, expiry_height).is_none() {
+            self.committed_by_expiry
+                .entry(expiry_height)
+                .or_default()
+                .push(tx_id);
+        }
+    }
+
+    pub(crate) fn commit(
+        &mut self,
+        wids: &[Hash],
+        tx_ids: &[Hash],
+        height: u64,
+        expiry_window: u64,
+    ) -> usize {
+        let before = self.len();
+        // Expiry heights must be read before the bodies go.
+        let expiries: HashMap<Hash, u64> = wids
+            .iter()
+            .filter_map(|wid| self.body(wid).map(|body| (body.tx_id, body.expiry_height)))
+            .collect();
+        self.height = self.height.max(height);
+        for wid in wids {
+            self.take_pending(wid);
+            self.proposed.remove(wid);
+        }
+        for tx_id in tx_ids {
+            // The same payload with other signatures has had its turn too.
+            if let Some(wid) = self.pending_ids.get(tx_id).copied() {
+                self.take_pending(&wid);
+            }
+            let latest = height.saturating_add(expiry_window);
+            self.remember(
+                *tx_id,
+                expiries.get(tx_id).copied().unwrap_or(latest).min(latest),
+            );
+        }
+        self.drop_expired();
+        before - self.len()
+    }
+
+    fn take_pending(&mut self, wid: &Hash) -> Option<Body> {
+        let Pending { arrival, body } = self.pending.remove(wid)?;
+        self.by_arrival.remove(&arrival);
+        self.by_expiry.remove(&(body.expiry_height, arrival));
+        self.pending_ids.remove(&body.tx_id);
+        self.pending_size_bytes -= body.bytes.len();
+        Some(body)
+    }
+
+    fn drop_expired(&mut self) {
+        let height = self.height;
+        let alive = self.by_expiry.split_off(&(height.saturating_add(1), 0));
+        for wid in std::mem::replace(&mut self.by_expiry, alive).into_values() {
+            if let Some(body) = self.take_pending(&wid) {
+                self.keep_for_proposal(body);
+            }
+        }
+        self.proposed
+            .retain(|_, proposed| proposed.since_height + GRACE_HEIGHTS > height);
+        let alive = self
+            .committed_by_expiry
+            .split_off(&height.saturating_add(1));
+        for tx_ids in std::mem::replace(&mut self.committed_by_expiry, alive).into_values() {
+            for tx_id in tx_ids {
+                self.committed.remove(&tx_id);
+            }
+        }
+    }
+}
