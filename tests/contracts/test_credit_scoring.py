@@ -1,0 +1,381 @@
+"""The credit scoring contract: who may do what, in which order, and what ends a query."""
+
+import hashlib
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chainnode.contract.testing import Deployed, Reverted, deploy, member
+
+SOURCE = Path(__file__).resolve().parents[2] / "contracts" / "credit_scoring" / "contract.py"
+ORGANISATIONS = ["bank-a", "guarantor", "registry", "statistics"]
+COMPUTING, CHECKING, RELEASING, RELEASED, CLOSED, REFUSED, EXPIRED = range(7)
+QUERY = b"\x07" * 32
+
+
+def load() -> Any:
+    name = "credit_scoring_contract"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, SOURCE)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    return sys.modules[name].CreditScoring
+
+
+def digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
+
+
+def keyholder(organisation: str) -> Any:
+    return member("keyholder", organisation, "common")
+
+
+def worker(organisation: str) -> Any:
+    return member("worker", organisation, "common")
+
+
+def client(organisation: str) -> Any:
+    return member("client", organisation, "client")
+
+
+def council_commitment(epoch: int, round_number: int, blob: bytes, organisation: str) -> bytes:
+    return hashlib.sha256(
+        b"chainnode/council-commit/v1"
+        + epoch.to_bytes(8, "big")
+        + round_number.to_bytes(8, "big")
+        + blob
+        + organisation.encode()
+    ).digest()
+
+
+def new_chain() -> Deployed:
+    council = {
+        "organisations": ORGANISATIONS,
+        "keyholder_name": "keyholder",
+        "worker_name": "worker",
+        "chunk_deadline_blocks": 12,
+        "query_deadline_blocks": 200,
+    }
+    return deploy(load(), council=council)
+
+
+def run_round(chain: Deployed, epoch: int, round_number: int) -> None:
+    for name in ORGANISATIONS:
+        blob = digest(f"{name} {round_number}")
+        commitment = council_commitment(epoch, round_number, blob, name)
+        chain.call(
+            "commit", sender=keyholder(name), epoch=epoch, round=round_number, commitment=commitment
+        )
+    for name in ORGANISATIONS:
+        blob = digest(f"{name} {round_number}")
+        chain.call("reveal", sender=keyholder(name), epoch=epoch, round=round_number, blob=blob)
+
+
+def keys(marker: str = "") -> dict[str, bytes]:
+    return {
+        "public_key_s": digest("s" + marker),
+        "public_key_s36": digest("s36"),
+        "relin_key_s36": digest("relin"),
+    }
+
+
+def activate(chain: Deployed) -> int:
+    epoch = int(chain.call("open_epoch", sender=keyholder("bank-a")))
+    run_round(chain, epoch, 1)
+    run_round(chain, epoch, 2)
+    for name in ORGANISATIONS:
+        chain.call("submit_keys", sender=keyholder(name), epoch=epoch, keys=keys())
+    for name in ORGANISATIONS:
+        chain.call("post_test", sender=keyholder(name), epoch=epoch, shares=b"share")
+    for name in ORGANISATIONS:
+        chain.call("vote_test", sender=keyholder(name), epoch=epoch, correct=True)
+    return epoch
+
+
+def ready(budget: int = 2) -> Deployed:
+    chain = new_chain()
+    activate(chain)
+    chain.call(
+        "create_table",
+        sender=client("registry"),
+        table="sme",
+        schema=b"{}",
+        minimum_group=10,
+        owners=["registry", "statistics"],
+    )
+    for name in ("registry", "statistics"):
+        chain.call("grant", sender=client(name), table="sme", bank="bank-a", budget=budget)
+    return chain
+
+
+def submit(chain: Deployed, query: bytes = QUERY, kind: int = 0, **changes: int) -> None:
+    ask = {
+        "table": "sme",
+        "kind": kind,
+        "plan_hash": digest("plan"),
+        "chunk_count": 1,
+        "output_count": 2,
+        "check_count": 1 if kind == 0 else 0,
+        "reply_key": digest("reply"),
+        "target_key": digest("target"),
+    } | changes
+    chain.call("submit", sender=client("bank-a"), query=query, ask=ask, sql="SELECT COUNT(*)")
+
+
+def chunk_commit(chain: Deployed, index: int, name: str, result: bytes) -> None:
+    salt = digest("salt " + name)
+    commitment = hashlib.sha256(result + salt + name.encode()).digest()
+    chain.call("chunk_commit", sender=worker(name), query=QUERY, index=index, commitment=commitment)
+
+
+def chunk_reveal(chain: Deployed, index: int, name: str, result: bytes) -> None:
+    chain.call(
+        "chunk_reveal",
+        sender=worker(name),
+        query=QUERY,
+        index=index,
+        result=result,
+        salt=digest("salt " + name),
+    )
+
+
+def compute(chain: Deployed, chunks: int = 1) -> None:
+    for index in range(chunks + 1):
+        pair = [ORGANISATIONS[(index + offset) % 4] for offset in range(2)]
+        for name in pair:
+            chunk_commit(chain, index, name, digest(f"result {index}"))
+        for name in pair:
+            chunk_reveal(chain, index, name, digest(f"result {index}"))
+
+
+def status(chain: Deployed) -> int:
+    return int(chain.view("query_state", query=QUERY)[0])
+
+
+def reason(chain: Deployed) -> str:
+    return str(chain.view("query_state", query=QUERY)[2])
+
+
+def events(chain: Deployed, name: str) -> list[dict[str, Any]]:
+    return [fields for found, fields in chain.events if found == name]
+
+
+def test_a_ceremony_ends_in_an_active_epoch() -> None:
+    chain = new_chain()
+    epoch = activate(chain)
+    number, state, seed, test_seed = chain.view("epoch_info", epoch=0)
+    assert (number, state) == (epoch, 2)
+    assert len(seed) == len(test_seed) == 32 and seed != test_seed
+    assert [fields["step"] for fields in events(chain, "CouncilStep")][-1] == "active"
+
+
+def test_no_message_is_revealed_before_all_are_committed() -> None:
+    chain = new_chain()
+    epoch = chain.call("open_epoch", sender=keyholder("bank-a"))
+    for name in ORGANISATIONS[:3]:
+        commitment = council_commitment(epoch, 1, digest(f"{name} 1"), name)
+        chain.call("commit", sender=keyholder(name), epoch=epoch, round=1, commitment=commitment)
+    with pytest.raises(Reverted, match="WrongState"):
+        chain.call(
+            "reveal", sender=keyholder("bank-a"), epoch=epoch, round=1, blob=digest("bank-a 1")
+        )
+
+
+def test_a_reveal_must_open_its_commitment_and_rounds_keep_their_order() -> None:
+    chain = new_chain()
+    epoch = chain.call("open_epoch", sender=keyholder("bank-a"))
+    with pytest.raises(Reverted, match="WrongState"):
+        chain.call(
+            "commit", sender=keyholder("bank-a"), epoch=epoch, round=2, commitment=digest("x")
+        )
+    for name in ORGANISATIONS:
+        commitment = council_commitment(epoch, 1, digest(f"{name} 1"), name)
+        chain.call("commit", sender=keyholder(name), epoch=epoch, round=1, commitment=commitment)
+    with pytest.raises(Reverted, match="commitment"):
+        chain.call("reveal", sender=keyholder("bank-a"), epoch=epoch, round=1, blob=digest("else"))
+
+
+def test_different_aggregated_keys_fail_the_epoch() -> None:
+    chain = new_chain()
+    epoch = chain.call("open_epoch", sender=keyholder("bank-a"))
+    run_round(chain, epoch, 1)
+    run_round(chain, epoch, 2)
+    chain.call("submit_keys", sender=keyholder("bank-a"), epoch=epoch, keys=keys())
+    chain.call("submit_keys", sender=keyholder("registry"), epoch=epoch, keys=keys("other"))
+    assert chain.view("epoch_info", epoch=epoch)[1] == 3
+    assert chain.call("open_epoch", sender=keyholder("bank-a")) == epoch + 1
+
+
+def test_one_failed_test_vector_fails_the_epoch() -> None:
+    chain = new_chain()
+    epoch = chain.call("open_epoch", sender=keyholder("bank-a"))
+    run_round(chain, epoch, 1)
+    run_round(chain, epoch, 2)
+    for name in ORGANISATIONS:
+        chain.call("submit_keys", sender=keyholder(name), epoch=epoch, keys=keys())
+    for name in ORGANISATIONS:
+        chain.call("post_test", sender=keyholder(name), epoch=epoch, shares=b"share")
+    chain.call("vote_test", sender=keyholder("registry"), epoch=epoch, correct=False)
+    assert chain.view("epoch_info", epoch=epoch)[1] == 3
+
+
+@pytest.mark.parametrize(
+    "sender", [client("bank-a"), worker("bank-a"), member("keyholder", "stranger", "common")]
+)
+def test_only_keyholders_of_members_speak_for_the_council(sender: Any) -> None:
+    with pytest.raises(Reverted, match="NotAllowed"):
+        new_chain().call("open_epoch", sender=sender)
+
+
+def test_every_owner_must_grant_and_the_least_budget_counts() -> None:
+    chain = ready(budget=5)
+    assert chain.view("budget", table="sme", bank="bank-a") == (5, 0)
+    chain.call("grant", sender=client("statistics"), table="sme", bank="bank-a", budget=1)
+    submit(chain)
+    with pytest.raises(Reverted) as refused:
+        submit(chain, query=b"\x08" * 32)
+    assert refused.value.error == "BudgetExceeded"
+    assert refused.value.fields == {"table": "sme", "budget": 1, "used": 1}
+
+
+def test_a_query_without_grant_epoch_or_table_is_refused() -> None:
+    chain = ready()
+    with pytest.raises(Reverted, match="a grant by registry"):
+        chain.view("budget", table="sme", bank="guarantor")
+    with pytest.raises(Reverted, match="NotAllowed"):
+        chain.call("grant", sender=client("bank-a"), table="sme", bank="bank-a", budget=9)
+    with pytest.raises(Reverted, match="WrongState"):
+        chain.call("open_epoch", sender=keyholder("bank-a"))
+        submit(chain)
+
+
+def test_an_aggregate_without_a_count_to_check_is_refused() -> None:
+    with pytest.raises(Reverted, match="Invalid"):
+        submit(ready(), check_count=0)
+
+
+def test_an_aggregate_runs_from_submission_to_its_answer() -> None:
+    chain = ready()
+    submit(chain)
+    compute(chain)
+    assert status(chain) == CHECKING
+    assert events(chain, "QueryFinalised") == [{"query": QUERY, "result": digest("result 1")}]
+    for name in ORGANISATIONS:
+        boxes = [b"box"] * 4
+        chain.call("post_counts", sender=keyholder(name), query=QUERY, boxes=boxes)
+    assert chain.view("counts_of", query=QUERY) == [[b"box"] * 4] * 4
+    for name in ORGANISATIONS:
+        chain.call("group_check", sender=keyholder(name), query=QUERY, passed=True)
+    assert status(chain) == RELEASING
+    for name in ORGANISATIONS:
+        chain.call("share_post", sender=keyholder(name), query=QUERY, share=b"s" + name.encode())
+    assert status(chain) == RELEASED
+    assert chain.view("shares_of", query=QUERY)[0] == b"sbank-a"
+    with pytest.raises(Reverted, match="NotAllowed"):
+        chain.call("close", sender=client("registry"), query=QUERY, outcome="answered")
+    chain.call("close", sender=client("bank-a"), query=QUERY, outcome="answered")
+    assert (status(chain), reason(chain)) == (CLOSED, "answered")
+
+
+def test_a_score_query_goes_straight_to_release_and_takes_blob_hashes() -> None:
+    chain = ready()
+    submit(chain, kind=1)
+    compute(chain)
+    assert status(chain) == RELEASING
+    with pytest.raises(Reverted, match="Invalid"):
+        chain.call("share_post", sender=keyholder("bank-a"), query=QUERY, share=b"short")
+    chain.call("share_post", sender=keyholder("bank-a"), query=QUERY, share=digest("blob"))
+
+
+def test_one_small_group_refuses_the_query_and_the_budget_stays_spent() -> None:
+    chain = ready()
+    submit(chain)
+    compute(chain)
+    for name in ORGANISATIONS:
+        chain.call("post_counts", sender=keyholder(name), query=QUERY, boxes=[b"box"] * 4)
+    chain.call("group_check", sender=keyholder("registry"), query=QUERY, passed=False)
+    assert (status(chain), reason(chain)) == (REFUSED, "group too small")
+    assert chain.view("budget", table="sme", bank="bank-a") == (2, 1)
+    with pytest.raises(Reverted, match="WrongState"):
+        chain.call("share_post", sender=keyholder("registry"), query=QUERY, share=b"late")
+
+
+def test_a_result_is_not_shown_before_two_are_committed_nor_by_a_stranger() -> None:
+    chain = ready()
+    submit(chain)
+    chunk_commit(chain, 0, "bank-a", digest("r"))
+    with pytest.raises(Reverted, match="WrongState"):
+        chunk_reveal(chain, 0, "bank-a", digest("r"))
+    with pytest.raises(Reverted, match="assigned worker"):
+        chunk_commit(chain, 0, "registry", digest("r"))
+    chunk_commit(chain, 0, "guarantor", digest("r"))
+    with pytest.raises(Reverted, match="commitment"):
+        chunk_reveal(chain, 0, "bank-a", digest("other"))
+
+
+def test_the_reduction_waits_for_every_chunk() -> None:
+    chain = ready()
+    submit(chain)
+    with pytest.raises(Reverted, match="chunks finished"):
+        chunk_commit(chain, 1, "guarantor", digest("r"))
+
+
+def test_different_results_call_the_reserve_which_decides() -> None:
+    chain = ready()
+    submit(chain)
+    chunk_commit(chain, 0, "bank-a", digest("right"))
+    chunk_commit(chain, 0, "guarantor", digest("wrong"))
+    chunk_reveal(chain, 0, "bank-a", digest("right"))
+    chunk_reveal(chain, 0, "guarantor", digest("wrong"))
+    chunk_commit(chain, 0, "registry", digest("right"))
+    chunk_reveal(chain, 0, "registry", digest("right"))
+    assert chain.view("chunk_info", query=QUERY, index=0)[1] == digest("right")
+
+
+def test_three_different_results_end_the_query() -> None:
+    chain = ready()
+    submit(chain)
+    for name in ORGANISATIONS[:2]:
+        chunk_commit(chain, 0, name, digest(name))
+    for name in ORGANISATIONS[:2]:
+        chunk_reveal(chain, 0, name, digest(name))
+    chunk_commit(chain, 0, "registry", digest("third"))
+    chunk_reveal(chain, 0, "registry", digest("third"))
+    assert (status(chain), reason(chain)) == (REFUSED, "no two workers agree on a chunk")
+
+
+def test_a_silent_worker_is_replaced_after_the_deadline_only() -> None:
+    chain = ready()
+    submit(chain)
+    with pytest.raises(Reverted, match="height, allowed from"):
+        chain.call("reassign", sender=worker("registry"), query=QUERY, index=0)
+    chain.height += 12
+    chain.call("reassign", sender=worker("registry"), query=QUERY, index=0)
+    for name in ("bank-a", "registry"):
+        chunk_commit(chain, 0, name, digest("r"))
+    for name in ("bank-a", "registry"):
+        chunk_reveal(chain, 0, name, digest("r"))
+    assert chain.view("chunk_info", query=QUERY, index=0)[1] == digest("r")
+
+
+def test_a_query_that_nobody_answers_expires() -> None:
+    chain = ready()
+    submit(chain)
+    with pytest.raises(Reverted, match="height, allowed from"):
+        chain.call("expire", sender=client("bank-a"), query=QUERY)
+    chain.height += 200
+    chain.call("expire", sender=client("bank-a"), query=QUERY)
+    assert status(chain) == EXPIRED
+
+
+def test_a_keyholder_refuses_with_its_reason() -> None:
+    chain = ready()
+    submit(chain)
+    compute(chain)
+    chain.call("refuse", sender=keyholder("statistics"), query=QUERY, reason="hash not reproduced")
+    assert (status(chain), reason(chain)) == (REFUSED, "hash not reproduced")
