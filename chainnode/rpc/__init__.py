@@ -1,0 +1,1 @@
+"""The public services: authorised by TLS certificate, failures as one Problem envelope."""

@@ -1,0 +1,85 @@
+"""Who is calling: the TLS certificate's key, looked up among the members on the chain."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Protocol
+
+import grpc
+
+from chainnode._proto import types_pb2
+from chainnode.network.tls import caller_key_hash
+from chainnode.rpc.problems import fail, refuse
+from chainnode.types.errors import ChainnodeError, ClientFault
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Unary = Callable[[Any, types_pb2.Member], Awaitable[Any]]
+Streaming = Callable[[Any, types_pb2.Member], AsyncIterator[Any]]
+
+
+class Members(Protocol):
+    """The members on the chain, at the executed height."""
+
+    def member_by_tls(self, tls_key_hash: bytes) -> types_pb2.Member | None:
+        """The member whose record names this TLS key."""
+
+
+class Guard:
+    """Wraps handlers: authorises the caller, turns errors into Problems, leaks nothing.
+
+    Args:
+        members: looked up at every call, so that a freeze works at once.
+    """
+
+    def __init__(self, members: Members) -> None:
+        self._members = members
+
+    def unary(self, method: Unary) -> Callable[[Any, Context], Awaitable[Any]]:
+        """A handler with one answer."""
+
+        async def handle(request: Any, context: Context) -> Any:
+            try:
+                return await method(request, self.caller(context))
+            except ChainnodeError as error:
+                await refuse(context, error)
+            except Exception as error:  # noqa: BLE001  the last line of defence of the process
+                await fail(context, method.__name__, error)
+
+        return handle
+
+    def streaming(self, method: Streaming) -> Callable[[Any, Context], AsyncIterator[Any]]:
+        """A handler with a stream of answers."""
+
+        async def handle(request: Any, context: Context) -> AsyncIterator[Any]:
+            try:
+                async for answer in method(request, self.caller(context)):
+                    yield answer
+            except ChainnodeError as error:
+                await refuse(context, error)
+            except Exception as error:  # noqa: BLE001  the last line of defence of the process
+                await fail(context, method.__name__, error)
+
+        return handle
+
+    def caller(self, context: Context) -> types_pb2.Member:
+        """The calling member.
+
+        Raises:
+            ClientFault: NOT_A_MEMBER, MEMBER_FROZEN or MEMBER_REVOKED.
+        """
+        member = self._members.member_by_tls(caller_key_hash(context))
+        if member is None:
+            raise ClientFault(
+                "NOT_A_MEMBER",
+                "No member on the chain has this TLS certificate.",
+                fix="have an admin add the member, with this certificate's key hash",
+            )
+        if member.status != types_pb2.MEMBER_STATUS_ACTIVE:
+            revoked = member.status == types_pb2.MEMBER_STATUS_REVOKED
+            raise ClientFault(
+                "MEMBER_REVOKED" if revoked else "MEMBER_FROZEN",
+                f"The member is {'revoked' if revoked else 'frozen'}.",
+                subject=f"{member.organisation}/{member.name}",
+                fix="ask the organisation's admin" if not revoked else "enrol a new member",
+            )
+        return member
