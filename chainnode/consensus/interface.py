@@ -26,7 +26,7 @@ Driver's duties, per effect:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol, TypeAlias
 
@@ -81,7 +81,6 @@ class HeightState:
         last_validators: who decided height - 1 (for height 1: the same as `validators`).
         next_validators: who will decide height + 1.
         engine_epoch: the epoch of votes at this height.
-        committed_evidence: keys (`Evidence.key()`) of evidence already in recent blocks.
     """
 
     height: int
@@ -92,7 +91,30 @@ class HeightState:
     last_validators: ValidatorSet
     next_validators: ValidatorSet
     engine_epoch: int = 0
-    committed_evidence: frozenset[tuple[bytes, int, int, int, int]] = field(default=frozenset())
+
+    def advance(
+        self,
+        block: Block,
+        certificate: CommitCertificate,
+        validators_after_next: ValidatorSet | None = None,
+    ) -> HeightState:
+        """The state after a block of this height is committed with a certificate.
+
+        Args:
+            block: the decided block.
+            certificate: its certificate; any valid one does.
+            validators_after_next: who decides height + 2, when the set changes.
+        """
+        return HeightState(
+            height=self.height + 1,
+            previous_hash=block.hash(),
+            previous_time_ms=block.header.timestamp_ms,
+            last_commit=certificate,
+            validators=self.next_validators,
+            last_validators=self.validators,
+            next_validators=validators_after_next or self.next_validators,
+            engine_epoch=self.engine_epoch,
+        )
 
 
 class Signer(Protocol):

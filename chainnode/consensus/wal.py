@@ -36,9 +36,9 @@ class RecordType(IntEnum):
 
     VOTE = 1  # a Vote this node signed
     PROPOSAL = 2  # a Proposal this node signed
-    LOCK = 3  # the Proposal of the block locked in its round
-    VALID = 4  # the Proposal of the block that got 2f+1 prevotes in its round
-    POL_VOTE = 5  # one of those prevotes, after its LOCK or VALID record
+    LOCK = 3  # an unsigned Proposal: the round and the block locked in it
+    VALID = 4  # an unsigned Proposal: the round and the block with 2f+1 prevotes in it
+    SEEN_VOTE = 5  # another validator's Vote that a lock or a round rests on
 
 
 @dataclass(frozen=True, slots=True)
