@@ -147,7 +147,12 @@ def column_blocks(
             is_missing = (bins == MISSING_BIN).astype(np.uint64)
             yield column.missing_indicator(), pack(is_missing, rows)
     if profile == "S36" and column.value_maximum is not None:
-        yield column.name, pack(integer_values(column, cells), rows)
+        values = integer_values(column, cells)
+        for name, multiplier, _ in column.value_columns():
+            limb = values // np.uint64(multiplier)
+            if column.value_limb_bits != 0:
+                limb &= np.uint64((1 << column.value_limb_bits) - 1)
+            yield name, pack(limb, rows)
 
 
 def owner_blocks(

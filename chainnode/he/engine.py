@@ -10,18 +10,20 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 import numpy as np
 
 from chainnode import _native
-from chainnode._native import HeColumns
 from chainnode.he import encode
 from chainnode.he.plan import AggregatePart, LinearForm, Output, Plan, ScorePart, Term
 from chainnode.he.profiles import PROFILES
 from chainnode.he.schema import ROWS_PER_BLOCK, SLOTS_PER_BLOCK
 from chainnode.types.errors import ClientFault, InternalError, PeerFault
+
+if TYPE_CHECKING:
+    from chainnode._native import HeColumns
 
 RESIDUE_BYTES: Final = 8
 
@@ -334,11 +336,9 @@ def _answers(
             shown.append(count)
         elif count == 0:
             shown.append(None)
-        elif answer.kind == "sum":
-            shown.append(values[answer.source])
         else:
-            total = values[answer.source]
-            shown.append(Average(total, count, total / count))
+            total = sum(values[index] * multiplier for index, multiplier in answer.parts)
+            shown.append(total if answer.kind == "sum" else Average(total, count, total / count))
     return tuple(shown)
 
 

@@ -63,12 +63,13 @@ class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Args:
         name: as the user wrote or aliased it.
         kind: `group` is the group's label.
-        source: for `sum` and `avg`, the position of the sum among the group's outputs.
+        parts: for `sum` and `avg`, (position among the group's outputs, multiplier): the sum is
+            the opened parts times their multipliers.
     """
 
     name: str
     kind: Literal["group", "count", "sum", "avg"]
-    source: int = 0
+    parts: tuple[tuple[int, int], ...] = ()
 
 
 class ScorePart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -81,6 +81,8 @@ class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         owner: organisation that encrypts it.
         encoding: indicators, or None for a column that can only be summed.
         value_maximum: largest integer value (the smallest is 0) if the column can be summed.
+        value_limb_bits: split values into limbs of so many bits, each summed alone, so that sums
+            over many rows stay below t; 0 stores the whole value in one column.
         profiles: profiles the indicators are stored in; values are always in S36.
     """
 
@@ -88,6 +90,7 @@ class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     owner: str
     encoding: OneHot | Bins | None = None
     value_maximum: int | None = None
+    value_limb_bits: int = 0
     profiles: tuple[ProfileName, ...] = ("S", "S36")
 
     def indicator(self, bin_index: int) -> str:
@@ -97,6 +100,19 @@ class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def missing_indicator(self) -> str:
         """The stored name of the 0/1 column of missing values."""
         return f"{self.name}#missing"
+
+    def value_columns(self) -> tuple[tuple[str, int, int], ...]:
+        """(stored name, multiplier, largest value) of each limb, lowest first."""
+        if self.value_maximum is None:
+            return ()
+        if self.value_limb_bits == 0:
+            return ((self.name, 1, self.value_maximum),)
+        limbs = []
+        for index in range(-(-self.value_maximum.bit_length() // self.value_limb_bits)):
+            shift = index * self.value_limb_bits
+            largest = min(self.value_maximum >> shift, (1 << self.value_limb_bits) - 1)
+            limbs.append((f"{self.name}@{index}", 1 << shift, largest))
+        return tuple(limbs)
 
     def indicators(self) -> tuple[str, ...]:
         """Every stored indicator, bins first, then the missing one if there is any."""
@@ -142,8 +158,8 @@ class TableSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 continue
             if profile in column.profiles:
                 names.extend(column.indicators())
-            if profile == "S36" and column.value_maximum is not None:
-                names.append(column.name)
+            if profile == "S36":
+                names.extend(name for name, _, _ in column.value_columns())
         return tuple(names)
 
     def encode(self) -> bytes:
@@ -190,6 +206,8 @@ def _validate_column(column: Column) -> None:
         limit = PROFILES["S36"].plain_modulus // 2
         if not 0 < column.value_maximum < limit:
             raise _invalid(column.name, f"value_maximum lies between 1 and {limit}")
+    if column.value_limb_bits != 0 and not 8 <= column.value_limb_bits <= 24:
+        raise _invalid(column.name, "value_limb_bits is 0 or lies between 8 and 24")
     if isinstance(column.encoding, Bins):
         bounds = column.encoding.bounds()
         if any(low >= high for low, high in pairwise(bounds)):
