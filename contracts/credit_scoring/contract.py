@@ -63,9 +63,12 @@ class Council:
 
 @dataclass(frozen=True)
 class Table:
+    """`registry` is the blob with the enterprise ids in row order, one a line."""
+
     organisation: str
     owners: list[str]
     schema_hash: Bytes32
+    registry: Bytes32
     minimum_group: u64
 
 
@@ -169,14 +172,6 @@ class CouncilStep:
 
 
 @event
-class QuerySubmitted:
-    query: Bytes32
-    bank: str
-    epoch: u64
-    plan_hash: Bytes32
-
-
-@event
 class ChunkStep:
     query: Bytes32
     index: u64
@@ -208,6 +203,9 @@ class CreditScoring(Contract, version="1.0", name="credit_scoring"):
     budgets: Map[tuple[str, str, str], u64]
     used: Map[tuple[str, str], u64]
     consents: Map[tuple[str, str, str], bytes]
+    models: Map[tuple[str, str], bytes]
+    model_names: Map[str, list[str]]
+    model_approvals: Map[tuple[str, str, str], bool]
 
     current_epoch: Var[u64]
     epoch_status: Map[u64, u64]
@@ -215,7 +213,7 @@ class CreditScoring(Contract, version="1.0", name="credit_scoring"):
     commits: Map[tuple[u64, u64, str], bytes]
     reveals: Map[tuple[u64, u64, str], bytes]
     keys: Map[u64, Keys]
-    test_seeds: Map[u64, Bytes32]
+    test_seeds: Map[u64, bytes]
     test_shares: Map[tuple[u64, str], bytes]
     epoch_done: Map[tuple[u64, str, str], bool]
     epoch_progress: Map[tuple[u64, str], u64]
@@ -234,8 +232,6 @@ class CreditScoring(Contract, version="1.0", name="credit_scoring"):
     query_progress: Map[tuple[Bytes32, str], u64]
     endings: Map[Bytes32, str]
 
-    # --- set-up -----------------------------------------------------------------------------------
-
     @init
     def setup(self, council: Council) -> None:
         if len(council.organisations) < 2:
@@ -250,11 +246,9 @@ class CreditScoring(Contract, version="1.0", name="credit_scoring"):
         self.sealing_keys[ctx.sender_org] = sealing_key
         emit(CouncilStep(self.current_epoch.get(), "enrolled", ctx.sender_org))
 
-    # --- catalog, access, consent -----------------------------------------------------------------
-
     @call
     def create_table(
-        self, table: str, schema: bytes, minimum_group: u64, owners: list[str]
+        self, table: str, schema: bytes, registry: Bytes32, minimum_group: u64, owners: list[str]
     ) -> None:
         self._require_owner_role()
         if table in self.tables:
@@ -263,7 +257,7 @@ class CreditScoring(Contract, version="1.0", name="credit_scoring"):
             raise Invalid(table)
         for owner in owners:
             self._require_member(owner)
-        self.tables[table] = Table(ctx.sender_org, owners, sha256(schema), minimum_group)
+        self.tables[table] = Table(ctx.sender_org, owners, sha256(schema), registry, minimum_group)
         self.schemas[table] = schema
         emit(CatalogChanged(table, ctx.sender_org, "table", table))
 
@@ -291,15 +285,30 @@ class CreditScoring(Contract, version="1.0", name="credit_scoring"):
         self.consents[(table, bank, ctx.sender_org)] = bitmap
         emit(CatalogChanged(table, ctx.sender_org, "consent", bank))
 
-    # --- key council ------------------------------------------------------------------------------
+    @call
+    def approve_model(self, table: str, name: str, model: bytes) -> None:
+        """Register a scorecard; usable once every owner approved the same points, then for ever.
+
+        A model with one feature reads that column, so owners decide."""
+        self._require_table_owner(table)
+        if self.models.get((table, name), model) != model:
+            raise Invalid("model")
+        if (table, name) not in self.models:
+            empty: list[str] = []
+            names = self.model_names.get(table, empty)
+            names.append(name)
+            self.model_names[table] = names
+            self.models[(table, name)] = model
+        self.model_approvals[(table, name, ctx.sender_org)] = True
+        emit(CatalogChanged(table, ctx.sender_org, "model", name))
 
     @call
     def open_epoch(self) -> u64:
-        """Begin a key ceremony; the common random polynomial comes from this transaction."""
+        """Begin a key ceremony, giving up an unfinished one; its common seed comes from here."""
         self._require_service(self.council.get().keyholder_name)
         last = self.current_epoch.get()
         if last > 0 and self.epoch_status[last] < EPOCH_ACTIVE:
-            raise WrongState("epoch", self.epoch_status[last])
+            self._close_epoch(last, EPOCH_FAILED, "failed: started over")
         epoch = last + 1
         self.epoch_status[epoch] = EPOCH_OPEN
         self.epoch_seeds[epoch] = sha256(
@@ -375,16 +384,6 @@ class CreditScoring(Contract, version="1.0", name="credit_scoring"):
             self._close_epoch(epoch, EPOCH_ACTIVE, "active")
 
     @call
-    def abandon_epoch(self, epoch: u64, reason: str) -> None:
-        """A member that cannot continue ends an unfinished ceremony."""
-        self._require_service(self.council.get().keyholder_name)
-        if self._status_of_epoch(epoch) >= EPOCH_ACTIVE:
-            raise WrongState("epoch", self._status_of_epoch(epoch))
-        self._close_epoch(epoch, EPOCH_FAILED, "failed: " + reason)
-
-    # --- queries: submit and compute --------------------------------------------------------------
-
-    @call
     def submit(self, query: Bytes32, ask: Ask, sql: str) -> None:
         """Ask. Costs one query of the bank's budget on the table, whatever the outcome."""
         if ctx.sender_role != "client":
@@ -405,7 +404,7 @@ class CreditScoring(Contract, version="1.0", name="credit_scoring"):
         self.asks[query] = ask
         self.query_status[query] = QUERY_COMPUTING
         self.statements[query] = sql
-        emit(QuerySubmitted(query, ctx.sender_org, epoch, ask.plan_hash))
+        emit(QueryStep(query, "submitted", ctx.sender_org, ask.table))
 
     @call
     def chunk_commit(self, query: Bytes32, index: u64, commitment: Bytes32) -> None:
@@ -449,8 +448,6 @@ class CreditScoring(Contract, version="1.0", name="credit_scoring"):
             raise Invalid("index")
         self._require_height(self.queries[query].height + self.council.get().chunk_deadline_blocks)
         self._open_reserve(query, index, "deadline")
-
-    # --- queries: release -------------------------------------------------------------------------
 
     @call
     def post_counts(self, query: Bytes32, boxes: list[bytes]) -> None:
@@ -509,8 +506,6 @@ class CreditScoring(Contract, version="1.0", name="credit_scoring"):
         self._require_height(deadline)
         self._end(query, QUERY_EXPIRED, "deadline")
 
-    # --- views ------------------------------------------------------------------------------------
-
     @view
     def council_info(self) -> Council:
         return self.council.get()
@@ -524,13 +519,23 @@ class CreditScoring(Contract, version="1.0", name="credit_scoring"):
         return found
 
     @view
-    def table_info(self, table: str) -> Table:
-        return self._table(table)
+    def table_info(self, table: str) -> tuple[Table, bytes]:
+        """(record, schema)."""
+        return (self._table(table), self.schemas[table])
 
     @view
-    def schema(self, table: str) -> bytes:
-        self._table(table)
-        return self.schemas[table]
+    def models_of(self, table: str) -> list[bytes]:
+        """Scorecards every owner approved."""
+        found: list[bytes] = []
+        empty: list[str] = []
+        for name in self.model_names.get(table, empty):
+            approved = True
+            for owner in self._table(table).owners:
+                if (table, name, owner) not in self.model_approvals:
+                    approved = False
+            if approved:
+                found.append(self.models[(table, name)])
+        return found
 
     @view
     def columns_of(self, table: str, owner: str, profile: str) -> ColumnSet:
@@ -552,9 +557,10 @@ class CreditScoring(Contract, version="1.0", name="credit_scoring"):
     def epoch_info(self, epoch: u64) -> tuple[u64, u64, bytes, bytes]:
         """(epoch, status, seed, test seed or empty); epoch 0 asks for the latest."""
         asked = self.current_epoch.get() if epoch == 0 else epoch
-        status = self._status_of_epoch(asked)
-        known = asked in self.test_seeds
-        return (asked, status, self.epoch_seeds[asked], self.test_seeds[asked] if known else b"")
+        if asked not in self.epoch_status:
+            return (asked, EPOCH_FAILED, b"", b"")
+        seed = self.epoch_seeds[asked]
+        return (asked, self.epoch_status[asked], seed, self.test_seeds.get(asked, b""))
 
     @view
     def round_info(self, epoch: u64, round: u64) -> tuple[list[bytes], list[bytes]]:
@@ -622,8 +628,6 @@ class CreditScoring(Contract, version="1.0", name="credit_scoring"):
             found.append(self.shares.get((query, organisation), b""))
         return found
 
-    # --- rules ------------------------------------------------------------------------------------
-
     def _size(self) -> int:
         return len(self.council.get().organisations)
 
@@ -690,13 +694,8 @@ class CreditScoring(Contract, version="1.0", name="credit_scoring"):
             raise BudgetExceeded(table, budget, used)
         self.used[(table, bank)] = used + 1
 
-    def _status_of_epoch(self, epoch: u64) -> int:
-        if epoch not in self.epoch_status:
-            raise Unknown("epoch")
-        return self.epoch_status[epoch]
-
     def _require_epoch(self, epoch: u64, status: u64) -> None:
-        found = self._status_of_epoch(epoch)
+        found = self.epoch_status.get(epoch, EPOCH_FAILED)
         if found != status:
             raise WrongState("epoch", found)
 

@@ -105,6 +105,7 @@ def ready(budget: int = 2) -> Deployed:
         sender=client("registry"),
         table="sme",
         schema=b"{}",
+        registry=digest("registry"),
         minimum_group=10,
         owners=["registry", "statistics"],
     )
@@ -379,3 +380,23 @@ def test_a_keyholder_refuses_with_its_reason() -> None:
     compute(chain)
     chain.call("refuse", sender=keyholder("statistics"), query=QUERY, reason="hash not reproduced")
     assert (status(chain), reason(chain)) == (REFUSED, "hash not reproduced")
+
+
+def test_a_model_counts_only_when_every_owner_approved_the_same_points() -> None:
+    chain = ready()
+    chain.call("approve_model", sender=client("registry"), table="sme", name="m", model=b"points")
+    assert chain.view("models_of", table="sme") == []
+    with pytest.raises(Reverted, match="Invalid"):
+        chain.call(
+            "approve_model", sender=client("statistics"), table="sme", name="m", model=b"other"
+        )
+    chain.call("approve_model", sender=client("statistics"), table="sme", name="m", model=b"points")
+    assert chain.view("models_of", table="sme") == [b"points"]
+
+
+def test_a_ceremony_started_over_gives_up_the_unfinished_one() -> None:
+    chain = new_chain()
+    first = chain.call("open_epoch", sender=keyholder("bank-a"))
+    second = chain.call("open_epoch", sender=keyholder("registry"))
+    assert second == first + 1
+    assert chain.view("epoch_info", epoch=first)[1] == 3
