@@ -1,0 +1,1 @@
+"""Banks score real small businesses on data that stays encrypted."""
