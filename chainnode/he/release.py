@@ -1,0 +1,271 @@
+"""Opening results: sealed and switched shares, and the checks before a number is shown.
+
+Pure functions over bytes. Smudging follows the reference study of threshold decryption (Li,
+Micciancio, Schultz and Sorrell, CRYPTO 2022); the collective key switch is the PCKS protocol of
+Mouchet, Troncoso-Pastoriza, Bossuat and Hubaux (PETS 2021). Every member must take part (n of n),
+so a wrong share is noticed but cannot be pinned on one member.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from chainnode import _native
+from chainnode.he.plan import Plan
+from chainnode.types.errors import ClientFault, PeerFault
+
+RESIDUE_SIZE_BYTES: Final = 8
+KEY_SIZE_BYTES: Final = 32
+RELEASES_MAX: Final = 2**24
+MARGIN_MIN_BITS: Final = 8
+
+# An X25519 result is used for one message only, so the nonce may be constant.
+_NONCE: Final = bytes(12)
+
+
+class WrongShare(PeerFault):
+    """At least one member's share is wrong: no number may be shown."""
+
+
+def wrong_share(members: Sequence[str], subject: str, reason: str) -> WrongShare:
+    """The error for shares that do not add up; with n-of-n any of `members` may be at fault."""
+    return WrongShare(
+        "WRONG_SHARE",
+        f"{reason}; at fault is one of: {', '.join(members)}",
+        subject=subject,
+        fix="close the query as wrong, ask the members to compare their shares on chain, ask again",
+    )
+
+
+# --- sealed boxes ---------------------------------------------------------------------------------
+
+
+def public_bytes(private: X25519PrivateKey) -> bytes:
+    """The 32 raw bytes of the public half."""
+    return private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+
+
+def seal(recipient: bytes, message: bytes, context: bytes) -> bytes:
+    """Encrypt to an X25519 public key: 32-byte ephemeral key, ciphertext, 16-byte tag.
+
+    Args:
+        recipient: 32 raw bytes.
+        message: plaintext.
+        context: what the message belongs to; opening under another context fails.
+
+    Raises:
+        ClientFault: `KEY_INVALID` when the recipient key is no point of use.
+    """
+    ephemeral = X25519PrivateKey.generate()
+    try:
+        shared = ephemeral.exchange(X25519PublicKey.from_public_bytes(recipient))
+    except ValueError as error:
+        raise ClientFault(
+            "KEY_INVALID",
+            "the key to seal to is not a usable X25519 public key",
+            subject=recipient.hex(),
+            fix="publish a fresh sealing key",
+        ) from error
+    sender = public_bytes(ephemeral)
+    key = _box_key(shared, sender, recipient)
+    return sender + ChaCha20Poly1305(key).encrypt(_NONCE, message, context)
+
+
+def open_sealed(private: X25519PrivateKey, box: bytes, context: bytes) -> bytes:
+    """Decrypt what `seal` made for this key and context.
+
+    Raises:
+        PeerFault: `SEALED_SHARE_INVALID`.
+    """
+    sender = box[:KEY_SIZE_BYTES]
+    try:
+        shared = private.exchange(X25519PublicKey.from_public_bytes(sender))
+        key = _box_key(shared, sender, public_bytes(private))
+        return ChaCha20Poly1305(key).decrypt(_NONCE, box[KEY_SIZE_BYTES:], context)
+    except (ValueError, InvalidTag) as error:
+        raise PeerFault(
+            "SEALED_SHARE_INVALID",
+            "a sealed share does not open with this key",
+            fix="check that the query was asked with this client's keys",
+        ) from error
+
+
+def _box_key(shared: bytes, sender: bytes, recipient: bytes) -> bytes:
+    info = b"chainnode/he-seal/v1" + sender + recipient
+    return HKDF(hashes.SHA256(), KEY_SIZE_BYTES, salt=None, info=info).derive(shared)
+
+
+def share_context(query_id: bytes, result_hash: bytes, organisation: str, purpose: str) -> bytes:
+    """What a sealed share is bound to: the query, its result, who gives it and what for."""
+    return b"/".join(
+        [b"chainnode/he-share/v1", query_id, result_hash, organisation.encode(), purpose.encode()]
+    )
+
+
+# --- flooding -------------------------------------------------------------------------------------
+
+
+def flood_seed(
+    flood_key: bytes,
+    epoch: int,
+    result_hash: bytes,
+    active_set: Sequence[str],
+    part: str,
+    target: bytes = b"",
+) -> bytes:
+    """The seed of one share's smudging noise: the same on every resend, else unrelated.
+
+    A share sent twice with fresh noise would let the noise be averaged away; noise shared by two
+    ciphertexts or two target keys would cancel. So the seed covers all of them.
+
+    Args:
+        flood_key: the member's 32-byte secret for this purpose.
+        epoch: of the joint key.
+        result_hash: of the finalised result.
+        active_set: organisations that open together, in council order.
+        part: which ciphertext of the result.
+        target: public key a vector is switched to; empty for scalars.
+    """
+    fields = [epoch.to_bytes(8, "big"), result_hash, *(name.encode() for name in active_set)]
+    fields += [part.encode(), hashlib.sha256(target).digest()]
+    message = b"".join(len(field).to_bytes(4, "big") + field for field in fields)
+    return hmac.new(flood_key, b"chainnode/he-flood/v1" + message, hashlib.sha256).digest()
+
+
+class ReleaseCounter:
+    """How many scalars and polynomials one key share has opened; stops hard at 2^24.
+
+    The flooding is wide enough for that many openings of one key; after that the epoch must change.
+
+    Args:
+        used: count stored so far.
+    """
+
+    def __init__(self, used: int = 0) -> None:
+        self.used = used
+
+    def spend(self, count: int) -> None:
+        """Count `count` more openings, or refuse all of them.
+
+        Raises:
+            PeerFault: `RELEASES_EXHAUSTED`.
+        """
+        if self.used + count > RELEASES_MAX:
+            raise PeerFault(
+                "RELEASES_EXHAUSTED",
+                f"this key share has opened {self.used} of {RELEASES_MAX} values",
+                fix="open a new council epoch and encrypt the tables again",
+            )
+        self.used += count
+
+
+# --- shares and their combination -----------------------------------------------------------------
+
+
+def split_shares(data: bytes, limbs: int, count: int, member: str) -> list[bytes]:
+    """One member's scalar shares, 8 bytes a limb each.
+
+    Raises:
+        WrongShare: the length is wrong, which names this member alone.
+    """
+    size = RESIDUE_SIZE_BYTES * limbs
+    if len(data) != size * count:
+        raise wrong_share([member], member, f"{len(data)} bytes of shares, wants {size * count}")
+    return [data[start : start + size] for start in range(0, len(data), size)]
+
+
+def margin_bits(plan: Plan) -> int:
+    """Noise room a correct opening leaves at least; a wrong share keeps b bits with chance 2^-b."""
+    return max(MARGIN_MIN_BITS, plan.capacity_bits - plan.noise_bits)
+
+
+def open_scalars(
+    profile: str,
+    limbs: int,
+    ciphertexts: Sequence[bytes],
+    shares: Mapping[str, bytes],
+    margin: int,
+    subject: str,
+) -> list[int]:
+    """The slot sums modulo t that all members' shares open.
+
+    Args:
+        profile: ring of the ciphertexts.
+        limbs: leading limbs they carry.
+        ciphertexts: two polynomials each.
+        shares: organisation to its concatenated scalar shares, one per ciphertext.
+        margin: remaining noise bits below which the opening is refused.
+        subject: query or test named in the error.
+
+    Raises:
+        WrongShare: naming the members among whom the fault lies.
+    """
+    members = list(shares)
+    split = [split_shares(data, limbs, len(ciphertexts), member) for member, data in shares.items()]
+    opened = []
+    for index, ciphertext in enumerate(ciphertexts):
+        parts = [own[index] for own in split]
+        try:
+            value, room = _native.he_combine_scalar(profile, limbs, ciphertext, parts)
+        except ValueError as error:
+            raise wrong_share(members, subject, f"value {index}: {error}") from error
+        if room < margin:
+            raise wrong_share(
+                members, subject, f"value {index} leaves {room} noise bits, wants {margin}"
+            )
+        opened.append(value)
+    return opened
+
+
+def switch_vectors(
+    profile: str,
+    limbs: int,
+    ciphertexts: Sequence[bytes],
+    shares: Mapping[str, Sequence[bytes]],
+    subject: str,
+) -> list[bytes]:
+    """The same plaintexts under the target key, from all members' key-switch shares.
+
+    Raises:
+        WrongShare: a member's share has the wrong number of blocks or the wrong shape.
+    """
+    for member, blocks in shares.items():
+        if len(blocks) != len(ciphertexts):
+            raise wrong_share([member], subject, f"{len(blocks)} blocks, wants {len(ciphertexts)}")
+        for block in blocks:
+            try:
+                _native.he_validate_ciphertext(profile, block, 2, limbs)
+            except ValueError as error:
+                raise wrong_share([member], subject, f"malformed share: {error}") from error
+    return [
+        _native.he_combine_key_switch(
+            profile, limbs, ciphertext, [blocks[index] for blocks in shares.values()]
+        )
+        for index, ciphertext in enumerate(ciphertexts)
+    ]
+
+
+def check_margin(rooms: Sequence[int], members: Sequence[str], subject: str) -> None:
+    """Refuse switched vectors whose noise fills the modulus.
+
+    Args:
+        rooms: `noise_budget_bits` of every switched block.
+        members: whose shares were combined.
+        subject: the query.
+
+    Raises:
+        WrongShare: naming the members among whom the fault lies.
+    """
+    for index, room in enumerate(rooms):
+        if room < 1:
+            raise wrong_share(members, subject, f"block {index} leaves {room} noise bits")
