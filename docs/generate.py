@@ -12,7 +12,8 @@ from chainnode.cli.main import app
 TARGET = Path(__file__).resolve().parent / "reference" / "cli.md"
 EXIT_CODES = """## Exit codes
 
-0 done, 1 rejected by the chain, 2 usage, 3 configuration, 4 unreachable, 5 outcome unknown, 70 internal.
+0 done, 1 rejected by the chain, 2 usage, 3 configuration, 4 unreachable, 5 outcome unknown,
+70 internal.
 """
 
 
