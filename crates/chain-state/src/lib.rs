@@ -11,7 +11,7 @@ mod tree;
 mod view;
 
 pub use access::AccessSet;
-pub use overlay::{BlockOverlay, State};
+pub use overlay::{BlockOverlay, SharedState, State, StateGuard};
 pub use tree::{verify_proof, Proof, StateTree};
 pub use view::{CounterError, TxView, Write};
 

@@ -1,6 +1,16 @@
 //! The finished state and one block's net writes above it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::lock_api::ArcRwLockReadGuard;
+use parking_lot::{RawRwLock, RwLock};
+
+/// The finished state, shared between the executor and queries beside it.
+pub type SharedState = Arc<RwLock<State>>;
+
+/// Holds the finished state still for as long as it lives.
+pub type StateGuard = ArcRwLockReadGuard<RawRwLock, State>;
 
 /// What the last finished block left, ordered by key.
 #[derive(Debug, Default)]

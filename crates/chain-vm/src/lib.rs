@@ -1,1 +1,17 @@
-//! Placeholder heading; replaced by the crate's first slice.
+//! The contract machine: module rules, gas, the host ABI `sc1` and the wasmi engine.
+//!
+//! `docs/spec/contract-vm.md` is the specification.
+
+mod call;
+mod host;
+mod machine;
+mod meter;
+mod price;
+mod rules;
+mod wasm;
+
+pub use call::{Event, Field, Frame, Outcome, Status};
+pub use machine::Machine;
+pub use meter::meter_module;
+pub use price::{host_prices, Price};
+pub use rules::{check_module, ModuleError, CODE_SIZE_MAX_BYTES};

@@ -1,0 +1,93 @@
+//! What goes into one contract call and what comes out.
+
+/// Who calls what, and when.
+#[derive(Clone, Debug, Default)]
+pub struct Frame {
+    /// Values of `ctx_get`, indexed by [`Field`].
+    pub fields: [Vec<u8>; 7],
+    /// Height of the block.
+    pub height: i64,
+    /// BFT time of the block in milliseconds.
+    pub time_ms: i64,
+    /// ABI-encoded arguments.
+    pub args: Vec<u8>,
+    /// Prefix of the contract's storage keys.
+    pub storage_prefix: Vec<u8>,
+    /// Whether writes and events trap: a view.
+    pub read_only: bool,
+}
+
+/// Fields of `ctx_get`, by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Field {
+    /// Sender's address, 32 bytes.
+    Sender,
+    /// Sender's organisation id.
+    Organisation,
+    /// Sender's role in lower case.
+    Role,
+    /// The contract's own name.
+    Contract,
+    /// Transaction id; empty in a view.
+    TxId,
+    /// Chain id.
+    ChainId,
+    /// Sender's name within the organisation.
+    Name,
+}
+
+/// An event as the contract emitted it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Event name.
+    pub name: String,
+    /// ABI-encoded fields.
+    pub data: Vec<u8>,
+}
+
+/// How a call ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// It returned.
+    Ok,
+    /// The contract raised an error of its own.
+    Reverted {
+        /// The contract's code.
+        code: u32,
+        /// Its text, invalid UTF-8 replaced.
+        message: String,
+    },
+    /// The machine stopped it; the text is the same on every node.
+    Trapped(&'static str),
+    /// The gas limit was reached.
+    OutOfGas,
+    /// The module has no such export.
+    UnknownMethod,
+    /// The module breaks a rule (named), which installation would have refused.
+    BadModule(&'static str),
+}
+
+/// What a call left, beside its writes in the view.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// How it ended.
+    pub status: Status,
+    /// ABI-encoded result; empty unless it returned one.
+    pub result: Vec<u8>,
+    /// Events in order; empty unless it returned.
+    pub events: Vec<Event>,
+    /// Gas used, at most the limit.
+    pub gas_used: u64,
+}
+
+impl Outcome {
+    pub(crate) fn without_run(status: Status) -> Self {
+        Self {
+            status,
+            result: Vec::new(),
+            events: Vec::new(),
+            gas_used: 0,
+        }
+    }
+}

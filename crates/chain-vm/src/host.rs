@@ -1,0 +1,460 @@
+//! The host functions of `sc1`: bounds-checked copies between the guest's memory and the view.
+
+use std::collections::VecDeque;
+
+use chain_state::{keys, CounterError, StateGuard, TxView};
+use sha2::{Digest, Sha256};
+use wasmi::{Caller, Error, Global, Linker, Memory, Val};
+
+use crate::call::{Event, Frame};
+use crate::price::{self, Price};
+
+const EVENT_SIZE_MAX_BYTES: usize = 64 * 1024;
+const EVENTS_MAX: usize = 256;
+const VALUE_SIZE_MAX_BYTES: usize = 256 * 1024;
+const KEY_SIZE_MAX_BYTES: usize = 1024;
+const MESSAGE_SIZE_MAX_BYTES: usize = 1024;
+const SCANS_MAX: usize = 64;
+const SCAN_ROWS_MAX: u32 = 1_000;
+const ABSENT: i32 = -1;
+
+/// Why the host stopped a call.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    OutOfGas,
+    Trap(&'static str),
+    Revert { code: u32, message: String },
+}
+
+struct Scan {
+    start: Vec<u8>,
+    end: Option<Vec<u8>>,
+    reverse: bool,
+    rows: u32,
+}
+
+/// Everything a call carries; what is optional is present during a call.
+#[derive(Default)]
+pub(crate) struct CallData {
+    pub(crate) view: Option<TxView<StateGuard>>,
+    pub(crate) frame: Frame,
+    pub(crate) result: Vec<u8>,
+    pub(crate) events: Vec<Event>,
+    pub(crate) stop: Option<Stop>,
+    pub(crate) memory: Option<Memory>,
+    pub(crate) gas: Option<Global>,
+    pending: Option<Vec<u8>>,
+    scans: VecDeque<Option<Scan>>,
+}
+
+impl CallData {
+    pub(crate) fn clear(&mut self) {
+        self.view = None;
+        self.frame = Frame::default();
+        self.result.clear();
+        self.events.clear();
+        self.stop = None;
+        self.pending = None;
+        self.scans.clear();
+    }
+
+    fn view(&mut self) -> &mut TxView<StateGuard> {
+        self.view
+            .as_mut()
+            .expect("a view is lent for the whole call")
+    }
+
+    fn writable(&self) -> Result<(), Stop> {
+        if self.frame.read_only {
+            return Err(Stop::Trap("write in a view"));
+        }
+        Ok(())
+    }
+
+    fn key(&self, key: &[u8]) -> Result<Vec<u8>, Stop> {
+        if key.len() > KEY_SIZE_MAX_BYTES {
+            return Err(Stop::Trap("key too long"));
+        }
+        Ok([&self.frame.storage_prefix, key].concat())
+    }
+}
+
+type Guest<'a> = Caller<'a, CallData>;
+
+fn stopped(guest: &mut Guest<'_>, stop: Stop) -> Error {
+    guest.data_mut().stop = Some(stop);
+    Error::i32_exit(1)
+}
+
+fn charge(guest: &mut Guest<'_>, price: Price, bytes: usize) -> Result<(), Error> {
+    let global = guest.data().gas.expect("set when the instance was made");
+    let Val::I64(gas) = global.get(&*guest) else {
+        unreachable!("the injector declares an i64")
+    };
+    let cost = price.base + price.per_byte * bytes as u64;
+    let left = gas.saturating_sub_unsigned(cost);
+    if left < 0 {
+        return Err(stopped(guest, Stop::OutOfGas));
+    }
+    global
+        .set(&mut *guest, Val::I64(left))
+        .expect("mutable and of this type");
+    Ok(())
+}
+
+/// Run a step with the guest's memory and the call's data.
+fn step<R>(
+    guest: &mut Guest<'_>,
+    run: impl FnOnce(&mut [u8], &mut CallData) -> Result<R, Stop>,
+) -> Result<R, Error> {
+    let memory = guest.data().memory.expect("set when the instance was made");
+    let (bytes, data) = memory.data_and_store_mut(&mut *guest);
+    run(bytes, data).map_err(|stop| {
+        data.stop = Some(stop);
+        Error::i32_exit(1)
+    })
+}
+
+fn slice(memory: &[u8], at: i32, length: i32) -> Result<&[u8], Stop> {
+    let start = at as u32 as usize;
+    let end = start + length as u32 as usize;
+    memory
+        .get(start..end)
+        .ok_or(Stop::Trap("host buffer out of bounds"))
+}
+
+/// Copy out when it fits, else keep it for `fetch`; the true length either way.
+fn deliver(
+    memory: &mut [u8],
+    pending: &mut Option<Vec<u8>>,
+    value: &[u8],
+    at: i32,
+    capacity: i32,
+) -> Result<i32, Stop> {
+    slice(memory, at, capacity)?;
+    let start = at as u32 as usize;
+    if value.len() <= capacity as u32 as usize {
+        memory[start..start + value.len()].copy_from_slice(value);
+    } else {
+        *pending = Some(value.to_vec());
+    }
+    i32::try_from(value.len()).map_err(|_| Stop::Trap("value too long"))
+}
+
+fn input(mut guest: Guest<'_>, at: i32, capacity: i32) -> Result<i32, Error> {
+    let length = guest.data().frame.args.len();
+    charge(&mut guest, price::INPUT, length)?;
+    step(&mut guest, |memory, data| {
+        deliver(memory, &mut data.pending, &data.frame.args, at, capacity)
+    })
+}
+
+fn fetch(mut guest: Guest<'_>, at: i32, capacity: i32) -> Result<i32, Error> {
+    let length = guest.data().pending.as_ref().map_or(0, Vec::len);
+    charge(&mut guest, price::FETCH, length)?;
+    step(&mut guest, |memory, data| {
+        let value = data.pending.take().ok_or(Stop::Trap("nothing to fetch"))?;
+        deliver(memory, &mut data.pending, &value, at, capacity)
+    })
+}
+
+fn ret(mut guest: Guest<'_>, at: i32, length: i32) -> Result<(), Error> {
+    charge(&mut guest, price::RET, length as u32 as usize)?;
+    step(&mut guest, |memory, data| {
+        let value = slice(memory, at, length)?;
+        if value.len() > VALUE_SIZE_MAX_BYTES {
+            return Err(Stop::Trap("result too long"));
+        }
+        data.result = value.to_vec();
+        Ok(())
+    })
+}
+
+fn revert(mut guest: Guest<'_>, code: i32, at: i32, length: i32) -> Result<(), Error> {
+    charge(&mut guest, price::REVERT, length as u32 as usize)?;
+    step(&mut guest, |memory, _| {
+        let text = slice(memory, at, length)?;
+        if text.len() > MESSAGE_SIZE_MAX_BYTES {
+            return Err(Stop::Trap("message too long"));
+        }
+        let message = String::from_utf8_lossy(text).into_owned();
+        Err(Stop::Revert {
+            code: code as u32,
+            message,
+        })
+    })
+}
+
+fn log(mut guest: Guest<'_>, _level: i32, at: i32, length: i32) -> Result<(), Error> {
+    charge(&mut guest, price::LOG, length as u32 as usize)?;
+    step(&mut guest, |memory, _| {
+        slice(memory, at, length).map(|_| ())
+    })
+}
+
+fn ctx_get(mut guest: Guest<'_>, field: i32, at: i32, capacity: i32) -> Result<i32, Error> {
+    let known = guest.data().frame.fields.get(field as u32 as usize);
+    let length = known.map_or(0, Vec::len);
+    charge(&mut guest, price::CTX_GET, length)?;
+    step(&mut guest, |memory, data| {
+        let value = data.frame.fields.get(field as u32 as usize);
+        let value = value.ok_or(Stop::Trap("unknown context field"))?;
+        deliver(memory, &mut data.pending, value, at, capacity)
+    })
+}
+
+fn ctx_i64(mut guest: Guest<'_>, field: i32) -> Result<i64, Error> {
+    charge(&mut guest, price::CTX_I64, 0)?;
+    match field {
+        0 => Ok(guest.data().frame.height),
+        1 => Ok(guest.data().frame.time_ms),
+        _ => Err(stopped(&mut guest, Stop::Trap("unknown context field"))),
+    }
+}
+
+fn db_get(
+    mut guest: Guest<'_>,
+    key: i32,
+    key_length: i32,
+    at: i32,
+    capacity: i32,
+) -> Result<i32, Error> {
+    charge(&mut guest, price::DB_GET, key_length as u32 as usize)?;
+    let length = step(&mut guest, |memory, data| {
+        let key = data.key(slice(memory, key, key_length)?)?;
+        let CallData { view, pending, .. } = data;
+        let view = view.as_mut().expect("a view is lent for the whole call");
+        match view.get(&key) {
+            Some(value) => deliver(memory, pending, &value, at, capacity),
+            None => Ok(ABSENT),
+        }
+    })?;
+    let per_byte = Price {
+        base: 0,
+        ..price::DB_GET
+    };
+    charge(&mut guest, per_byte, usize::try_from(length).unwrap_or(0))?;
+    Ok(length)
+}
+
+fn db_has(mut guest: Guest<'_>, key: i32, key_length: i32) -> Result<i32, Error> {
+    charge(&mut guest, price::DB_HAS, key_length as u32 as usize)?;
+    step(&mut guest, |memory, data| {
+        let key = data.key(slice(memory, key, key_length)?)?;
+        Ok(i32::from(data.view().get(&key).is_some()))
+    })
+}
+
+fn db_put(
+    mut guest: Guest<'_>,
+    key: i32,
+    key_length: i32,
+    value: i32,
+    value_length: i32,
+) -> Result<(), Error> {
+    let bytes = key_length as u32 as usize + value_length as u32 as usize;
+    charge(&mut guest, price::DB_PUT, bytes)?;
+    step(&mut guest, |memory, data| {
+        data.writable()?;
+        let key = data.key(slice(memory, key, key_length)?)?;
+        let value = slice(memory, value, value_length)?;
+        if value.len() > VALUE_SIZE_MAX_BYTES {
+            return Err(Stop::Trap("value too long"));
+        }
+        data.view().put(key, value.to_vec());
+        Ok(())
+    })
+}
+
+fn db_del(mut guest: Guest<'_>, key: i32, key_length: i32) -> Result<(), Error> {
+    charge(&mut guest, price::DB_DEL, key_length as u32 as usize)?;
+    step(&mut guest, |memory, data| {
+        data.writable()?;
+        let key = data.key(slice(memory, key, key_length)?)?;
+        data.view().delete(key);
+        Ok(())
+    })
+}
+
+fn counter_stop(error: CounterError) -> Stop {
+    Stop::Trap(match error {
+        CounterError::NotACounter => "not a counter",
+        CounterError::Overflow => "counter overflow",
+    })
+}
+
+fn db_add(
+    mut guest: Guest<'_>,
+    key: i32,
+    key_length: i32,
+    low: i64,
+    high: i64,
+) -> Result<(), Error> {
+    charge(&mut guest, price::DB_ADD, key_length as u32 as usize)?;
+    step(&mut guest, |memory, data| {
+        data.writable()?;
+        let key = data.key(slice(memory, key, key_length)?)?;
+        let delta = i128::from(high) << 64 | i128::from(low as u64);
+        data.view().add(key, delta).map_err(counter_stop)
+    })
+}
+
+fn db_read_sum(mut guest: Guest<'_>, key: i32, key_length: i32, at: i32) -> Result<(), Error> {
+    charge(&mut guest, price::DB_READ_SUM, key_length as u32 as usize)?;
+    step(&mut guest, |memory, data| {
+        let key = data.key(slice(memory, key, key_length)?)?;
+        let sum = data.view().read_sum(&key).map_err(counter_stop)?;
+        deliver(memory, &mut data.pending, &sum.to_be_bytes(), at, 16).map(|_| ())
+    })
+}
+
+fn db_scan(
+    mut guest: Guest<'_>,
+    start: i32,
+    start_length: i32,
+    end: i32,
+    end_length: i32,
+    flags: i32,
+) -> Result<i32, Error> {
+    let bytes = start_length as u32 as usize + end_length as u32 as usize;
+    charge(&mut guest, price::DB_SCAN, bytes)?;
+    step(&mut guest, |memory, data| {
+        if !matches!(flags, 0 | 1) {
+            return Err(Stop::Trap("unknown scan flags"));
+        }
+        if data.scans.len() >= SCANS_MAX {
+            return Err(Stop::Trap("too many scans"));
+        }
+        let start = data.key(slice(memory, start, start_length)?)?;
+        let end = match slice(memory, end, end_length)? {
+            [] => keys::successor(&data.frame.storage_prefix),
+            end => Some(data.key(end)?),
+        };
+        data.view().note_range(&start, end.as_deref());
+        data.scans.push_back(Some(Scan {
+            start,
+            end,
+            reverse: flags == 1,
+            rows: 0,
+        }));
+        Ok(data.scans.len() as i32 - 1)
+    })
+}
+
+fn scan_row(data: &mut CallData, handle: i32) -> Result<Option<Vec<u8>>, Stop> {
+    let CallData {
+        view, scans, frame, ..
+    } = data;
+    let scan = scans
+        .get_mut(handle as u32 as usize)
+        .and_then(Option::as_mut);
+    let scan = scan.ok_or(Stop::Trap("unknown scan"))?;
+    let view = view.as_mut().expect("a view is lent for the whole call");
+    let Some((key, value)) = view.edge(&scan.start, scan.end.as_deref(), scan.reverse) else {
+        return Ok(None);
+    };
+    scan.rows += 1;
+    if scan.rows > SCAN_ROWS_MAX {
+        return Err(Stop::Trap("too many rows scanned"));
+    }
+    view.get(&key);
+    let short = &key[frame.storage_prefix.len()..];
+    let mut row = Vec::with_capacity(4 + short.len() + value.len());
+    row.extend_from_slice(&(short.len() as u32).to_be_bytes());
+    row.extend_from_slice(short);
+    row.extend_from_slice(&value);
+    if scan.reverse {
+        scan.end = Some(key);
+    } else {
+        scan.start = key;
+        scan.start.push(0);
+    }
+    Ok(Some(row))
+}
+
+fn db_next(mut guest: Guest<'_>, handle: i32, at: i32, capacity: i32) -> Result<i32, Error> {
+    charge(&mut guest, price::DB_NEXT, 0)?;
+    let length = step(&mut guest, |memory, data| match scan_row(data, handle)? {
+        Some(row) => deliver(memory, &mut data.pending, &row, at, capacity),
+        None => Ok(ABSENT),
+    })?;
+    let per_byte = Price {
+        base: 0,
+        ..price::DB_NEXT
+    };
+    charge(&mut guest, per_byte, usize::try_from(length).unwrap_or(0))?;
+    Ok(length)
+}
+
+fn db_close(mut guest: Guest<'_>, handle: i32) -> Result<(), Error> {
+    charge(&mut guest, price::DB_CLOSE, 0)?;
+    step(&mut guest, |_, data| {
+        let scan = data
+            .scans
+            .get_mut(handle as u32 as usize)
+            .and_then(Option::take);
+        scan.map(|_| ()).ok_or(Stop::Trap("unknown scan"))
+    })
+}
+
+fn emit(
+    mut guest: Guest<'_>,
+    name: i32,
+    name_length: i32,
+    at: i32,
+    length: i32,
+) -> Result<(), Error> {
+    let bytes = name_length as u32 as usize + length as u32 as usize;
+    charge(&mut guest, price::EMIT, bytes)?;
+    step(&mut guest, |memory, data| {
+        data.writable()?;
+        let name = slice(memory, name, name_length)?;
+        let fields = slice(memory, at, length)?;
+        if name.len() + fields.len() > EVENT_SIZE_MAX_BYTES {
+            return Err(Stop::Trap("event too long"));
+        }
+        if data.events.len() >= EVENTS_MAX {
+            return Err(Stop::Trap("too many events"));
+        }
+        let name = std::str::from_utf8(name).map_err(|_| Stop::Trap("event name is not UTF-8"))?;
+        data.events.push(Event {
+            name: name.to_owned(),
+            data: fields.to_vec(),
+        });
+        Ok(())
+    })
+}
+
+fn hash(mut guest: Guest<'_>, algorithm: i32, at: i32, length: i32, out: i32) -> Result<(), Error> {
+    charge(&mut guest, price::HASH, length as u32 as usize)?;
+    step(&mut guest, |memory, data| {
+        if algorithm != 0 {
+            return Err(Stop::Trap("unknown hash algorithm"));
+        }
+        let digest = Sha256::digest(slice(memory, at, length)?);
+        deliver(memory, &mut data.pending, &digest, out, 32).map(|_| ())
+    })
+}
+
+/// Define every host function.
+pub(crate) fn link(linker: &mut Linker<CallData>) -> Result<(), wasmi::errors::LinkerError> {
+    linker.func_wrap("sc1", "input", input)?;
+    linker.func_wrap("sc1", "fetch", fetch)?;
+    linker.func_wrap("sc1", "ret", ret)?;
+    linker.func_wrap("sc1", "revert", revert)?;
+    linker.func_wrap("sc1", "log", log)?;
+    linker.func_wrap("sc1", "ctx_get", ctx_get)?;
+    linker.func_wrap("sc1", "ctx_i64", ctx_i64)?;
+    linker.func_wrap("sc1", "db_get", db_get)?;
+    linker.func_wrap("sc1", "db_has", db_has)?;
+    linker.func_wrap("sc1", "db_put", db_put)?;
+    linker.func_wrap("sc1", "db_del", db_del)?;
+    linker.func_wrap("sc1", "db_add", db_add)?;
+    linker.func_wrap("sc1", "db_read_sum", db_read_sum)?;
+    linker.func_wrap("sc1", "db_scan", db_scan)?;
+    linker.func_wrap("sc1", "db_next", db_next)?;
+    linker.func_wrap("sc1", "db_close", db_close)?;
+    linker.func_wrap("sc1", "emit", emit)?;
+    linker.func_wrap("sc1", "hash", hash)?;
+    Ok(())
+}

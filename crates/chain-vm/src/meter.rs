@@ -1,0 +1,514 @@
+//! Gas and call depth, injected into a module that passed the rules.
+//!
+//! Structured metering: a function pays for its body on entry, a loop for its body at each pass of
+//! its head; of an `if` the dearer arm counts. A region is left only forwards or through a loop
+//! head, so what is paid bounds what runs.
+
+use std::ops::Range;
+
+use wasmparser::{Operator, Parser, Payload, TypeRef};
+
+use crate::price::{weight, BULK_PER_64_BYTES, GROW_PER_PAGE};
+use crate::rules::{check_module, invalid, ModuleError, MEMORY_MAX_PAGES};
+use crate::wasm::*;
+
+/// Counted calls open at once, at most.
+pub(crate) const CALL_DEPTH_MAX: i32 = 256;
+/// Frames of uncounted calls between two counted ones, at most.
+const UNCOUNTED_CHAIN_MAX: u32 = 32;
+
+const I64_SUB: u8 = 0x7d;
+const I64_ADD: u8 = 0x7c;
+const I64_MUL: u8 = 0x7e;
+const I64_SHR_U: u8 = 0x88;
+const I64_LT_S: u8 = 0x53;
+const I64_EXTEND_I32_U: u8 = 0xad;
+const I32_ADD: u8 = 0x6a;
+const I32_SUB: u8 = 0x6b;
+const I32_GT_U: u8 = 0x4b;
+const RETURN: u8 = 0x0f;
+
+/// The module as the machine runs it.
+///
+/// # Errors
+/// A rule that the module breaks.
+pub fn meter_module(wasm: &[u8]) -> Result<Vec<u8>, ModuleError> {
+    check_module(wasm)?;
+    let shape = Shape::read(wasm)?;
+    let bodies = shape.rewrite(wasm)?;
+    let mut out = wasm[..8].to_vec();
+    let mut global_written = false;
+    for (id, range) in &shape.sections {
+        if *id > SECTION_GLOBAL && !global_written {
+            section(&mut out, SECTION_GLOBAL, &shape.globals(&[0]));
+            global_written = true;
+        }
+        let data = &wasm[range.start..range.end];
+        let data = match *id {
+            SECTION_TYPE => append(data, 2, &helper_types()),
+            SECTION_FUNCTION => append(data, 3, &shape.helper_declarations()),
+            SECTION_MEMORY => shape.memory(),
+            SECTION_GLOBAL => {
+                global_written = true;
+                shape.globals(data)
+            }
+            SECTION_EXPORT => shape.exports(data),
+            SECTION_CODE => code(&bodies),
+            _ => data.to_vec(),
+        };
+        section(&mut out, *id, &data);
+    }
+    Ok(out)
+}
+
+fn section(out: &mut Vec<u8>, id: u8, data: &[u8]) {
+    out.push(id);
+    unsigned(out, data.len() as u64);
+    out.extend_from_slice(data);
+}
+
+/// A vector section with items added at its end.
+fn append(data: &[u8], items: u32, bytes: &[u8]) -> Vec<u8> {
+    let mut count = 0u64;
+    let mut length = 0;
+    for byte in data {
+        count |= u64::from(byte & 0x7f) << (7 * length);
+        length += 1;
+        if byte & 0x80 == 0 {
+            break;
+        }
+    }
+    let mut out = Vec::with_capacity(data.len() + bytes.len() + 1);
+    unsigned(&mut out, count + u64::from(items));
+    out.extend_from_slice(&data[length..]);
+    out.extend_from_slice(bytes);
+    out
+}
+
+fn helper_types() -> Vec<u8> {
+    vec![
+        FUNCTION_TYPE,
+        1,
+        I32,
+        1,
+        I32,
+        FUNCTION_TYPE,
+        3,
+        I32,
+        I32,
+        I32,
+        0,
+    ]
+}
+
+fn code(bodies: &[Vec<u8>]) -> Vec<u8> {
+    let mut out = Vec::new();
+    unsigned(&mut out, bodies.len() as u64);
+    for body in bodies {
+        unsigned(&mut out, body.len() as u64);
+        out.extend_from_slice(body);
+    }
+    out
+}
+
+#[derive(Default)]
+struct Shape {
+    sections: Vec<(u8, Range<usize>)>,
+    types: u32,
+    imports: u32,
+    functions: u32,
+    globals: u32,
+    mutable_globals: Vec<u32>,
+    memory_initial: u64,
+    memory_maximum: u64,
+    bodies: Vec<Range<usize>>,
+}
+
+fn span(range: Range<u64>) -> Range<usize> {
+    range.start as usize..range.end as usize
+}
+
+impl Shape {
+    fn read(wasm: &[u8]) -> Result<Self, ModuleError> {
+        let mut shape = Self::default();
+        for payload in Parser::new(0).parse_all(wasm) {
+            let payload = payload.map_err(invalid)?;
+            if let Payload::CustomSection(_) = payload {
+                continue;
+            }
+            if let Some((id, range)) = payload.as_section() {
+                shape.sections.push((id, span(range)));
+            }
+            shape.note(payload)?;
+        }
+        Ok(shape)
+    }
+
+    fn note(&mut self, payload: Payload<'_>) -> Result<(), ModuleError> {
+        match payload {
+            Payload::TypeSection(reader) => self.types = reader.count(),
+            Payload::ImportSection(reader) => {
+                for import in reader.into_imports() {
+                    let import = import.map_err(invalid)?;
+                    self.imports += u32::from(matches!(import.ty, TypeRef::Func(_)));
+                }
+            }
+            Payload::FunctionSection(reader) => self.functions = reader.count(),
+            Payload::MemorySection(reader) => {
+                for memory in reader {
+                    let memory = memory.map_err(invalid)?;
+                    self.memory_initial = memory.initial;
+                    self.memory_maximum = memory.maximum.unwrap_or(MEMORY_MAX_PAGES);
+                }
+            }
+            Payload::GlobalSection(reader) => {
+                for global in reader {
+                    if global.map_err(invalid)?.ty.mutable {
+                        self.mutable_globals.push(self.globals);
+                    }
+                    self.globals += 1;
+                }
+            }
+            Payload::CodeSectionEntry(body) => self.bodies.push(span(body.range())),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn gas(&self) -> u32 {
+        self.globals
+    }
+
+    fn depth(&self) -> u32 {
+        self.globals + 1
+    }
+
+    /// Index of the helper for `memory.grow` (0), `memory.copy` (1) or `memory.fill` (2).
+    fn helper(&self, which: u32) -> u32 {
+        self.imports + self.functions + which
+    }
+
+    fn helper_declarations(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        for kind in [self.types, self.types + 1, self.types + 1] {
+            unsigned(&mut out, kind.into());
+        }
+        out
+    }
+
+    fn memory(&self) -> Vec<u8> {
+        let mut out = vec![1, 1];
+        unsigned(&mut out, self.memory_initial);
+        unsigned(&mut out, self.memory_maximum);
+        out
+    }
+
+    fn globals(&self, data: &[u8]) -> Vec<u8> {
+        let gas = Code::default().op(I64).op(1).i64_const(0).op(END);
+        let depth = Code::default().op(I32).op(1).i32_const(0).op(END);
+        append(data, 2, &gas.raw(&depth.0).0)
+    }
+
+    fn exports(&self, data: &[u8]) -> Vec<u8> {
+        let mut names = vec![
+            ("sc1:gas".to_owned(), self.gas()),
+            ("sc1:depth".to_owned(), self.depth()),
+        ];
+        names.extend(
+            self.mutable_globals
+                .iter()
+                .map(|index| (global_export(*index), *index)),
+        );
+        let mut out = Vec::new();
+        for (name, index) in &names {
+            unsigned(&mut out, name.len() as u64);
+            out.extend_from_slice(name.as_bytes());
+            out.push(EXPORT_GLOBAL);
+            unsigned(&mut out, (*index).into());
+        }
+        append(data, names.len() as u32, &out)
+    }
+
+    fn rewrite(&self, wasm: &[u8]) -> Result<Vec<Vec<u8>>, ModuleError> {
+        let mut calls = Vec::with_capacity(self.bodies.len());
+        for body in &self.bodies {
+            calls.push(self.direct_calls(&wasm[body.clone()])?);
+        }
+        let levels = Levels::of(&calls);
+        let mut out = Vec::with_capacity(self.bodies.len() + 3);
+        for (index, body) in self.bodies.iter().enumerate() {
+            out.push(self.body(index, &wasm[body.clone()], &levels)?);
+        }
+        out.extend(self.helpers());
+        Ok(out)
+    }
+
+    fn direct_calls(&self, body: &[u8]) -> Result<Vec<usize>, ModuleError> {
+        let mut calls = Vec::new();
+        for operator in operators(body)? {
+            if let Operator::Call { function_index } = operator.map_err(invalid)?.0 {
+                if let Some(callee) = function_index.checked_sub(self.imports) {
+                    calls.push(callee as usize);
+                }
+            }
+        }
+        Ok(calls)
+    }
+
+    /// Take a constant from the gas counter and trap below zero.
+    fn charge(&self, cost: u64) -> Code {
+        let cost = i64::try_from(cost).expect("a body has at most 64 KiB of instructions");
+        let less = Code::default()
+            .global_get(self.gas())
+            .i64_const(cost)
+            .op(I64_SUB);
+        self.settle(less)
+    }
+
+    fn settle(&self, less: Code) -> Code {
+        let gas = self.gas();
+        less.global_set(gas)
+            .global_get(gas)
+            .i64_const(0)
+            .op(I64_LT_S)
+            .trap_if()
+    }
+
+    fn counted_call(&self, call: &[u8]) -> Code {
+        let depth = self.depth();
+        let enter = Code::default()
+            .global_get(depth)
+            .i32_const(1)
+            .op(I32_ADD)
+            .global_set(depth);
+        let check = enter
+            .global_get(depth)
+            .i32_const(CALL_DEPTH_MAX)
+            .op(I32_GT_U)
+            .trap_if();
+        check
+            .raw(call)
+            .global_get(depth)
+            .i32_const(1)
+            .op(I32_SUB)
+            .global_set(depth)
+    }
+
+    fn body(&self, index: usize, body: &[u8], levels: &Levels) -> Result<Vec<u8>, ModuleError> {
+        let charges = charges(body)?;
+        let mut next_charge = charges.iter();
+        let mut pending = next_charge.next();
+        let mut out = Vec::with_capacity(body.len() * 2);
+        out.extend_from_slice(&body[..charges[0].0]);
+        for operator in operators(body)? {
+            let (operator, range) = operator.map_err(invalid)?;
+            if let Some((_, cost)) = pending.filter(|(offset, _)| *offset == range.start) {
+                out.extend_from_slice(&self.charge(*cost).0);
+                pending = next_charge.next();
+            }
+            let bytes = &body[range];
+            let code = match operator {
+                Operator::MemoryGrow { .. } => Code::default().call(self.helper(0)),
+                Operator::MemoryCopy { .. } => Code::default().call(self.helper(1)),
+                Operator::MemoryFill { .. } => Code::default().call(self.helper(2)),
+                Operator::CallIndirect { .. } => self.counted_call(bytes),
+                Operator::Call { function_index } => match function_index.checked_sub(self.imports)
+                {
+                    Some(callee) if levels.counted(index, callee as usize) => {
+                        self.counted_call(bytes)
+                    }
+                    _ => Code::default().raw(bytes),
+                },
+                _ => Code::default().raw(bytes),
+            };
+            out.extend_from_slice(&code.0);
+        }
+        Ok(out)
+    }
+
+    fn helpers(&self) -> [Vec<u8>; 3] {
+        let no_locals = || Code::default().op(0);
+        let pages = i64::try_from(GROW_PER_PAGE).expect("a small constant");
+        // Asking for more than any memory may have fails before it is paid for.
+        let grow = no_locals()
+            .local_get(0)
+            .i32_const(MEMORY_MAX_PAGES as i32)
+            .op(I32_GT_U);
+        let grow = grow.op(0x04).op(0x40).i32_const(-1).op(RETURN).op(END);
+        let grow = grow
+            .global_get(self.gas())
+            .local_get(0)
+            .op(I64_EXTEND_I32_U);
+        let grow = self.settle(grow.i64_const(pages).op(I64_MUL).op(I64_SUB));
+        let grow = grow.local_get(0).op(0x40).op(0).op(END).0;
+        let bulk = |instruction: &[u8]| {
+            let unit = i64::try_from(BULK_PER_64_BYTES).expect("a small constant");
+            let length = no_locals()
+                .global_get(self.gas())
+                .local_get(2)
+                .op(I64_EXTEND_I32_U);
+            let units = length.i64_const(63).op(I64_ADD).i64_const(6).op(I64_SHR_U);
+            let paid = self.settle(units.i64_const(unit).op(I64_MUL).op(I64_SUB));
+            paid.local_get(0)
+                .local_get(1)
+                .local_get(2)
+                .raw(instruction)
+                .op(END)
+                .0
+        };
+        [grow, bulk(&[0xfc, 10, 0, 0]), bulk(&[0xfc, 11, 0])]
+    }
+}
+
+/// Export name of a mutable global of the contract, which the machine restores.
+pub(crate) fn global_export(index: u32) -> String {
+    format!("sc1:global:{index}")
+}
+
+type Located<'a> = Result<(Operator<'a>, Range<usize>), wasmparser::BinaryReaderError>;
+
+/// The instructions of a body with their byte ranges within it.
+fn operators(body: &[u8]) -> Result<impl Iterator<Item = Located<'_>>, ModuleError> {
+    let body = wasmparser::FunctionBody::new(wasmparser::BinaryReader::new(body, 0));
+    let mut reader = body.get_operators_reader().map_err(invalid)?;
+    Ok(std::iter::from_fn(move || {
+        if reader.eof() {
+            return None;
+        }
+        let start = reader.original_position() as usize;
+        let operator = reader.read();
+        let end = reader.original_position() as usize;
+        Some(operator.map(|operator| (operator, start..end)))
+    }))
+}
+
+/// Where to charge how much: the function's entry first, then loop heads in order.
+fn charges(body: &[u8]) -> Result<Vec<(usize, u64)>, ModuleError> {
+    struct Open {
+        cost: u64,
+        other_arm: u64,
+        charge: Option<usize>,
+    }
+    let mut charges = Vec::new();
+    let mut open: Vec<Open> = Vec::new();
+    for operator in operators(body)? {
+        let (operator, range) = operator.map_err(invalid)?;
+        if charges.is_empty() {
+            charges.push((range.start, 0));
+            open.push(Open {
+                cost: 0,
+                other_arm: 0,
+                charge: Some(0),
+            });
+        }
+        if let Some(region) = open.last_mut() {
+            region.cost += weight(&operator);
+        }
+        match operator {
+            Operator::Block { .. } | Operator::If { .. } => {
+                open.push(Open {
+                    cost: 0,
+                    other_arm: 0,
+                    charge: None,
+                });
+            }
+            Operator::Loop { .. } => {
+                charges.push((range.end, 0));
+                let charge = Some(charges.len() - 1);
+                open.push(Open {
+                    cost: 0,
+                    other_arm: 0,
+                    charge,
+                });
+            }
+            Operator::Else => {
+                if let Some(region) = open.last_mut() {
+                    region.other_arm = std::mem::take(&mut region.cost);
+                }
+            }
+            Operator::End => {
+                let Some(region) = open.pop() else { continue };
+                let cost = region.cost.max(region.other_arm);
+                match (region.charge, open.last_mut()) {
+                    (Some(charge), _) => charges[charge].1 = cost,
+                    (None, Some(outer)) => outer.cost += cost,
+                    (None, None) => {}
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(charges)
+}
+
+/// Which direct calls count towards the depth.
+struct Levels {
+    component: Vec<usize>,
+    height: Vec<u32>,
+}
+
+impl Levels {
+    /// Strongly connected components (Tarjan 1972, without recursion) and, for each function, the
+    /// longest chain of calls below it outside its own component.
+    fn of(calls: &[Vec<usize>]) -> Self {
+        let count = calls.len();
+        let mut order = vec![usize::MAX; count];
+        let mut low = vec![0; count];
+        let mut component = vec![usize::MAX; count];
+        let mut height = vec![0; count];
+        let (mut clock, mut components) = (0, 0);
+        let (mut stack, mut work) = (Vec::new(), Vec::new());
+        for root in 0..count {
+            if order[root] != usize::MAX {
+                continue;
+            }
+            work.push((root, 0));
+            while let Some((node, edge)) = work.pop() {
+                if edge == 0 {
+                    order[node] = clock;
+                    low[node] = clock;
+                    clock += 1;
+                    stack.push(node);
+                }
+                if let Some(&callee) = calls[node].get(edge) {
+                    work.push((node, edge + 1));
+                    if order[callee] == usize::MAX {
+                        work.push((callee, 0));
+                    }
+                    continue;
+                }
+                for &callee in &calls[node] {
+                    if component[callee] == usize::MAX {
+                        low[node] = low[node].min(low[callee]);
+                    }
+                }
+                if low[node] == order[node] {
+                    let start = stack
+                        .iter()
+                        .rposition(|member| *member == node)
+                        .unwrap_or(0);
+                    let members = stack.split_off(start);
+                    for &member in &members {
+                        component[member] = components;
+                    }
+                    let below = members.iter().flat_map(|member| &calls[*member]);
+                    let outside = below.filter(|callee| component[**callee] != components);
+                    let top = outside.map(|callee| height[*callee] + 1).max().unwrap_or(0);
+                    for &member in &members {
+                        height[member] = top;
+                    }
+                    components += 1;
+                }
+            }
+        }
+        Self { component, height }
+    }
+
+    /// Calls inside a cycle count, and one call in a long chain, so that the engine's own stack
+    /// limit is out of reach however the functions are arranged.
+    fn counted(&self, caller: usize, callee: usize) -> bool {
+        self.component[caller] == self.component[callee]
+            || self.height[caller] / UNCOUNTED_CHAIN_MAX
+                != self.height[callee] / UNCOUNTED_CHAIN_MAX
+    }
+}
