@@ -129,11 +129,6 @@ class NotAllowed(Error):
 
 
 @error
-class Unknown(Error):
-    what: str
-
-
-@error
 class AlreadyDone(Error):
     what: str
 
@@ -181,8 +176,11 @@ class ChunkStep:
 
 @event
 class QueryFinalised:
+    """What keyholders believe by proof; `terms` binds who asked what and who receives it."""
+
     query: Bytes32
     result: Bytes32
+    terms: Bytes32
 
 
 @event
@@ -431,7 +429,7 @@ class CreditScoring(Contract, version="1.0", name="credit_scoring"):
         if key in self.chunk_reveals:
             raise AlreadyDone("chunk reveal")
         if key not in self.chunk_commits:
-            raise Unknown("chunk commit")
+            raise Invalid("chunk commit")
         if sha256(result + salt + ctx.sender_org.encode()) != self.chunk_commits[key]:
             raise Invalid("commitment")
         self.chunk_reveals[key] = result
@@ -540,7 +538,7 @@ class CreditScoring(Contract, version="1.0", name="credit_scoring"):
     @view
     def columns_of(self, table: str, owner: str, profile: str) -> ColumnSet:
         if (table, owner, profile) not in self.column_sets:
-            raise Unknown("columns")
+            raise Invalid("columns")
         return self.column_sets[(table, owner, profile)]
 
     @view
@@ -576,7 +574,7 @@ class CreditScoring(Contract, version="1.0", name="credit_scoring"):
     @view
     def keys_of(self, epoch: u64) -> Keys:
         if epoch not in self.keys:
-            raise Unknown("epoch keys")
+            raise Invalid("epoch keys")
         return self.keys[epoch]
 
     @view
@@ -674,7 +672,7 @@ class CreditScoring(Contract, version="1.0", name="credit_scoring"):
 
     def _table(self, table: str) -> Table:
         if table not in self.tables:
-            raise Unknown(table)
+            raise Invalid(table)
         return self.tables[table]
 
     def _budget(self, table: str, bank: str) -> int:
@@ -726,7 +724,7 @@ class CreditScoring(Contract, version="1.0", name="credit_scoring"):
 
     def _require_known(self, query: Bytes32) -> None:
         if query not in self.queries:
-            raise Unknown("query")
+            raise Invalid("query")
 
     def _require_query(self, query: Bytes32, status: u64) -> None:
         self._require_known(query)
@@ -791,7 +789,10 @@ class CreditScoring(Contract, version="1.0", name="credit_scoring"):
         if index < ask.chunk_count:
             self.query_progress[(query, "chunk")] = self._query_count(query, "chunk") + 1
             return
-        emit(QueryFinalised(query, result))
+        asked = self.queries[query]
+        numbers = asked.epoch.to_bytes(8, "big") + ask.kind.to_bytes(8, "big")
+        keys = ask.plan_hash + ask.reply_key + ask.target_key
+        emit(QueryFinalised(query, result, sha256(keys + numbers + asked.bank.encode())))
         if ask.check_count > 0:
             self.query_status[query] = QUERY_CHECKING
         else:

@@ -265,7 +265,11 @@ def test_an_aggregate_runs_from_submission_to_its_answer() -> None:
     submit(chain)
     compute(chain)
     assert status(chain) == CHECKING
-    assert events(chain, "QueryFinalised") == [{"query": QUERY, "result": digest("result 1")}]
+    (finalised,) = events(chain, "QueryFinalised")
+    assert (finalised["query"], finalised["result"]) == (QUERY, digest("result 1"))
+    keys = digest("plan") + digest("reply") + digest("target")
+    numbers = (1).to_bytes(8, "big") + (0).to_bytes(8, "big")
+    assert finalised["terms"] == hashlib.sha256(keys + numbers + b"bank-a").digest()
     for name in ORGANISATIONS:
         boxes = [b"box"] * 4
         chain.call("post_counts", sender=keyholder(name), query=QUERY, boxes=boxes)
