@@ -8,9 +8,12 @@ from typing import Any, Protocol
 import grpc
 
 from chainnode._proto import types_pb2
+from chainnode.identity import check_role
+from chainnode.identity.roles import service_of
 from chainnode.network.tls import caller_key_hash
 from chainnode.rpc.problems import fail, refuse
 from chainnode.types.errors import ChainnodeError, ClientFault
+from chainnode.types.member import Role
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Unary = Callable[[Any, types_pb2.Member], Awaitable[Any]]
@@ -34,38 +37,40 @@ class Guard:
     def __init__(self, members: Members) -> None:
         self._members = members
 
-    def unary(self, method: Unary) -> Callable[[Any, Context], Awaitable[Any]]:
-        """A handler with one answer."""
+    def unary(self, path: str, method: Unary) -> Callable[[Any, Context], Awaitable[Any]]:
+        """A handler with one answer; `path` is the full gRPC method."""
 
         async def handle(request: Any, context: Context) -> Any:
             try:
-                return await method(request, self.caller(context))
+                return await method(request, self.caller(path, context))
             except ChainnodeError as error:
                 await refuse(context, error)
             except Exception as error:  # noqa: BLE001  the last line of defence of the process
-                await fail(context, method.__name__, error)
+                await fail(context, path, error)
 
         return handle
 
-    def streaming(self, method: Streaming) -> Callable[[Any, Context], AsyncIterator[Any]]:
-        """A handler with a stream of answers."""
+    def streaming(
+        self, path: str, method: Streaming
+    ) -> Callable[[Any, Context], AsyncIterator[Any]]:
+        """A handler with a stream of answers; `path` is the full gRPC method."""
 
         async def handle(request: Any, context: Context) -> AsyncIterator[Any]:
             try:
-                async for answer in method(request, self.caller(context)):
+                async for answer in method(request, self.caller(path, context)):
                     yield answer
             except ChainnodeError as error:
                 await refuse(context, error)
             except Exception as error:  # noqa: BLE001  the last line of defence of the process
-                await fail(context, method.__name__, error)
+                await fail(context, path, error)
 
         return handle
 
-    def caller(self, context: Context) -> types_pb2.Member:
+    def caller(self, path: str, context: Context) -> types_pb2.Member:
         """The calling member.
 
         Raises:
-            ClientFault: NOT_A_MEMBER, MEMBER_FROZEN or MEMBER_REVOKED.
+            ClientFault: NOT_A_MEMBER, MEMBER_FROZEN, MEMBER_REVOKED or ROLE_NOT_ALLOWED.
         """
         member = self._members.member_by_tls(caller_key_hash(context))
         if member is None:
@@ -82,4 +87,6 @@ class Guard:
                 subject=f"{member.organisation}/{member.name}",
                 fix="ask the organisation's admin" if not revoked else "enrol a new member",
             )
+        subject = f"{member.organisation}/{member.name}"
+        check_role(service_of(path), Role(member.role), subject)
         return member

@@ -139,17 +139,17 @@ class HeService:
             "chainnode.v1.He",
             {
                 "PutBlob": grpc.stream_unary_rpc_method_handler(
-                    guard.unary(self.put),
+                    guard.unary("/chainnode.v1.He/PutBlob", self.put),
                     request_deserializer=he_pb2.BlobFrame.FromString,
                     response_serializer=he_pb2.BlobReceipt.SerializeToString,
                 ),
                 "GetBlob": grpc.unary_stream_rpc_method_handler(
-                    guard.streaming(self.get),
+                    guard.streaming("/chainnode.v1.He/GetBlob", self.get),
                     request_deserializer=he_pb2.BlobRequest.FromString,
                     response_serializer=he_pb2.BlobFrame.SerializeToString,
                 ),
                 "BlobsPresent": grpc.unary_unary_rpc_method_handler(
-                    guard.unary(self.present),
+                    guard.unary("/chainnode.v1.He/BlobsPresent", self.present),
                     request_deserializer=he_pb2.BlobsPresentRequest.FromString,
                     response_serializer=he_pb2.BlobsPresentResponse.SerializeToString,
                 ),

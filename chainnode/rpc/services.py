@@ -57,15 +57,15 @@ class TxService:
             "chainnode.v1.Tx",
             {
                 "Submit": grpc.unary_unary_rpc_method_handler(
-                    guard.unary(self.submit),
+                    guard.unary("/chainnode.v1.Tx/Submit", self.submit),
                     response_serializer=node_pb2.SubmitResponse.SerializeToString,
                 ),
                 "SubmitStream": grpc.stream_stream_rpc_method_handler(
-                    guard.streaming(self.submit_stream),
+                    guard.streaming("/chainnode.v1.Tx/SubmitStream", self.submit_stream),
                     response_serializer=node_pb2.SubmitResponse.SerializeToString,
                 ),
                 "Get": grpc.unary_unary_rpc_method_handler(
-                    guard.unary(self.get),
+                    guard.unary("/chainnode.v1.Tx/Get", self.get),
                     request_deserializer=node_pb2.TxRequest.FromString,
                     response_serializer=node_pb2.TxResponse.SerializeToString,
                 ),
@@ -116,7 +116,7 @@ class QueryService:
             "chainnode.v1.Query",
             {
                 name: grpc.unary_unary_rpc_method_handler(
-                    guard.unary(method),
+                    guard.unary(f"/chainnode.v1.Query/{name}", method),
                     request_deserializer=request.FromString,
                     response_serializer=response.SerializeToString,
                 )
@@ -144,7 +144,7 @@ class EventsService:
             "chainnode.v1.Events",
             {
                 "Subscribe": grpc.unary_stream_rpc_method_handler(
-                    guard.streaming(self.subscribe),
+                    guard.streaming("/chainnode.v1.Events/Subscribe", self.subscribe),
                     request_deserializer=node_pb2.SubscribeRequest.FromString,
                     response_serializer=node_pb2.BlockEvents.SerializeToString,
                 )
@@ -191,7 +191,7 @@ class ChainService:
             "chainnode.v1.Chain",
             {
                 name: grpc.unary_unary_rpc_method_handler(
-                    guard.unary(method),
+                    guard.unary(f"/chainnode.v1.Chain/{name}", method),
                     request_deserializer=request.FromString,
                     response_serializer=response.SerializeToString,
                 )

@@ -1,0 +1,1 @@
+"""The process: composition of the cores, the consensus driver, configuration and lifecycle."""
