@@ -105,7 +105,10 @@ class BlockResult:
     @property
     def tx_ids(self) -> list[bytes]: ...
     @property
-    def expiry_heights(self) -> list[int]: ...
+    def expiry_heights(self) -> list[int]:
+        """Per transaction; 0 where the receipt does not use the id up (a duplicate, one outside its
+        window, a sender or signature refused). Only ids with a height above 0 go to
+        `load_window` after a restart."""
     @property
     def receipts_root(self) -> bytes: ...
     @property
@@ -126,6 +129,8 @@ class Executor:
         """Add stored state, any order, any number of calls, before the first block."""
     def load_window(self, tx_ids: Sequence[bytes], expiry_heights: Sequence[int]) -> None:
         """Seed the ids that already have a receipt and could still be replayed."""
+    def load_head(self, height: int, timestamp_ms: int) -> None:
+        """Tell views which block was the last one finished before a restart."""
     def genesis(self, genesis: bytes) -> BlockResult:
         """Write a canonical Genesis into an empty state; the result has no receipts."""
     def state_root(self) -> bytes: ...
@@ -220,6 +225,15 @@ def he_combine_scalar(
     """(slot sum modulo t as 0..t-1, remaining noise bits). Slot sum = N x constant coefficient.
 
     A wrong share leaves a phase that fills the modulus: the caller refuses below a margin."""
+HE_SCALAR_MARGIN_BITS: Final[int]
+"""`he_combine_scalar` leaves at least this many bits when every share is right; a wrong share
+keeps them with probability 2^-this."""
+
+def he_flood_bits(profile: str, limbs: int, parties: int, scalar: bool) -> int:
+    """log2 of the standard deviation of one member's flooding noise, multiples of t included.
+
+    Flooding fills the modulus: it needs noise_bits + 32 + (4.6 + log2(queries x coefficients)) / 2
+    to hide the phase (he.md 6.2). Raises ValueError when the limbs leave no room at all."""
 def he_combine_key_switch(
     profile: str, limbs: int, ciphertext: bytes, shares: Sequence[bytes]
 ) -> bytes:
@@ -229,6 +243,8 @@ def he_validate_ciphertext(profile: str, ciphertext: bytes, polynomials: int, li
     """Raise ValueError unless the length is exact and every residue is below its prime."""
 def he_add(profile: str, limbs: int, ciphertexts: Sequence[bytes]) -> bytes:
     """Sum of equal-shaped ciphertexts (2 or 3 polynomials)."""
+def he_multiply(profile: str, limbs: int, left: bytes, right: bytes) -> bytes:
+    """Point-wise product of two two-polynomial ciphertexts: three polynomials, relinearise later."""
 def he_add_plain(profile: str, limbs: int, ciphertext: bytes, slots: bytes) -> bytes: ...
 def he_multiply_plain(profile: str, limbs: int, ciphertext: bytes, slots: bytes) -> bytes: ...
 def he_relinearise(profile: str, limbs: int, ciphertext: bytes, relin_key: bytes) -> bytes: ...

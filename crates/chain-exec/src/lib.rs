@@ -1,1 +1,14 @@
-//! Placeholder heading; replaced by the crate's first slice.
+//! The serial engine: one ordered block in, receipts, roots and net writes out.
+//!
+//! Whatever is wrong with a transaction becomes its receipt; a block is never refused for it.
+
+mod admin;
+mod block;
+mod executor;
+mod genesis;
+mod members;
+mod receipt;
+mod window;
+
+pub use executor::{ExecutionError, Executor};
+pub use receipt::BlockResult;

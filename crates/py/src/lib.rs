@@ -2,7 +2,9 @@
 //!
 //! Pure Rust lives in the other crates; this one only converts and releases the interpreter lock.
 
+mod exec;
 mod formats;
+mod he;
 mod pool;
 mod signatures;
 
@@ -11,7 +13,9 @@ use pyo3::prelude::*;
 /// Assembles the extension module.
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    exec::register(module)?;
     formats::register(module)?;
+    he::register(module)?;
     pool::register(module)?;
     signatures::register(module)
 }

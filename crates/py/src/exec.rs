@@ -1,0 +1,177 @@
+//! Execution: the state, the serial engine and the contract machine's checks.
+
+use chain_exec as exec;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+fn value_error(error: impl std::fmt::Display) -> PyErr {
+    PyValueError::new_err(error.to_string())
+}
+
+fn list<'py>(py: Python<'py>, items: &[impl AsRef<[u8]>]) -> Vec<Bound<'py, PyBytes>> {
+    items
+        .iter()
+        .map(|item| PyBytes::new(py, item.as_ref()))
+        .collect()
+}
+
+type Write<'py> = (Bound<'py, PyBytes>, Option<Bound<'py, PyBytes>>);
+
+#[pyclass(frozen, module = "chainnode._native")]
+struct BlockResult(exec::BlockResult);
+
+#[pymethods]
+impl BlockResult {
+    #[getter]
+    fn receipts<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyBytes>> {
+        list(py, &self.0.receipts)
+    }
+
+    #[getter]
+    fn tx_ids<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyBytes>> {
+        list(py, &self.0.tx_ids)
+    }
+
+    #[getter]
+    fn expiry_heights(&self) -> Vec<u64> {
+        self.0.expiry_heights.clone()
+    }
+
+    #[getter]
+    fn receipts_root<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.receipts_root)
+    }
+
+    #[getter]
+    fn state_root<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.state_root)
+    }
+
+    #[getter]
+    fn writes<'py>(&self, py: Python<'py>) -> Vec<Write<'py>> {
+        let bytes = |bytes: &Vec<u8>| PyBytes::new(py, bytes);
+        let pair =
+            |(key, value): &(Vec<u8>, Option<Vec<u8>>)| (bytes(key), value.as_ref().map(bytes));
+        self.0.writes.iter().map(pair).collect()
+    }
+
+    #[getter]
+    fn gas_used(&self) -> u64 {
+        self.0.gas_used
+    }
+}
+
+#[pyclass(frozen, module = "chainnode._native")]
+struct Executor(exec::Executor);
+
+#[pymethods]
+impl Executor {
+    #[new]
+    fn new(chain_id: &str) -> Self {
+        Self(exec::Executor::new(chain_id))
+    }
+
+    fn load(&self, py: Python<'_>, entries: Vec<(Vec<u8>, Vec<u8>)>) {
+        py.detach(|| self.0.load(entries));
+    }
+
+    fn load_window(
+        &self,
+        py: Python<'_>,
+        tx_ids: Vec<Vec<u8>>,
+        expiry_heights: Vec<u64>,
+    ) -> PyResult<()> {
+        if tx_ids.len() != expiry_heights.len() {
+            return Err(value_error("one expiry height per transaction id"));
+        }
+        let ids = tx_ids.iter().map(|id| id.as_slice().try_into());
+        let ids: Result<Vec<[u8; 32]>, _> = ids.collect();
+        let ids = ids.map_err(|_| value_error("a transaction id has 32 bytes"))?;
+        py.detach(|| self.0.load_window(ids.into_iter().zip(expiry_heights)));
+        Ok(())
+    }
+
+    fn load_head(&self, height: u64, timestamp_ms: u64) {
+        self.0.load_head(height, timestamp_ms);
+    }
+
+    fn genesis(&self, py: Python<'_>, genesis: &[u8]) -> PyResult<BlockResult> {
+        py.detach(|| self.0.genesis(genesis))
+            .map(BlockResult)
+            .map_err(value_error)
+    }
+
+    fn state_root<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        let root = py.detach(|| self.0.state_root());
+        PyBytes::new(py, &root)
+    }
+
+    fn execute_block(
+        &self,
+        py: Python<'_>,
+        context: &[u8],
+        batch: &[u8],
+        verified: &[u8],
+    ) -> PyResult<BlockResult> {
+        let result = py.detach(|| self.0.execute_block(context, batch, verified));
+        result.map(BlockResult).map_err(value_error)
+    }
+
+    fn evaluate<'py>(
+        &self,
+        py: Python<'py>,
+        sender: &[u8],
+        contract: &str,
+        method: &str,
+        args: &[u8],
+        gas_limit: u64,
+    ) -> Bound<'py, PyBytes> {
+        let receipt = py.detach(|| {
+            let receipt = self.0.evaluate(sender, contract, method, args, gas_limit);
+            chain_types::encode_canonical(&receipt)
+        });
+        PyBytes::new(py, &receipt)
+    }
+
+    fn get<'py>(&self, py: Python<'py>, key: &[u8]) -> Option<Bound<'py, PyBytes>> {
+        py.detach(|| self.0.get(key))
+            .map(|value| PyBytes::new(py, &value))
+    }
+
+    fn member<'py>(&self, py: Python<'py>, address: &[u8]) -> Option<Bound<'py, PyBytes>> {
+        py.detach(|| self.0.member(address))
+            .map(|value| PyBytes::new(py, &value))
+    }
+
+    fn contract<'py>(
+        &self,
+        py: Python<'py>,
+        name: &str,
+    ) -> Option<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
+        let (record, abi) = py.detach(|| self.0.contract(name))?;
+        Some((PyBytes::new(py, &record), PyBytes::new(py, &abi)))
+    }
+}
+
+#[pyfunction]
+fn check_module(py: Python<'_>, wasm: &[u8]) -> PyResult<()> {
+    py.detach(|| chain_vm::check_module(wasm))
+        .map_err(value_error)
+}
+
+#[pyfunction]
+fn meter_module<'py>(py: Python<'py>, wasm: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+    let metered = py
+        .detach(|| chain_vm::meter_module(wasm))
+        .map_err(value_error)?;
+    Ok(PyBytes::new(py, &metered))
+}
+
+/// Adds this file's names to the module.
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<BlockResult>()?;
+    module.add_class::<Executor>()?;
+    module.add_function(wrap_pyfunction!(check_module, module)?)?;
+    module.add_function(wrap_pyfunction!(meter_module, module)?)
+}
