@@ -1,1 +1,22 @@
-//! Placeholder heading; replaced by the crate's first slice.
+//! The homomorphic engine: BGV over RNS, exact integers, ring- and byte-compatible with SEAL.
+//!
+//! A ciphertext is little-endian u64 residues [polynomial][limb][coefficient] in NTT form. Secrets
+//! are handled in constant time and wiped; evaluation is integer only, so that every machine and
+//! thread count gives the same bytes.
+
+pub mod compose;
+pub mod council;
+pub mod encoder;
+pub mod error;
+pub mod kernels;
+pub mod keys;
+pub mod modulus;
+pub mod ntt;
+pub mod params;
+pub mod poly;
+pub mod relin;
+pub mod sampling;
+pub mod scheme;
+pub mod tiles;
+
+pub use error::{HeError, HeResult};

@@ -1,0 +1,116 @@
+//! Polynomials as rows of residues: shapes, checks, and pointwise arithmetic.
+
+use std::borrow::Cow;
+
+use zeroize::Zeroizing;
+
+use crate::error::{refuse, HeResult};
+use crate::params::{ring, Profile, ALL_LIMBS, DEGREE};
+
+/// Words of a byte string, without a copy where the machine allows it.
+pub fn view(bytes: &[u8]) -> Cow<'_, [u64]> {
+    if cfg!(target_endian = "little") {
+        if let Ok(words) = bytemuck::try_cast_slice(bytes) {
+            return Cow::Borrowed(words);
+        }
+    }
+    Cow::Owned(
+        bytes
+            .chunks_exact(8)
+            .map(|c| u64::from_le_bytes(c.try_into().unwrap_or([0; 8])))
+            .collect(),
+    )
+}
+
+/// Refuses words outside their primes; `words` holds polynomials of `limbs` rows.
+pub fn check_residues(what: &str, words: &[u64], limbs: usize) -> HeResult<()> {
+    for (row, residues) in words.chunks_exact(DEGREE).enumerate() {
+        let q = ring().modulus(row % limbs).value;
+        let largest = residues.iter().fold(0, |max, x| max.max(*x));
+        if largest >= q {
+            return refuse(format!(
+                "{what}: a residue of polynomial {} limb {} is not below its prime",
+                row / limbs,
+                row % limbs
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A byte string of exactly `polynomials` polynomials of `limbs` limbs, checked.
+pub fn parse<'a>(
+    what: &str, bytes: &'a [u8], polynomials: usize, limbs: usize,
+) -> HeResult<Cow<'a, [u64]>> {
+    let expected = polynomials * limbs * DEGREE * 8;
+    if bytes.len() != expected {
+        return refuse(format!("{what} is {} bytes, expected {expected}", bytes.len()));
+    }
+    let words = view(bytes);
+    check_residues(what, &words, limbs)?;
+    Ok(words)
+}
+
+/// A ciphertext of two or three polynomials, checked; returns how many it has.
+pub fn parse_ciphertext<'a>(
+    profile: &Profile, bytes: &'a [u8], limbs: usize,
+) -> HeResult<(Cow<'a, [u64]>, usize)> {
+    profile.check_limbs(limbs)?;
+    let polynomials = if bytes.len() == 3 * limbs * DEGREE * 8 { 3 } else { 2 };
+    Ok((parse("ciphertext", bytes, polynomials, limbs)?, polynomials))
+}
+
+/// Row `limb` of polynomial `index`.
+pub fn row(words: &[u64], index: usize, limbs: usize, limb: usize) -> &[u64] {
+    &words[(index * limbs + limb) * DEGREE..][..DEGREE]
+}
+
+/// Adds `b` to `a` modulo the prime of `limb`.
+pub fn add_row(a: &mut [u64], b: &[u64], limb: usize) {
+    let q = ring().modulus(limb);
+    for (x, y) in a.iter_mut().zip(b) {
+        *x = q.add(*x, *y);
+    }
+}
+
+/// Adds `b * c` to `a` modulo the prime of `limb`.
+pub fn add_product_row(a: &mut [u64], b: &[u64], c: &[u64], limb: usize) {
+    let q = ring().modulus(limb);
+    for ((x, y), z) in a.iter_mut().zip(b).zip(c) {
+        *x = q.add(*x, q.mul(*y, *z));
+    }
+}
+
+/// Small signed coefficients times `scale`, in NTT form modulo the prime of `limb`.
+///
+/// Magnitudes of `scale * coefficient` must be below every prime.
+pub fn lift(coefficients: &[i64], scale: i64, limb: usize) -> Zeroizing<Vec<u64>> {
+    let table = &ring().tables[limb];
+    let q = &table.modulus;
+    let mut out: Zeroizing<Vec<u64>> =
+        Zeroizing::new(coefficients.iter().map(|c| q.from_small_signed(c * scale)).collect());
+    table.forward(&mut out);
+    out
+}
+
+/// Sum of equal-shaped byte strings of `limbs`-limb polynomials.
+pub fn sum_shares(
+    what: &str, shares: &[&[u8]], polynomials: usize, limbs: usize,
+) -> HeResult<Vec<u64>> {
+    let Some((first, others)) = shares.split_first() else {
+        return refuse(format!("no {what} given"));
+    };
+    let mut total = parse(what, first, polynomials, limbs)?.into_owned();
+    for share in others {
+        let words = parse(what, share, polynomials, limbs)?;
+        for (r, (a, b)) in
+            total.chunks_exact_mut(DEGREE).zip(words.chunks_exact(DEGREE)).enumerate()
+        {
+            add_row(a, b, r % limbs);
+        }
+    }
+    Ok(total)
+}
+
+/// Words of one full-basis polynomial (data limbs and the special prime).
+pub const FULL_WORDS: usize = ALL_LIMBS * DEGREE;

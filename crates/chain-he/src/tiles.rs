@@ -1,0 +1,366 @@
+//! Ciphertext columns in memory-mapped tiles: computing where the data is read.
+//!
+//! One file per (column, limb plane), `<column>.<limb>.tiles`: for each of the two polynomials
+//! [128 tiles][block][64 coefficients] of little-endian words; `<column>.json` describes them.
+//! Files belong to their reader: a file cut short by someone else ends the process (SIGBUS).
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use memmap2::Mmap;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{refuse, HeError, HeResult};
+use crate::kernels::{product_sum, weighted_sum, Side, Span, TILE};
+use crate::params::{profile, Profile, DEGREE};
+use crate::poly::parse;
+
+const TILES: usize = DEGREE / TILE;
+const FORMAT: u32 = 1;
+const NAME_BYTES_MAX: usize = 128;
+const THREADS_MAX: usize = 256;
+const BLOCKS_MAX: usize = 1 << 20;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Manifest {
+    format: u32,
+    column: String,
+    profile: String,
+    limbs: usize,
+    blocks: usize,
+}
+
+struct Column {
+    limbs: usize,
+    blocks: usize,
+    planes: Vec<Mmap>,
+}
+
+/// The columns of one folder.
+pub struct Columns {
+    profile: &'static Profile,
+    columns: BTreeMap<String, Column>,
+}
+
+/// Columns with signed weights and a constant added to every slot.
+pub struct Linear<'a> {
+    /// Column names.
+    pub columns: &'a [String],
+    /// One weight per column.
+    pub weights: &'a [i64],
+    /// The constant.
+    pub constant: i64,
+}
+
+/// Blocks and threads of one pass.
+#[derive(Clone, Copy)]
+pub struct Pass {
+    /// Limbs to read.
+    pub limbs: usize,
+    /// First block.
+    pub first_block: usize,
+    /// Number of blocks.
+    pub block_count: usize,
+    /// Threads.
+    pub threads: usize,
+}
+
+fn check_name(column: &str) -> HeResult<()> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.=".contains(c);
+    if column.is_empty()
+        || column.len() > NAME_BYTES_MAX
+        || column.starts_with('.')
+        || !column.chars().all(plain)
+    {
+        return refuse(format!("column name {column:?} is not plain letters, digits, _ - . ="));
+    }
+    Ok(())
+}
+
+fn io_error(path: &Path, error: &std::io::Error) -> HeError {
+    HeError(format!("{}: {error}", path.display()))
+}
+
+fn write_file(
+    path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>,
+) -> HeResult<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".part");
+    let part = Path::new(&name);
+    let write = || {
+        let mut file = BufWriter::with_capacity(1 << 20, File::create(part)?);
+        fill(&mut file)?;
+        file.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_data()?;
+        fs::rename(part, path)
+    };
+    write().map_err(|error| io_error(path, &error))
+}
+
+/// Writes a column of two-polynomial ciphertexts; an older column of that name is replaced.
+pub fn write_column(
+    directory: &Path, column: &str, profile: &Profile, limbs: usize, blocks: &[&[u8]],
+) -> HeResult<()> {
+    check_name(column)?;
+    profile.check_limbs(limbs)?;
+    if blocks.is_empty() || blocks.len() > BLOCKS_MAX {
+        return refuse(format!("a column holds 1 to {BLOCKS_MAX} blocks, got {}", blocks.len()));
+    }
+    for block in blocks {
+        parse("block", block, 2, limbs)?;
+    }
+    fs::create_dir_all(directory).map_err(|error| io_error(directory, &error))?;
+    for limb in 0..limbs {
+        write_file(&directory.join(format!("{column}.{limb}.tiles")), |file| {
+            for piece in 0..2 * TILES {
+                let (polynomial, tile) = (piece / TILES, piece % TILES);
+                let start = ((polynomial * limbs + limb) * DEGREE + tile * TILE) * 8;
+                for block in blocks {
+                    file.write_all(&block[start..start + TILE * 8])?;
+                }
+            }
+            Ok(())
+        })?;
+    }
+    let manifest = Manifest {
+        format: FORMAT,
+        column: column.to_owned(),
+        profile: profile.name.to_owned(),
+        limbs,
+        blocks: blocks.len(),
+    };
+    let text = serde_json::to_vec(&manifest).map_err(|error| HeError(error.to_string()))?;
+    write_file(&directory.join(format!("{column}.json")), |file| file.write_all(&text))
+}
+
+fn open_column(directory: &Path, manifest: &Manifest) -> HeResult<Column> {
+    let expected = 2 * manifest.blocks * DEGREE * 8;
+    let mut planes = Vec::new();
+    for limb in 0..manifest.limbs {
+        let path = directory.join(format!("{}.{limb}.tiles", manifest.column));
+        let file = File::open(&path).map_err(|error| io_error(&path, &error))?;
+        // SAFETY: the folder belongs to this process and its files are replaced by renaming, never
+        // written or cut in place, so the mapped bytes do not change.
+        let map = unsafe { Mmap::map(&file) }.map_err(|error| io_error(&path, &error))?;
+        if map.len() != expected {
+            return refuse(format!("{} is not {expected} bytes", path.display()));
+        }
+        planes.push(map);
+    }
+    Ok(Column { limbs: manifest.limbs, blocks: manifest.blocks, planes })
+}
+
+impl Columns {
+    /// Maps every column of a folder.
+    pub fn open(directory: &Path, profile: &'static Profile) -> HeResult<Self> {
+        let mut columns = BTreeMap::new();
+        let entries = fs::read_dir(directory).map_err(|error| io_error(directory, &error))?;
+        for entry in entries {
+            let path = entry.map_err(|error| io_error(directory, &error))?.path();
+            if path.extension().is_none_or(|extension| extension != "json") {
+                continue;
+            }
+            let text = fs::read(&path).map_err(|error| io_error(&path, &error))?;
+            let manifest: Manifest = serde_json::from_slice(&text)
+                .map_err(|error| HeError(format!("{}: {error}", path.display())))?;
+            check_name(&manifest.column)?;
+            profile.check_limbs(manifest.limbs)?;
+            if manifest.format != FORMAT || manifest.profile != profile.name {
+                return refuse(format!(
+                    "column {} is format {} of profile {}",
+                    manifest.column, manifest.format, manifest.profile
+                ));
+            }
+            if manifest.blocks == 0 || manifest.blocks > BLOCKS_MAX {
+                return refuse(format!("column {} has no valid block count", manifest.column));
+            }
+            columns.insert(manifest.column.clone(), open_column(directory, &manifest)?);
+        }
+        Ok(Self { profile, columns })
+    }
+
+    /// Names in order.
+    pub fn names(&self) -> Vec<String> {
+        self.columns.keys().cloned().collect()
+    }
+
+    fn column(&self, name: &str) -> HeResult<&Column> {
+        self.columns.get(name).map_or_else(|| refuse(format!("no column {name:?}")), Ok)
+    }
+
+    /// Blocks of a column.
+    pub fn block_count(&self, name: &str) -> HeResult<usize> {
+        Ok(self.column(name)?.blocks)
+    }
+
+    // Checks the pass against every column; returns their common block count.
+    fn check(&self, names: &[&[String]], pass: Pass) -> HeResult<usize> {
+        self.profile.check_limbs(pass.limbs)?;
+        if pass.threads == 0 || pass.threads > THREADS_MAX {
+            return refuse(format!("threads must be 1 to {THREADS_MAX}, got {}", pass.threads));
+        }
+        let mut blocks = None;
+        for name in names.iter().copied().flatten() {
+            let column = self.column(name)?;
+            if column.limbs < pass.limbs {
+                return refuse(format!("column {name} has {} limbs only", column.limbs));
+            }
+            if *blocks.get_or_insert(column.blocks) != column.blocks {
+                return refuse(format!("column {name} has another block count than the others"));
+            }
+        }
+        let Some(blocks) = blocks else {
+            return refuse("no column given");
+        };
+        let end = pass.first_block.checked_add(pass.block_count);
+        if pass.block_count == 0 || end.is_none_or(|end| end > blocks) {
+            return refuse(format!("block range is empty or beyond the {blocks} blocks"));
+        }
+        Ok(blocks)
+    }
+
+    fn side<'a>(&'a self, linear: &Linear<'_>, limb: usize) -> HeResult<Side<'a>> {
+        if linear.columns.len() != linear.weights.len() {
+            return refuse(format!(
+                "{} weights given for {} columns",
+                linear.weights.len(),
+                linear.columns.len()
+            ));
+        }
+        let q = self.profile.ring.modulus(limb);
+        let mut planes = Vec::new();
+        for name in linear.columns {
+            planes.push(words_of_map(&self.column(name)?.planes[limb])?);
+        }
+        let weights = linear.weights.iter().map(|w| q.from_signed(*w)).collect();
+        Ok(Side { planes, weights, constant: q.from_signed(linear.constant) })
+    }
+
+    fn sides<'a>(&'a self, linear: &Linear<'_>, limbs: usize) -> HeResult<Vec<Side<'a>>> {
+        (0..limbs).map(|limb| self.side(linear, limb)).collect()
+    }
+
+    /// Per model and block one ciphertext: the weighted sum of the columns.
+    pub fn mac_scalar(
+        &self, columns: &[String], weights: &[Vec<i64>], pass: Pass,
+    ) -> HeResult<Vec<Vec<Vec<u64>>>> {
+        let blocks = self.check(&[columns], pass)?;
+        let models = weights
+            .iter()
+            .map(|row| self.sides(&Linear { columns, weights: row, constant: 0 }, pass.limbs))
+            .collect::<HeResult<Vec<_>>>()?;
+        let outputs = models.len() * pass.block_count * 2;
+        let pieces = run(pass, outputs * TILE, |limb, tile, out| {
+            let q = self.profile.ring.modulus(limb);
+            let mut parts = out.chunks_exact_mut(TILE);
+            for polynomial in 0..2 {
+                for block in 0..pass.block_count {
+                    let offset = place(polynomial, tile, blocks, pass.first_block + block);
+                    for (model, part) in models.iter().zip(&mut parts) {
+                        weighted_sum(&model[limb], Span { offset, count: 1 }, q, part);
+                    }
+                }
+            }
+        });
+        let ciphertext = |model: usize, block: usize| {
+            gather(&pieces, pass.limbs, 2, outputs, |polynomial| {
+                (polynomial * pass.block_count + block) * models.len() + model
+            })
+        };
+        Ok((0..models.len())
+            .map(|model| (0..pass.block_count).map(|block| ciphertext(model, block)).collect())
+            .collect())
+    }
+
+    /// Sum over blocks of the weighted columns.
+    pub fn sum(&self, columns: &[String], weights: &[i64], pass: Pass) -> HeResult<Vec<u64>> {
+        let blocks = self.check(&[columns], pass)?;
+        let sides = self.sides(&Linear { columns, weights, constant: 0 }, pass.limbs)?;
+        let pieces = run(pass, 2 * TILE, |limb, tile, out| {
+            let q = self.profile.ring.modulus(limb);
+            for (polynomial, part) in out.chunks_exact_mut(TILE).enumerate() {
+                let offset = place(polynomial, tile, blocks, pass.first_block);
+                let span = Span { offset, count: pass.block_count };
+                weighted_sum(&sides[limb], span, q, part);
+            }
+        });
+        Ok(gather(&pieces, pass.limbs, 2, 2, |polynomial| polynomial))
+    }
+
+    /// Sum over blocks of left times right: three polynomials.
+    pub fn product_sum(
+        &self, left: &Linear<'_>, right: &Linear<'_>, pass: Pass,
+    ) -> HeResult<Vec<u64>> {
+        let blocks = self.check(&[left.columns, right.columns], pass)?;
+        let left = self.sides(left, pass.limbs)?;
+        let right = self.sides(right, pass.limbs)?;
+        let pieces = run(pass, 3 * TILE, |limb, tile, out| {
+            let q = self.profile.ring.modulus(limb);
+            let spans = [0, 1].map(|polynomial| Span {
+                offset: place(polynomial, tile, blocks, pass.first_block),
+                count: pass.block_count,
+            });
+            product_sum(&left[limb], &right[limb], spans, q, out);
+        });
+        Ok(gather(&pieces, pass.limbs, 3, 3, |polynomial| polynomial))
+    }
+}
+
+fn words_of_map(map: &Mmap) -> HeResult<&[u64]> {
+    match bytemuck::try_cast_slice(map) {
+        Ok(words) if cfg!(target_endian = "little") => Ok(words),
+        _ => refuse("tiles cannot be read in place on this machine"),
+    }
+}
+
+// First word of a piece.
+fn place(polynomial: usize, tile: usize, blocks: usize, block: usize) -> usize {
+    ((polynomial * TILES + tile) * blocks + block) * TILE
+}
+
+// Runs `kernel(limb, tile, out)` for every limb and tile; `out` has `words` words.
+fn run(
+    pass: Pass, words: usize, kernel: impl Fn(usize, usize, &mut [u64]) + Sync,
+) -> Vec<u64> {
+    let units = pass.limbs * TILES;
+    let mut out = vec![0; units * words];
+    let share = units.div_ceil(pass.threads);
+    let work = |first: usize, part: &mut [u64]| {
+        for (i, piece) in part.chunks_exact_mut(words).enumerate() {
+            kernel((first + i) / TILES, (first + i) % TILES, piece);
+        }
+    };
+    if pass.threads == 1 {
+        work(0, &mut out);
+        return out;
+    }
+    std::thread::scope(|scope| {
+        for (i, part) in out.chunks_mut(share * words).enumerate() {
+            let work = &work;
+            scope.spawn(move || work(i * share, part));
+        }
+    });
+    out
+}
+
+// One ciphertext out of the pieces; `index(polynomial)` is its part of a unit's `outputs` parts.
+fn gather(
+    pieces: &[u64], limbs: usize, polynomials: usize, outputs: usize,
+    index: impl Fn(usize) -> usize,
+) -> Vec<u64> {
+    let mut out = Vec::with_capacity(polynomials * limbs * DEGREE);
+    for polynomial in 0..polynomials {
+        for unit in 0..limbs * TILES {
+            let start = (unit * outputs + index(polynomial)) * TILE;
+            out.extend_from_slice(&pieces[start..start + TILE]);
+        }
+    }
+    out
+}
+
+/// Opens the columns of a folder by profile name.
+pub fn open(directory: &Path, profile_name: &str) -> HeResult<Columns> {
+    Columns::open(directory, profile(profile_name)?)
+}

@@ -1,0 +1,382 @@
+//! The homomorphic engine for Python: bytes in, bytes out, interpreter lock released.
+
+use std::path::Path;
+
+use chain_he::council;
+use chain_he::encoder::bytes_of;
+use chain_he::error::HeResult;
+use chain_he::keys::SecretKey;
+use chain_he::params::{profile, DEGREE, MODULI, SPECIAL};
+use chain_he::poly::parse;
+use chain_he::scheme::{self, PublicKey};
+use chain_he::tiles::{self, Columns, Linear, Pass};
+use chain_he::{relin, HeError};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::PyBytes;
+
+type Side = (Vec<String>, Vec<i64>, i64);
+
+fn value_error(error: HeError) -> PyErr {
+    PyValueError::new_err(error.0)
+}
+
+fn slices(items: &[PyBackedBytes]) -> Vec<&[u8]> {
+    items.iter().map(|item| &**item).collect()
+}
+
+// Runs a computation without the lock and hands its words over as bytes.
+fn words<'py>(
+    py: Python<'py>, compute: impl FnOnce() -> HeResult<Vec<u64>> + Send,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let out = py.detach(compute).map_err(value_error)?;
+    Ok(PyBytes::new(py, &bytes_of(&out)))
+}
+
+/// A named parameter set.
+#[pyclass(frozen, module = "chainnode._native", get_all)]
+struct HeProfile {
+    name: String,
+    ring_degree: usize,
+    slots: usize,
+    plain_modulus: u64,
+    moduli: Vec<u64>,
+    special_modulus: u64,
+}
+
+#[pyfunction]
+fn he_profile(name: &str) -> PyResult<HeProfile> {
+    let profile = profile(name).map_err(value_error)?;
+    Ok(HeProfile {
+        name: profile.name.to_owned(),
+        ring_degree: DEGREE,
+        slots: DEGREE,
+        plain_modulus: profile.t(),
+        moduli: MODULI.to_vec(),
+        special_modulus: SPECIAL,
+    })
+}
+
+/// A member's secret of relinearisation round 1.
+#[pyclass(frozen, module = "chainnode._native")]
+struct HeRelinEphemeral(council::RelinEphemeral);
+
+/// A secret key by handle.
+#[pyclass(frozen, module = "chainnode._native")]
+struct HeSecretKey(SecretKey);
+
+#[pymethods]
+impl HeSecretKey {
+    #[staticmethod]
+    fn generate(py: Python<'_>, profile: &str) -> PyResult<Self> {
+        py.detach(|| SecretKey::generate(chain_he::params::profile(profile)?).map(Self))
+            .map_err(value_error)
+    }
+
+    #[staticmethod]
+    fn unseal(py: Python<'_>, profile: &str, sealed: &[u8], key: &[u8]) -> PyResult<Self> {
+        py.detach(|| {
+            SecretKey::unseal(chain_he::params::profile(profile)?, sealed, key).map(Self)
+        })
+        .map_err(value_error)
+    }
+
+    fn seal<'py>(&self, py: Python<'py>, key: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+        let out = py.detach(|| self.0.seal(key)).map_err(value_error)?;
+        Ok(PyBytes::new(py, &out))
+    }
+
+    fn public_key<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        words(py, || self.0.public_key())
+    }
+
+    fn decrypt<'py>(
+        &self, py: Python<'py>, ciphertext: &[u8], limbs: usize,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        words(py, || Ok(scheme::decrypt(&self.0, ciphertext, limbs)?.to_vec()))
+    }
+
+    fn noise_budget_bits(&self, py: Python<'_>, ciphertext: &[u8], limbs: usize) -> PyResult<u32> {
+        py.detach(|| scheme::noise_budget_bits(&self.0, ciphertext, limbs)).map_err(value_error)
+    }
+
+    fn public_key_share<'py>(
+        &self, py: Python<'py>, common_seed: &[u8],
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        words(py, || self.0.public_key_share(common_seed))
+    }
+
+    fn relin_round1<'py>(
+        &self, py: Python<'py>, common_seed: &[u8],
+    ) -> PyResult<(Bound<'py, PyBytes>, HeRelinEphemeral)> {
+        let (share, ephemeral) = py
+            .detach(|| self.0.relin_round1(common_seed))
+            .map_err(value_error)?;
+        Ok((PyBytes::new(py, &bytes_of(&share)), HeRelinEphemeral(ephemeral)))
+    }
+
+    fn relin_round2<'py>(
+        &self, py: Python<'py>, ephemeral: PyRef<'_, HeRelinEphemeral>, round1: &[u8],
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let ephemeral = &ephemeral.0;
+        words(py, || self.0.relin_round2(ephemeral, round1))
+    }
+
+    fn scalar_share<'py>(
+        &self, py: Python<'py>, ciphertext: &[u8], limbs: usize, flood_seed: &[u8],
+        parties: usize,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        words(py, || self.0.scalar_share(ciphertext, limbs, flood_seed, parties))
+    }
+
+    fn key_switch_share<'py>(
+        &self, py: Python<'py>, ciphertext: &[u8], limbs: usize, target_public_key: &[u8],
+        flood_seed: &[u8], parties: usize,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        words(py, || {
+            let target = PublicKey::parse(target_public_key)?;
+            self.0.key_switch_share(ciphertext, limbs, &target, flood_seed, parties)
+        })
+    }
+}
+
+#[pyfunction]
+fn he_aggregate_public_key<'py>(
+    py: Python<'py>, profile: &str, common_seed: &[u8], shares: Vec<PyBackedBytes>,
+) -> PyResult<Bound<'py, PyBytes>> {
+    words(py, || {
+        let profile = chain_he::params::profile(profile)?;
+        council::aggregate_public_key(profile, common_seed, &slices(&shares))
+    })
+}
+
+#[pyfunction]
+fn he_aggregate_relin_round1<'py>(
+    py: Python<'py>, profile: &str, shares: Vec<PyBackedBytes>,
+) -> PyResult<Bound<'py, PyBytes>> {
+    words(py, || {
+        chain_he::params::profile(profile)?;
+        council::aggregate_relin_round1(&slices(&shares))
+    })
+}
+
+#[pyfunction]
+fn he_relin_key<'py>(
+    py: Python<'py>, profile: &str, round1: &[u8], round2_shares: Vec<PyBackedBytes>,
+) -> PyResult<Bound<'py, PyBytes>> {
+    words(py, || {
+        chain_he::params::profile(profile)?;
+        council::relin_key(round1, &slices(&round2_shares))
+    })
+}
+
+#[pyfunction]
+fn he_encrypt<'py>(
+    py: Python<'py>, profile: &str, public_key: &[u8], slots: &[u8], seed: &[u8], limbs: usize,
+) -> PyResult<Bound<'py, PyBytes>> {
+    words(py, || {
+        let key = PublicKey::parse(public_key)?;
+        scheme::encrypt(chain_he::params::profile(profile)?, &key, slots, seed, limbs)
+    })
+}
+
+#[pyfunction]
+fn he_encrypt_many<'py>(
+    py: Python<'py>, profile: &str, public_key: &[u8], blocks: Vec<PyBackedBytes>,
+    seeds: Vec<PyBackedBytes>, limbs: usize,
+) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+    let out = py
+        .detach(|| {
+            if blocks.len() != seeds.len() {
+                let (blocks, seeds) = (blocks.len(), seeds.len());
+                return Err(HeError(format!("{seeds} seeds given for {blocks} blocks")));
+            }
+            let profile = chain_he::params::profile(profile)?;
+            let key = PublicKey::parse(public_key)?;
+            let pairs = blocks.iter().zip(&seeds);
+            pairs
+                .map(|(block, seed)| scheme::encrypt(profile, &key, block, seed, limbs))
+                .collect::<HeResult<Vec<_>>>()
+        })
+        .map_err(value_error)?;
+    Ok(out.iter().map(|block| PyBytes::new(py, &bytes_of(block))).collect())
+}
+
+#[pyfunction]
+fn he_combine_scalar(
+    py: Python<'_>, profile: &str, limbs: usize, ciphertext: &[u8], shares: Vec<PyBackedBytes>,
+) -> PyResult<(u64, u32)> {
+    py.detach(|| {
+        let profile = chain_he::params::profile(profile)?;
+        council::combine_scalar(profile, limbs, ciphertext, &slices(&shares))
+    })
+    .map_err(value_error)
+}
+
+#[pyfunction]
+fn he_combine_key_switch<'py>(
+    py: Python<'py>, profile: &str, limbs: usize, ciphertext: &[u8], shares: Vec<PyBackedBytes>,
+) -> PyResult<Bound<'py, PyBytes>> {
+    words(py, || {
+        let profile = chain_he::params::profile(profile)?;
+        council::combine_key_switch(profile, limbs, ciphertext, &slices(&shares))
+    })
+}
+
+#[pyfunction]
+fn he_flood_bits(profile: &str, limbs: usize, parties: usize, scalar: bool) -> PyResult<u32> {
+    chain_he::params::profile(profile)
+        .and_then(|profile| council::flood_bits(profile, limbs, parties, scalar))
+        .map_err(value_error)
+}
+
+#[pyfunction]
+fn he_validate_ciphertext(
+    py: Python<'_>, profile: &str, ciphertext: &[u8], polynomials: usize, limbs: usize,
+) -> PyResult<()> {
+    py.detach(|| {
+        chain_he::params::profile(profile)?.check_limbs(limbs)?;
+        if !(2..=3).contains(&polynomials) {
+            return Err(HeError(format!("a ciphertext has 2 or 3 polynomials, not {polynomials}")));
+        }
+        parse("ciphertext", ciphertext, polynomials, limbs).map(|_| ())
+    })
+    .map_err(value_error)
+}
+
+#[pyfunction]
+fn he_add<'py>(
+    py: Python<'py>, profile: &str, limbs: usize, ciphertexts: Vec<PyBackedBytes>,
+) -> PyResult<Bound<'py, PyBytes>> {
+    words(py, || scheme::add(chain_he::params::profile(profile)?, limbs, &slices(&ciphertexts)))
+}
+
+#[pyfunction]
+fn he_add_plain<'py>(
+    py: Python<'py>, profile: &str, limbs: usize, ciphertext: &[u8], slots: &[u8],
+) -> PyResult<Bound<'py, PyBytes>> {
+    words(py, || {
+        scheme::add_plain(chain_he::params::profile(profile)?, limbs, ciphertext, slots)
+    })
+}
+
+#[pyfunction]
+fn he_multiply_plain<'py>(
+    py: Python<'py>, profile: &str, limbs: usize, ciphertext: &[u8], slots: &[u8],
+) -> PyResult<Bound<'py, PyBytes>> {
+    words(py, || {
+        scheme::multiply_plain(chain_he::params::profile(profile)?, limbs, ciphertext, slots)
+    })
+}
+
+#[pyfunction]
+fn he_multiply<'py>(
+    py: Python<'py>, profile: &str, limbs: usize, left: &[u8], right: &[u8],
+) -> PyResult<Bound<'py, PyBytes>> {
+    words(py, || scheme::tensor(chain_he::params::profile(profile)?, limbs, left, right))
+}
+
+#[pyfunction]
+fn he_relinearise<'py>(
+    py: Python<'py>, profile: &str, limbs: usize, ciphertext: &[u8], relin_key: &[u8],
+) -> PyResult<Bound<'py, PyBytes>> {
+    words(py, || {
+        relin::relinearise(chain_he::params::profile(profile)?, limbs, ciphertext, relin_key)
+    })
+}
+
+/// Ciphertext columns in memory-mapped tiles.
+#[pyclass(frozen, module = "chainnode._native")]
+struct HeColumns(Columns);
+
+#[pymethods]
+impl HeColumns {
+    #[staticmethod]
+    fn write(
+        py: Python<'_>, directory: &str, column: &str, profile: &str, limbs: usize,
+        blocks: Vec<PyBackedBytes>,
+    ) -> PyResult<()> {
+        py.detach(|| {
+            let profile = chain_he::params::profile(profile)?;
+            tiles::write_column(Path::new(directory), column, profile, limbs, &slices(&blocks))
+        })
+        .map_err(value_error)
+    }
+
+    #[staticmethod]
+    fn open(py: Python<'_>, directory: &str, profile: &str) -> PyResult<Self> {
+        py.detach(|| tiles::open(Path::new(directory), profile).map(Self)).map_err(value_error)
+    }
+
+    #[getter]
+    fn columns(&self) -> Vec<String> {
+        self.0.names()
+    }
+
+    fn block_count(&self, column: &str) -> PyResult<usize> {
+        self.0.block_count(column).map_err(value_error)
+    }
+
+    #[pyo3(signature = (columns, weights, limbs, first_block, block_count, threads = 1))]
+    #[allow(clippy::too_many_arguments)]
+    fn mac_scalar<'py>(
+        &self, py: Python<'py>, columns: Vec<String>, weights: Vec<Vec<i64>>, limbs: usize,
+        first_block: usize, block_count: usize, threads: usize,
+    ) -> PyResult<Vec<Vec<Bound<'py, PyBytes>>>> {
+        let pass = Pass { limbs, first_block, block_count, threads };
+        let out = py
+            .detach(|| self.0.mac_scalar(&columns, &weights, pass))
+            .map_err(value_error)?;
+        let ciphertext = |words: &Vec<u64>| PyBytes::new(py, &bytes_of(words));
+        Ok(out.iter().map(|model| model.iter().map(ciphertext).collect()).collect())
+    }
+
+    #[pyo3(signature = (columns, weights, limbs, first_block, block_count, threads = 1))]
+    #[allow(clippy::too_many_arguments)]
+    fn sum<'py>(
+        &self, py: Python<'py>, columns: Vec<String>, weights: Vec<i64>, limbs: usize,
+        first_block: usize, block_count: usize, threads: usize,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let pass = Pass { limbs, first_block, block_count, threads };
+        words(py, || self.0.sum(&columns, &weights, pass))
+    }
+
+    #[pyo3(signature = (left, right, limbs, first_block, block_count, threads = 1))]
+    #[allow(clippy::too_many_arguments)]
+    fn product_sum<'py>(
+        &self, py: Python<'py>, left: Side, right: Side, limbs: usize, first_block: usize,
+        block_count: usize, threads: usize,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let pass = Pass { limbs, first_block, block_count, threads };
+        words(py, || self.0.product_sum(&linear(&left), &linear(&right), pass))
+    }
+}
+
+fn linear(side: &Side) -> Linear<'_> {
+    Linear { columns: &side.0, weights: &side.1, constant: side.2 }
+}
+
+/// Adds the area's names to the module.
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<HeProfile>()?;
+    module.add_class::<HeRelinEphemeral>()?;
+    module.add_class::<HeSecretKey>()?;
+    module.add_class::<HeColumns>()?;
+    module.add("HE_SCALAR_MARGIN_BITS", council::SCALAR_MARGIN_BITS)?;
+    module.add_function(wrap_pyfunction!(he_profile, module)?)?;
+    module.add_function(wrap_pyfunction!(he_aggregate_public_key, module)?)?;
+    module.add_function(wrap_pyfunction!(he_aggregate_relin_round1, module)?)?;
+    module.add_function(wrap_pyfunction!(he_relin_key, module)?)?;
+    module.add_function(wrap_pyfunction!(he_encrypt, module)?)?;
+    module.add_function(wrap_pyfunction!(he_encrypt_many, module)?)?;
+    module.add_function(wrap_pyfunction!(he_combine_scalar, module)?)?;
+    module.add_function(wrap_pyfunction!(he_combine_key_switch, module)?)?;
+    module.add_function(wrap_pyfunction!(he_flood_bits, module)?)?;
+    module.add_function(wrap_pyfunction!(he_validate_ciphertext, module)?)?;
+    module.add_function(wrap_pyfunction!(he_add, module)?)?;
+    module.add_function(wrap_pyfunction!(he_add_plain, module)?)?;
+    module.add_function(wrap_pyfunction!(he_multiply_plain, module)?)?;
+    module.add_function(wrap_pyfunction!(he_multiply, module)?)?;
+    module.add_function(wrap_pyfunction!(he_relinearise, module)?)
+}
