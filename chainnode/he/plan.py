@@ -27,6 +27,15 @@ class LinearForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Sum of absolute weights: by how much the noise of the columns grows at most."""
         return sum(abs(weight) for weight in self.weights)
 
+    def text(self) -> str:
+        """The form as a formula, e.g. `staff - 2 debt`."""
+        parts = []
+        for name, weight in zip(self.columns, self.weights, strict=True):
+            sign = "-" if weight < 0 else "+"
+            factor = "" if abs(weight) == 1 else f"{abs(weight)} "
+            parts.append(f"{sign} {factor}{name}")
+        return " ".join(parts).removeprefix("+ ")
+
 
 class Term(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A linear form, or the product of two, summed over all slots."""

@@ -214,9 +214,10 @@ def _value_forms(item: Item, schema: TableSchema) -> list[tuple[str, int, Linear
         weights = tuple(weight for _, weight, _ in columns)
         low = sum(min(0, weight * largest) for _, weight, largest in columns)
         high = sum(max(0, weight * largest) for _, weight, largest in columns)
-        shown = " + ".join(f"{weight} {name}" for name, weight, _ in columns)
         form = LinearForm(names, weights)
-        forms.append((f"SUM({shown})", multiplier, form, (schema.rows * low, schema.rows * high)))
+        forms.append(
+            (f"SUM({form.text()})", multiplier, form, (schema.rows * low, schema.rows * high))
+        )
     return forms
 
 
@@ -306,21 +307,10 @@ def explain(plan: Plan) -> str:
 
 def _explain_output(output: Output) -> str:
     terms = " + ".join(
-        _explain_form(term.left)
-        if term.right is None
-        else f"({_explain_form(term.left)}) x ({_explain_form(term.right)})"
+        term.left.text() if term.right is None else f"({term.left.text()}) x ({term.right.text()})"
         for term in output.terms
     )
     return f"    {output.name} [{output.minimum}, {output.maximum}] = sum of {terms}"
-
-
-def _explain_form(form: LinearForm) -> str:
-    parts = []
-    for name, weight in zip(form.columns, form.weights, strict=True):
-        sign = "-" if weight < 0 else "+"
-        factor = "" if abs(weight) == 1 else f"{abs(weight)} "
-        parts.append(f"{sign} {factor}{name}")
-    return " ".join(parts).removeprefix("+ ")
 
 
 def refusal(error: ClientFault) -> str:

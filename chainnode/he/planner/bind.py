@@ -117,7 +117,11 @@ def _bind_item(item: Item, query: Query, schema: TableSchema) -> Item:
 
 def _bind_group(name: str, schema: TableSchema) -> str:
     column = _find(name, schema)
-    categories = [other.name for other in schema.columns if isinstance(other.encoding, OneHot)]
+    categories = [
+        other.name
+        for other in schema.columns
+        if isinstance(other.encoding, OneHot) and "S36" in other.profiles
+    ]
     if not isinstance(column.encoding, OneHot):
         raise unsupported(
             column.name, "GROUP BY takes a category column", f"group by one of {categories}"

@@ -103,5 +103,5 @@ def check_range(minimum: int, maximum: int, profile: Profile, subject: str) -> N
             f"the answer may lie anywhere in {minimum}..{maximum}, wider than t = "
             f"{profile.plain_modulus} of profile {profile.name}",
             subject=subject,
-            fix="lower value_maximum or set value_limb_bits = 16 in the schema",
+            fix="use a smaller factor, or set value_limb_bits = 16 in the schema",
         )

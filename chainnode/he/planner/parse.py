@@ -88,8 +88,8 @@ def _one_select(sql: str) -> exp.Select:
     except (SqlglotError, RecursionError) as error:
         if isinstance(error, RecursionError):
             raise _too_deep() from None
-        first_line = str(error).splitlines()[0] if str(error) else "cannot be read"
-        raise ClientFault("SQL_SYNTAX", first_line, fix=SUPPORTED) from None
+        reason = str(error).split(" but got <Token")[0].splitlines()[0]
+        raise ClientFault("SQL_SYNTAX", reason, fix=SUPPORTED) from None
     if len(statements) != 1 or not isinstance(statements[0], exp.Select):
         kinds = ", ".join(type(item).__name__ for item in statements) or "nothing"
         raise unsupported(kinds, "a query is exactly one SELECT", SUPPORTED)
