@@ -61,9 +61,7 @@ def test_every_member_computes_the_same_keys_and_vectors(made: Council) -> None:
 def test_a_member_that_shares_with_another_key_fails_the_epoch(made: Council) -> None:
     shares = made.shares()
     stranger = {profile: HeSecretKey.generate(profile) for profile in council.PUBLIC_PROFILES}
-    shares["registry"] = council.share_of_vectors(
-        made.vectors, stranger, bytes(32), EPOCH, MEMBERS
-    )
+    shares["registry"] = council.share_of_vectors(made.vectors, stranger, bytes(32), EPOCH, MEMBERS)
     with pytest.raises(PeerFault, match="one of: bank-a, guarantor, registry, statistics"):
         council.check_vectors(made.vectors, shares)
 
