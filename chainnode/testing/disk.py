@@ -1,0 +1,60 @@
+"""A simulated disk with sync semantics: what was not synced may be lost, in part or in whole."""
+
+from __future__ import annotations
+
+from random import Random
+
+from chainnode.types.block import Block
+from chainnode.types.vote import CommitCertificate
+
+
+class SimDisk:
+    """One node's consensus log, block store and body store."""
+
+    def __init__(self) -> None:
+        self.wal = b""
+        self.blocks: list[tuple[Block, CommitCertificate]] = []
+        self.bodies: dict[bytes, bytes] = {}
+        self._wal_pending = b""
+        self._block_pending: tuple[Block, CommitCertificate] | None = None
+        self._bodies_pending: dict[bytes, bytes] = {}
+
+    def append_wal(self, data: bytes) -> None:
+        """Write to the consensus log; durable after `sync_wal`."""
+        self._wal_pending += data
+
+    def sync_wal(self) -> None:
+        """Make the consensus log durable."""
+        self.wal += self._wal_pending
+        self._wal_pending = b""
+
+    def cut_wal(self, size_bytes: int) -> None:
+        """Cut a torn tail."""
+        self.wal = self.wal[:size_bytes]
+
+    def put_bodies(self, bodies: dict[bytes, bytes]) -> None:
+        """Write bodies by wid; durable after `sync_bodies`."""
+        self._bodies_pending.update(bodies)
+
+    def sync_bodies(self) -> None:
+        """Make bodies durable."""
+        self.bodies.update(self._bodies_pending)
+        self._bodies_pending = {}
+
+    def put_block(self, block: Block, certificate: CommitCertificate) -> None:
+        """Write the next block; durable after `sync_blocks`."""
+        self._block_pending = (block, certificate)
+
+    def sync_blocks(self) -> None:
+        """Make the block durable."""
+        if self._block_pending is not None:
+            self.blocks.append(self._block_pending)
+            self._block_pending = None
+
+    def lose_power(self, random: Random) -> None:
+        """Lose what was not synced; a log write may survive as a torn prefix."""
+        kept = random.randrange(len(self._wal_pending) + 1)
+        self.wal += self._wal_pending[:kept]
+        self._wal_pending = b""
+        self._block_pending = None
+        self._bodies_pending = {}
