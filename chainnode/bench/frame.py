@@ -119,7 +119,7 @@ def print_table(result: Mapping[str, Any]) -> None:
     table.add_column("figure")
     table.add_column("value", justify="right")
     for key, value in result["figures"].items():
-        table.add_row(key, "-" if value is None else f"{value:,.4g}" if _plain(value) else str(value))
+        table.add_row(key, _shown(value))
     Console().print(table)
     told = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
     print(f"machine: {told}", file=sys.stderr)
@@ -127,5 +127,8 @@ def print_table(result: Mapping[str, Any]) -> None:
         print(f"note: {note}", file=sys.stderr)
 
 
-def _plain(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _shown(value: object) -> str:
+    if value is None:
+        return "-"
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return f"{value:,.4g}" if number else str(value)

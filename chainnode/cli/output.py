@@ -1,4 +1,4 @@
-"""How commands speak: results on stdout in the format asked, talk on stderr, exit codes by class."""
+"""How commands speak: results on stdout, talk on stderr, exit codes by the class of the error."""
 
 from __future__ import annotations
 

@@ -10,7 +10,8 @@ from chainnode.types.errors import ClientFault
 
 def status_name(status: int) -> str:
     """A receipt status as people write it: `ok`, `out_of_gas`."""
-    return types_pb2.ReceiptStatus.Name(status).removeprefix("RECEIPT_STATUS_").lower()  # type: ignore[arg-type]
+    name = types_pb2.ReceiptStatus.Name(types_pb2.ReceiptStatus.ValueType(status))
+    return name.removeprefix("RECEIPT_STATUS_").lower()
 
 
 def receipt_fields(receipt: types_pb2.Receipt) -> dict[str, Any]:
@@ -69,7 +70,7 @@ def block_fields(response: node_pb2.BlockResponse) -> dict[str, Any]:
         "results_accumulator": header.results_accumulator.hex(),
         "architecture": f"{shape.id} cap {shape.block_tx_cap} every {shape.block_interval_ms} ms",
         "round": response.certificate.round,
-        "signed_by": [signature.validator.hex()[:16] for signature in response.certificate.signatures],
+        "signed_by": [signed.validator.hex()[:16] for signed in response.certificate.signatures],
         "transactions": [
             {"tx_id": tx_id.hex(), "status": status_name(receipt.status)}
             for tx_id, receipt in zip(response.tx_ids, response.receipts, strict=False)
