@@ -21,13 +21,11 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from chainnode import _native
-from chainnode.he.plan import Plan
 from chainnode.types.errors import ClientFault, PeerFault
 
 RESIDUE_SIZE_BYTES: Final = 8
 KEY_SIZE_BYTES: Final = 32
 RELEASES_MAX: Final = 2**24
-MARGIN_MIN_BITS: Final = 8
 
 # An X25519 result is used for one message only, so the nonce may be constant.
 _NONCE: Final = bytes(12)
@@ -184,33 +182,29 @@ def split_shares(data: bytes, limbs: int, count: int, member: str) -> list[bytes
     return [data[start : start + size] for start in range(0, len(data), size)]
 
 
-def margin_bits(plan: Plan) -> int:
-    """Noise room a correct opening leaves at least; a wrong share keeps b bits with chance 2^-b."""
-    return max(MARGIN_MIN_BITS, plan.capacity_bits - plan.noise_bits)
-
-
 def open_scalars(
     profile: str,
     limbs: int,
     ciphertexts: Sequence[bytes],
     shares: Mapping[str, bytes],
-    margin: int,
     subject: str,
 ) -> list[int]:
     """The slot sums modulo t that all members' shares open.
+
+    Flooding fills the modulus up to a margin that right shares always leave; wrong ones keep it
+    with a chance of 2^-margin only.
 
     Args:
         profile: ring of the ciphertexts.
         limbs: leading limbs they carry.
         ciphertexts: two polynomials each.
         shares: organisation to its concatenated scalar shares, one per ciphertext.
-        margin: remaining noise bits below which the opening is refused.
         subject: query or test named in the error.
 
     Raises:
         WrongShare: naming the members among whom the fault lies.
     """
-    members = list(shares)
+    members, margin = list(shares), _native.HE_SCALAR_MARGIN_BITS
     split = [split_shares(data, limbs, len(ciphertexts), member) for member, data in shares.items()]
     opened = []
     for index, ciphertext in enumerate(ciphertexts):

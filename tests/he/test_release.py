@@ -85,19 +85,20 @@ def test_all_shares_open_the_exact_sums(sums: Joint) -> None:
 
 @pytest.mark.parametrize("missing", MEMBERS)
 def test_one_missing_share_opens_nothing(sums: Joint, missing: str) -> None:
-    ciphertext = sums.encrypt([42])
-    shares = sums.scalar_shares([ciphertext])
+    ciphertexts = [sums.encrypt([42]), sums.encrypt([43])]
+    shares = sums.scalar_shares(ciphertexts)
     del shares[missing]
     with pytest.raises(release.WrongShare):
-        release.open_scalars("S36", sums.limbs, [ciphertext], shares, "query")
+        release.open_scalars("S36", sums.limbs, ciphertexts, shares, "query")
 
 
 def test_a_wrong_share_is_an_error_that_names_the_members(sums: Joint) -> None:
-    ciphertext = sums.encrypt([42])
-    shares = sums.scalar_shares([ciphertext])
-    shares["registry"] = sums.scalar_shares([sums.encrypt([43])])["registry"]
+    ciphertexts = [sums.encrypt([42]), sums.encrypt([44])]
+    others = [sums.encrypt([43]), sums.encrypt([45])]
+    shares = sums.scalar_shares(ciphertexts)
+    shares["registry"] = sums.scalar_shares(others)["registry"]
     with pytest.raises(release.WrongShare) as refused:
-        release.open_scalars("S36", sums.limbs, [ciphertext], shares, "query 7")
+        release.open_scalars("S36", sums.limbs, ciphertexts, shares, "query 7")
     assert "one of: bank-a, guarantor, registry, statistics" in refused.value.message
     assert refused.value.subject == "query 7"
 
