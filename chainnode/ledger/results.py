@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from chainnode.types.codec import HASH_SIZE_BYTES, merkle_root
+from chainnode.types.proof import genesis_accumulator, next_accumulator
 
 _STATUS_AT = 2 + HASH_SIZE_BYTES + 1
 """A canonical Receipt starts with its 32-byte tx id (field 1) and the one-byte status (field 2)."""
@@ -59,20 +59,14 @@ class Results:
 
     def then(self, state_root: bytes, receipts_root: bytes) -> Results:
         """The results one height later."""
-        accumulator = accumulate(self.accumulator, state_root, receipts_root)
+        accumulator = next_accumulator(self.accumulator, state_root, receipts_root)
         return Results(state_root, receipts_root, accumulator)
-
-
-def accumulate(previous: bytes, state_root: bytes, receipts_root: bytes) -> bytes:
-    """R_h = SHA-256("chainnode/results/v1" || R_(h-1) || state root || receipts root)."""
-    data = b"chainnode/results/v1" + previous + state_root + receipts_root
-    return hashlib.sha256(data).digest()
 
 
 def genesis_results(state_root: bytes) -> Results:
     """The results of height 0: the genesis state and no receipts."""
     empty = merkle_root([])
-    return Results(state_root, empty, accumulate(bytes(HASH_SIZE_BYTES), state_root, empty))
+    return Results(state_root, empty, genesis_accumulator(state_root, empty))
 
 
 def receipt_status(receipt: bytes) -> int:

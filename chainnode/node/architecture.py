@@ -8,6 +8,9 @@ import json
 from chainnode._proto import node_pb2, types_pb2
 from chainnode.types.block import Architecture
 
+_CAP = 2_000
+_INTERVAL_MS = 50
+
 
 class FixedArchitecture:
     """One block shape for every height.
@@ -17,8 +20,12 @@ class FixedArchitecture:
     """
 
     def __init__(self, config: types_pb2.ChainConfig) -> None:
+        cap = max(config.block_tx_cap_min, min(_CAP, config.block_tx_cap_max))
+        interval_ms = min(
+            max(config.block_interval_min_ms, _INTERVAL_MS), config.block_interval_max_ms
+        )
         inputs = json.dumps(
-            {"block_interval_ms": config.block_interval_min_ms, "cap": config.block_tx_cap_max},
+            {"block_interval_ms": interval_ms, "block_tx_cap": cap},
             sort_keys=True,
             separators=(",", ":"),
         )
@@ -27,8 +34,8 @@ class FixedArchitecture:
             "ox-serial",
             0,
             hashlib.sha256(inputs.encode()).digest(),
-            config.block_tx_cap_max,
-            config.block_interval_min_ms,
+            cap,
+            interval_ms,
         )
 
     def decide(self, height: int) -> Architecture:

@@ -1,0 +1,69 @@
+"""The entry point of a node's process."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from chainnode.node.config import NodeConfig, load_config
+from chainnode.node.logs import configure_logs
+from chainnode.types.errors import ChainnodeError
+
+
+def run(config_path: Path) -> None:
+    """Run a node in the foreground until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigError: the configuration, genesis, identity or data folder is wrong.
+        InternalError: the node stopped itself: an invariant is broken or storage failed.
+    """
+    config = load_config(config_path)
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    configure_logs(config.log_level, config.name)
+    with asyncio.Runner(loop_factory=_loop_factory(config.loop)) as runner:
+        runner.run(_serve(config))
+
+
+async def _serve(config: NodeConfig) -> None:
+    # Composed here: after this import gRPC's event machinery belongs to the chosen loop.
+    from chainnode.node.composition import Node
+
+    node = Node(config)
+    # What exists now lives as long as the process: keep it out of every later collection.
+    gc.freeze()
+    running = asyncio.create_task(node.run(), name="node")
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, running.cancel)
+    try:
+        await running
+    except asyncio.CancelledError:
+        return
+    except BaseExceptionGroup as group:
+        raise _first_error(group) from group
+
+
+def _first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    for error in group.exceptions:
+        found = _first_error(error) if isinstance(error, BaseExceptionGroup) else error
+        if isinstance(found, ChainnodeError):
+            structlog.get_logger("node").error("node_failed", code=found.code, reason=str(found))
+            return found
+    error = group.exceptions[0]
+    structlog.get_logger("node").error("node_failed", code="INTERNAL", exc_info=error)
+    return error
+
+
+def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
+    if name == "uvloop":
+        import uvloop
+
+        factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+        return factory
+    return asyncio.new_event_loop
