@@ -190,6 +190,18 @@ def test_committed_ids_are_known_until_they_expire_and_after_a_restart() -> None
         target.missing([b"short"])
 
 
+def test_ids_are_known_from_the_commit_of_their_block_on_before_execution_names_them() -> None:
+    target = pool()
+    sent, forged = make(1), Transaction(make(2).payload, bytes(64))
+    target.add(batch(sent), 1)
+    target.add_bodies(batch(forged))
+    target.commit([sent.wid(), forged.wid()], [], 2)
+    # The forged copy had its turn; the real transaction has not.
+    assert list(target.add(batch(sent, make(2)), 2).codes) == [KNOWN, ACCEPTED]
+    assert target.commit([], [sent.tx_id(), forged.tx_id()], 2) == 1
+    assert list(target.add(batch(make(2)), 2).codes) == [KNOWN]
+
+
 def test_threads_that_submit_the_same_keep_one_copy() -> None:
     target = pool()
     data = batch(*[make(number) for number in range(60)])

@@ -149,7 +149,8 @@ impl Store {
     }
 
     pub(crate) fn remember(&mut self, tx_id: Hash, expiry_height: u64) {
-        if expiry_height > self.height && self.committed.insert(tx_id, expiry_height).is_none() {
+        if expiry_height > self.height && !self.committed.contains_key(&tx_id) {
+            self.committed.insert(tx_id, expiry_height);
             self.committed_by_expiry
                 .entry(expiry_height)
                 .or_default()
@@ -165,26 +166,24 @@ impl Store {
         expiry_window: u64,
     ) -> usize {
         let before = self.len();
-        // Expiry heights must be read before the bodies go.
-        let expiries: HashMap<Hash, u64> = wids
-            .iter()
-            .filter_map(|wid| self.body(wid).map(|body| (body.tx_id, body.expiry_height)))
-            .collect();
         self.height = self.height.max(height);
+        let latest = height.saturating_add(expiry_window);
         for wid in wids {
-            self.take_pending(wid);
-            self.proposed.remove(wid);
+            let pending = self.take_pending(wid);
+            let proposed = self.proposed.remove(wid).map(|proposed| proposed.body);
+            if let Some(body) = pending.or(proposed) {
+                // A forged copy of a payload in a block must not make the real one look committed.
+                if body.verified {
+                    self.remember(body.tx_id, body.expiry_height.min(latest));
+                }
+            }
         }
         for tx_id in tx_ids {
             // The same payload with other signatures has had its turn too.
             if let Some(wid) = self.pending_ids.get(tx_id).copied() {
                 self.take_pending(&wid);
             }
-            let latest = height.saturating_add(expiry_window);
-            self.remember(
-                *tx_id,
-                expiries.get(tx_id).copied().unwrap_or(latest).min(latest),
-            );
+            self.remember(*tx_id, latest);
         }
         self.drop_expired();
         before - self.len()
