@@ -23,9 +23,9 @@ class LinearForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     columns: tuple[str, ...]
     weights: tuple[int, ...]
 
-    def absolute_weight(self) -> int:
-        """Sum of absolute weights: by how much the noise of the columns grows at most."""
-        return sum(abs(weight) for weight in self.weights)
+    def squared_weight(self) -> int:
+        """Sum of squared weights: the growth of the variance of independent columns' noise."""
+        return sum(weight * weight for weight in self.weights)
 
     def text(self) -> str:
         """The form as a formula, e.g. `staff - 2 debt`."""
@@ -54,7 +54,7 @@ class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         terms: added together.
         minimum: smallest possible value, used to lift the residue modulo t.
         maximum: largest possible value; maximum - minimum < t.
-        noise_bits: bound on the noise before flooding.
+        noise_bits: bound on the noise before the council floods.
     """
 
     name: str
@@ -143,8 +143,8 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         limbs: leading limbs read and returned.
         rows: rows of the table.
         chunks: (first block, block count), covering every block once.
-        noise_bits: largest bound over outputs, flooding included.
-        capacity_bits: what `noise_bits` must stay below.
+        noise_bits: largest bound over outputs, before the council floods.
+        capacity_bits: the most noise that the council's flooding hides on these limbs.
         cost: for `EXPLAIN` and quotas.
         scores: for kind `scores`.
         aggregate: for kind `aggregate`.

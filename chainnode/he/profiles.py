@@ -23,7 +23,8 @@ class Profile(msgspec.Struct, frozen=True):
         limb_bits: size of each data limb of Q.
         limbs: how many leading limbs a stored column keeps and a plan reads.
         fresh_noise_bits: measured noise of a fresh public-key encryption under one key.
-        product_noise_bits: measured noise after one product and relinearisation.
+        product_noise_bits: measured noise after one product and relinearisation; 0 where the
+            limbs are too few for one.
     """
 
     name: ProfileName
@@ -32,14 +33,14 @@ class Profile(msgspec.Struct, frozen=True):
     limb_bits: tuple[int, ...]
     limbs: int
     fresh_noise_bits: int
-    product_noise_bits: int
+    product_noise_bits: int = 0
 
-    def capacity_bits(self) -> int:
-        """Bits of the modulus that `limbs` limbs carry, less the sign bit."""
-        return sum(self.limb_bits[: self.limbs]) - 1
+    def modulus_bits(self) -> int:
+        """Bits of the modulus that `limbs` limbs carry."""
+        return sum(self.limb_bits[: self.limbs])
 
 
-SCORES: Final = Profile("S", 8192, 65_537, (42, 42, 42, 43), 3, 25, 57)
-AGGREGATES: Final = Profile("S36", 8192, 68_719_230_977, (42, 42, 42, 43), 4, 45, 96)
+SCORES: Final = Profile("S", 8192, 65_537, (42, 42, 42, 43), 3, 28)
+AGGREGATES: Final = Profile("S36", 8192, 68_719_230_977, (42, 42, 42, 43), 4, 48, 99)
 
 PROFILES: Final[dict[ProfileName, Profile]] = {"S": SCORES, "S36": AGGREGATES}

@@ -2,7 +2,7 @@
 
 A table is a registry of enterprise ids in a fixed order; every organisation's columns are aligned
 on it, so a join on the id costs nothing and nobody sees who banks whom. A predicate column becomes
-one 0/1 indicator column per bin, named `feature#bin`; a missing value has its own indicator or
+one 0/1 indicator column per bin, named `feature.bin`; a missing value has its own indicator or
 none at all, hence never satisfies a comparison (SQL's NULL).
 """
 
@@ -22,7 +22,7 @@ SLOTS_PER_BLOCK: Final = 8192
 SENTINEL_SLOTS: Final = 64
 ROWS_PER_BLOCK: Final = SLOTS_PER_BLOCK - SENTINEL_SLOTS
 PRESENCE: Final = "presence"
-PRESENCE_COLUMN: Final = "presence#0"
+PRESENCE_COLUMN: Final = "presence.0"
 
 
 class OneHot(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="one_hot"):
@@ -95,11 +95,11 @@ class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def indicator(self, bin_index: int) -> str:
         """The stored name of one bin's 0/1 column."""
-        return f"{self.name}#{bin_index}"
+        return f"{self.name}.{bin_index}"
 
     def missing_indicator(self) -> str:
         """The stored name of the 0/1 column of missing values."""
-        return f"{self.name}#missing"
+        return f"{self.name}.missing"
 
     def value_columns(self) -> tuple[tuple[str, int, int], ...]:
         """(stored name, multiplier, largest value) of each limb, lowest first."""
@@ -111,7 +111,7 @@ class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for index in range(-(-self.value_maximum.bit_length() // self.value_limb_bits)):
             shift = index * self.value_limb_bits
             largest = min(self.value_maximum >> shift, (1 << self.value_limb_bits) - 1)
-            limbs.append((f"{self.name}@{index}", 1 << shift, largest))
+            limbs.append((f"{self.name}.limb{index}", 1 << shift, largest))
         return tuple(limbs)
 
     def indicators(self) -> tuple[str, ...]:

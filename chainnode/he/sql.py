@@ -82,8 +82,9 @@ def _score_plan(bound: BoundQuery, catalog: Catalog, chunk_count: int) -> Plan:
     name = next(item.column for item in bound.query.items if item.kind == "score")
     model = catalog.models[name]
     form = model.linear_form(schema)
-    noise = degree_and_noise.released_score_bits(form, catalog.parties)
-    degree_and_noise.check_noise(noise, SCORES, f"CREDIT_SCORE('{name}')")
+    noise = degree_and_noise.score_noise_bits(form, catalog.parties)
+    capacity = degree_and_noise.vector_capacity_bits(catalog.parties)
+    degree_and_noise.check_noise(noise, capacity, SCORES, f"CREDIT_SCORE('{name}')")
     low, high = model.bounds()
     degree_and_noise.check_range(low, high, SCORES, f"CREDIT_SCORE('{name}')")
     block_bytes = _block_bytes(SCORES)
@@ -105,7 +106,7 @@ def _score_plan(bound: BoundQuery, catalog: Catalog, chunk_count: int) -> Plan:
         rows=schema.rows,
         chunks=chunks.split(blocks, chunk_count),
         noise_bits=noise,
-        capacity_bits=SCORES.capacity_bits(),
+        capacity_bits=capacity,
         cost=cost,
         scores=ScorePart(name, model.hash().hex(), form, model.offset, low, high, bound.ids),
     )
@@ -128,10 +129,9 @@ def _aggregate_plan(bound: BoundQuery, catalog: Catalog, chunk_count: int) -> Pl
         outputs.append(_count_output(index, label, terms, catalog))
         for name, form, limits in sums:
             outputs.append(_sum_output(index, _named(label, name), terms, form, limits, catalog))
-    noise = max(
-        degree_and_noise.released_sum_bits(output.noise_bits, catalog.parties) for output in outputs
-    )
-    degree_and_noise.check_noise(noise, AGGREGATES, bound.query.sql)
+    noise = max(output.noise_bits for output in outputs)
+    capacity = degree_and_noise.scalar_capacity_bits(catalog.parties)
+    degree_and_noise.check_noise(noise, capacity, AGGREGATES, bound.query.sql)
     part = AggregatePart(
         group_column=bound.query.group_by,
         groups=tuple(label for label, _ in groups),
@@ -150,7 +150,7 @@ def _aggregate_plan(bound: BoundQuery, catalog: Catalog, chunk_count: int) -> Pl
         rows=schema.rows,
         chunks=chunks.split(schema.block_count(), chunk_count),
         noise_bits=noise,
-        capacity_bits=AGGREGATES.capacity_bits(),
+        capacity_bits=capacity,
         cost=_aggregate_cost(part, schema),
         aggregate=part,
     )
@@ -231,7 +231,9 @@ def _count_output(group: int, label: str, condition: Polynomial | None, catalog:
     if condition is None:
         terms: tuple[Term, ...] = (Term(LinearForm((PRESENCE_COLUMN,), (1,))),)
     else:
-        degree_and_noise.check_degree(normal_form.degree(condition), name, ONE_COLUMN_ADVICE)
+        degree_and_noise.check_degree(
+            normal_form.degree(condition), catalog.parties, name, ONE_COLUMN_ADVICE
+        )
         terms = normal_form.count_terms(condition, schema)
     degree_and_noise.check_range(0, schema.rows, AGGREGATES, name)
     noise = degree_and_noise.output_noise_bits(terms, schema.block_count(), catalog.parties)
@@ -251,7 +253,7 @@ def _sum_output(
         term = Term(form)
     else:
         degree = 1 + normal_form.degree(condition)
-        degree_and_noise.check_degree(degree, name, ONE_COLUMN_ADVICE)
+        degree_and_noise.check_degree(degree, catalog.parties, name, ONE_COLUMN_ADVICE)
         term = Term(form, normal_form.linear_form(condition, catalog.schema))
     degree_and_noise.check_range(low, high, AGGREGATES, name)
     blocks = catalog.schema.block_count()
@@ -287,7 +289,7 @@ def explain(plan: Plan) -> str:
         f"plan {plan.hash().hex()}",
         f"  kind      {plan.kind} on {plan.table} ({plan.rows} rows)",
         f"  profile   {plan.profile}, {plan.limbs} limbs",
-        f"  noise     {plan.noise_bits} of {plan.capacity_bits} bits, flooding included",
+        f"  noise     {plan.noise_bits} of {plan.capacity_bits} bits that flooding hides",
         f"  reads     {cost.bytes_read} bytes of {len(plan.columns())} columns",
         f"  work      {cost.products} products, {cost.relinearisations} relinearisations",
         f"  result    {cost.result_bytes} bytes",

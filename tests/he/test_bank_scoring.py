@@ -4,10 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from he_council import Council
 from sklearn.metrics import roc_auc_score, roc_curve
 
+from chainnode._native import HeSecretKey
+from chainnode.he import encode, engine
 from chainnode.he.schema import TableSchema
 from chainnode.he.scorecard import Scorecard
+from chainnode.he.sql import Catalog, plan_query
 from chainnode.types.errors import ClientFault
 from examples.bank_scoring import training
 
@@ -139,3 +143,30 @@ def test_the_missing_column_is_named(tmp_path: Path) -> None:
     path.write_text(HEADER.replace("GrAppv", "Amount", 1) + "\n")
     with pytest.raises(ClientFault, match="GrAppv"):
         training.load_cases(path)
+
+
+def test_encrypted_scores_and_measures_equal_the_plaintext_ones(
+    halves: tuple[list[training.Case], list[training.Case]], loans: TableSchema, tmp_path: Path
+) -> None:
+    cases = halves[1]
+    cells, ids, bad = training.cells(cases), training.registry_ids(cases), training.outcomes(cases)
+    council = Council("S")
+    columns = council.encrypt_table(tmp_path, loans, cells)
+    mask = encode.mask_blocks(np.ones(loans.rows, dtype=np.bool_), loans.rows)
+    bank = HeSecretKey.generate("S")
+    target = bank.public_key()
+    for with_term in (True, False):
+        model = training.train(halves[0], loans, "sba", with_term)
+        plan = plan_query("SELECT CREDIT_SCORE('sba') FROM loans", Catalog(loans, {"sba": model}))
+        local = engine.LocalEngine()
+        chunk = local.run_chunk(plan, 0, columns, mask, b"q")
+        result = engine.validate_result(plan, local.reduce(plan, [chunk], b""))
+        slots = [bank.decrypt(council.switch(plan, item, target), plan.limbs) for item in result]
+        opened = engine.open_scores(plan, slots, mask, ids, b"q")
+        plaintext = model.score(loans, cells)
+        encrypted = np.array([opened[identifier] for identifier in ids])
+        assert np.array_equal(encrypted, plaintext)
+        auc = training.area_under_curve(encrypted, bad)
+        assert auc == training.area_under_curve(plaintext, bad)
+        ks = training.kolmogorov_smirnov(encrypted, bad)
+        assert ks == training.kolmogorov_smirnov(plaintext, bad)

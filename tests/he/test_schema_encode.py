@@ -65,9 +65,9 @@ def test_schema_json_is_canonical_and_hash_follows_every_field(schema: TableSche
 
 def test_stored_columns_follow_profile_and_owner(schema: TableSchema) -> None:
     scores, sums = schema.stored_columns("S"), schema.stored_columns("S36")
-    assert "court#1" in scores and "court#1" not in sums
-    assert "sector#missing" in scores and "sector#missing" in sums
-    assert {PRESENCE_COLUMN, "turnover", "debt@0", "debt@1"} <= set(sums) - set(scores)
+    assert "court.1" in scores and "court.1" not in sums
+    assert "sector.missing" in scores and "sector.missing" in sums
+    assert {PRESENCE_COLUMN, "turnover", "debt.limb0", "debt.limb1"} <= set(sums) - set(scores)
     owners = ("registry", "bank-a", "statistics")
     for profile in ("S", "S36"):
         parts = [name for owner in owners for name in schema.stored_columns(profile, owner)]

@@ -1,10 +1,15 @@
 """Rule 5, degree and noise: refuse what the modulus cannot carry, and say by how much.
 
-Noise bits start from the measured size of a fresh encryption and of one relinearised product
-(reference table of the profiles; the measured maximum over 8,192 coefficients is about 4 standard
-deviations). Worst-case growth is added for weights, blocks and the members of a joint key, then
-flooding as the key council applies it (Li, Micciancio, Schultz and Sorrell, CRYPTO 2022), and a
-tail that brings failure to at most 2^-128 (13.4 standard deviations).
+Noise starts from the measured size of a fresh encryption and of one relinearised product (the
+largest of 8,192 coefficients, about 4 standard deviations). Encryptions are independent, so
+variances add: noise grows with the root of the blocks, of the squared weights and of the members
+of a joint key. A tail of 2 bits (13.4 standard deviations) makes the bound fail with at most
+2^-128.
+
+A key council's flooding fills the modulus up to a margin; it hides noise B if its deviation is at
+least B sqrt(24 a c) 2^(s/2) for a queries and c coefficients (Li, Micciancio, Schultz and Sorrell,
+CRYPTO 2022), here s = 64 bits and a = 2^16. That is the capacity; decryption itself could carry
+more.
 """
 
 from __future__ import annotations
@@ -17,12 +22,18 @@ from chainnode.types.errors import ClientFault
 
 DEGREE_MAX: Final = 2
 TAIL_BITS: Final = 2
-MASK_BITS: Final = 22
-"""A 0/1 mask as a plaintext polynomial: sqrt(N) x t / sqrt(12), rounded up, plus one."""
+MASK_BITS: Final = 21
+"""A 0/1 mask as a plaintext polynomial multiplies noise by sqrt(N) t / sqrt(12)."""
 
-SCALAR_FLOOD_BITS: Final = 45
-VECTOR_FLOOD_BITS: Final = 51
-"""sqrt(24 n alpha) x 2^(s/2) for s = 64, alpha = 2^16, n = 1 or 8,192, plus tail."""
+SCALAR_HIDING_BITS: Final = 43
+VECTOR_HIDING_BITS: Final = 49
+"""32 + log2(24 a c) / 2, c = 1 or 8,192."""
+
+SCALAR_MARGIN_BITS: Final = 12
+VECTOR_MARGIN_BITS: Final = 3
+"""What the council leaves free of flooding so that a wrong share shows."""
+
+FLOOD_SPENT_BITS: Final = 4
 
 
 def bits(value: int) -> int:
@@ -30,50 +41,64 @@ def bits(value: int) -> int:
     return max(0, (value - 1).bit_length())
 
 
-def term_noise_bits(term: Term, blocks: int, parties: int) -> int:
-    """Noise of one term summed over all blocks, before flooding."""
-    members = bits(parties)
-    growth = bits(blocks) + bits(term.left.absolute_weight())
-    if term.right is None:
-        return AGGREGATES.fresh_noise_bits + TAIL_BITS + members + growth
-    growth += bits(term.right.absolute_weight())
-    return AGGREGATES.product_noise_bits + 2 * TAIL_BITS + 2 * members + growth
+def root_bits(value: int) -> int:
+    """The smallest b with sqrt(value) <= 2^b."""
+    return (bits(value) + 1) // 2
+
+
+def flood_bits(profile: Profile, parties: int, margin_bits: int) -> int:
+    """log2 of the deviation of one member's flooding, as the native library draws it."""
+    return profile.modulus_bits() - margin_bits - FLOOD_SPENT_BITS - bits(parties)
+
+
+def scalar_capacity_bits(parties: int) -> int:
+    """The most noise an opened scalar of profile S36 may have."""
+    return flood_bits(AGGREGATES, parties, SCALAR_MARGIN_BITS) - SCALAR_HIDING_BITS
+
+
+def vector_capacity_bits(parties: int) -> int:
+    """The most noise a masked score vector of profile S may have."""
+    return flood_bits(SCORES, parties, VECTOR_MARGIN_BITS) - VECTOR_HIDING_BITS
 
 
 def output_noise_bits(terms: tuple[Term, ...], blocks: int, parties: int) -> int:
-    """Noise of an output, before flooding."""
-    largest = max(term_noise_bits(term, blocks, parties) for term in terms)
-    return largest + bits(len(terms))
+    """Noise of one output, summed over all blocks."""
+    linear = sum(term.left.squared_weight() for term in terms if term.right is None)
+    products = sum(
+        term.left.squared_weight() * term.right.squared_weight()
+        for term in terms
+        if term.right is not None
+    )
+    if products == 0:
+        return AGGREGATES.fresh_noise_bits + TAIL_BITS + root_bits(parties * blocks * linear)
+    # A linear part is at most as noisy as a product with a single column.
+    variance = parties * parties * blocks * (products + linear)
+    return AGGREGATES.product_noise_bits + TAIL_BITS + root_bits(variance)
 
 
-def released_sum_bits(noise_bits: int, parties: int) -> int:
-    """Noise of an opened scalar, flooding of all members included."""
-    return noise_bits + SCALAR_FLOOD_BITS + bits(parties)
+def score_noise_bits(points: LinearForm, parties: int) -> int:
+    """Noise of a masked score block."""
+    growth = root_bits(parties * points.squared_weight())
+    return SCORES.fresh_noise_bits + TAIL_BITS + growth + MASK_BITS
 
 
-def released_score_bits(points: LinearForm, parties: int) -> int:
-    """Noise of a masked score vector after the collective key switch."""
-    noise = SCORES.fresh_noise_bits + TAIL_BITS + bits(parties) + bits(points.absolute_weight())
-    return noise + MASK_BITS + VECTOR_FLOOD_BITS + bits(parties)
-
-
-def check_noise(noise_bits: int, profile: Profile, subject: str) -> None:
-    """Refuse a plan whose noise could reach the modulus.
+def check_noise(noise_bits: int, capacity_bits: int, profile: Profile, subject: str) -> None:
+    """Refuse a plan whose noise flooding would not hide.
 
     Raises:
         ClientFault: `PLAN_TOO_DEEP` with both figures.
     """
-    if noise_bits >= profile.capacity_bits():
+    if noise_bits > capacity_bits:
         raise ClientFault(
             "PLAN_TOO_DEEP",
-            f"noise of {noise_bits} bits against {profile.capacity_bits()} that profile "
-            f"{profile.name} carries on {profile.limbs} limbs",
+            f"noise of {noise_bits} bits against {capacity_bits} that flooding hides on "
+            f"{profile.limbs} limbs of profile {profile.name}",
             subject=subject,
-            fix="use smaller weights, fewer blocks or a condition on one column",
+            fix="use smaller weights or a condition on one column",
         )
 
 
-def check_degree(degree: int, subject: str, advice: str) -> None:
+def check_degree(degree: int, parties: int, subject: str, advice: str) -> None:
     """Refuse more factors than the profile multiplies.
 
     Raises:
@@ -81,11 +106,11 @@ def check_degree(degree: int, subject: str, advice: str) -> None:
     """
     if degree > DEGREE_MAX:
         step = AGGREGATES.product_noise_bits - AGGREGATES.fresh_noise_bits
-        noise = AGGREGATES.product_noise_bits + (degree - DEGREE_MAX) * step + SCALAR_FLOOD_BITS
+        noise = AGGREGATES.product_noise_bits + (degree - DEGREE_MAX) * step
         raise ClientFault(
             "PLAN_TOO_DEEP",
-            f"degree {degree}, at least {noise} noise bits with flooding; profile S36 multiplies "
-            f"{DEGREE_MAX} factors and carries {AGGREGATES.capacity_bits()} bits",
+            f"degree {degree}, at least {noise} noise bits; profile S36 multiplies {DEGREE_MAX} "
+            f"factors and flooding hides {scalar_capacity_bits(parties)} bits",
             subject=subject,
             fix=advice,
         )

@@ -1,0 +1,110 @@
+"""The planner's noise figures bound what the native library measures."""
+
+import hashlib
+
+import numpy as np
+import pytest
+from he_council import Council
+
+from chainnode import _native
+from chainnode.he import encode
+from chainnode.he.plan import LinearForm, Term
+from chainnode.he.planner import degree_and_noise as noise
+from chainnode.he.profiles import PROFILES, Profile
+from chainnode.he.schema import SLOTS_PER_BLOCK
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)
+def test_profiles_repeat_the_native_table(profile: Profile) -> None:
+    native = _native.he_profile(profile.name)
+    assert native.slots == profile.slots == SLOTS_PER_BLOCK
+    assert native.plain_modulus == profile.plain_modulus
+    assert tuple(prime.bit_length() for prime in native.moduli) == profile.limb_bits
+
+
+@pytest.mark.parametrize("parties", [1, 2, 3, 4, 7, 8])
+def test_flooding_is_as_wide_as_the_native_library_draws_it(parties: int) -> None:
+    for profile in PROFILES.values():
+        for scalar, margin in (
+            (True, noise.SCALAR_MARGIN_BITS),
+            (False, noise.VECTOR_MARGIN_BITS),
+        ):
+            native = _native.he_flood_bits(profile.name, profile.limbs, parties, scalar)
+            assert noise.flood_bits(profile, parties, margin) == native
+    assert noise.SCALAR_MARGIN_BITS == _native.HE_SCALAR_MARGIN_BITS
+
+
+class SoleKey:
+    """One key that encrypts and reports noise."""
+
+    def __init__(self, profile: Profile) -> None:
+        self.profile = profile
+        self.key = _native.HeSecretKey.generate(profile.name)
+        self.limbs = profile.limbs
+        seed = b"common"
+        share = self.key.public_key_share(seed)
+        self.public_key = _native.he_aggregate_public_key(profile.name, seed, [share])
+        first, ephemeral = self.key.relin_round1(seed)
+        joint = _native.he_aggregate_relin_round1(profile.name, [first])
+        second = self.key.relin_round2(ephemeral, joint)
+        self.relin_key = _native.he_relin_key(profile.name, joint, [second])
+
+    def encrypt(self, values: np.ndarray, label: str) -> bytes:
+        block = encode.pack(values.astype(np.uint64), len(values))[0]
+        seed = hashlib.sha256(label.encode()).digest()
+        return _native.he_encrypt(self.profile.name, self.public_key, block, seed, self.limbs)
+
+    def noise_bits(self, ciphertext: bytes) -> int:
+        budget = self.key.noise_budget_bits(ciphertext, self.limbs)
+        return self.profile.modulus_bits() - budget
+
+
+def test_sums_of_products_stay_below_the_bound() -> None:
+    sole = SoleKey(PROFILES["S36"])
+    random = np.random.default_rng(3)
+    blocks = 8
+    total = []
+    for block in range(blocks):
+        value = sole.encrypt(random.integers(0, 5_000_000, 8_000), f"value {block}")
+        parts = [
+            sole.encrypt(random.integers(0, 2, 8_000), f"bin {block} {index}") for index in (0, 1)
+        ]
+        form = _native.he_add("S36", sole.limbs, parts)
+        total.append(_native.he_multiply("S36", sole.limbs, value, form))
+    product = _native.he_add("S36", sole.limbs, total)
+    result = _native.he_relinearise("S36", sole.limbs, product, sole.relin_key)
+    term = Term(LinearForm(("v",), (1,)), LinearForm(("a", "b"), (1, 1)))
+    bound = noise.output_noise_bits((term,), blocks, 1)
+    assert bound - 8 <= sole.noise_bits(result) <= bound
+
+
+def test_masked_weighted_scores_stay_below_the_bound() -> None:
+    sole = SoleKey(PROFILES["S"])
+    random = np.random.default_rng(4)
+    weights = [int(weight) for weight in random.integers(-90, 90, 40)]
+    zero = sole.encrypt(np.zeros(8_000), "zero")
+    added = [zero]
+    for index, weight in enumerate(weights):
+        column = sole.encrypt(random.integers(0, 2, 8_000), f"bin {index}")
+        factor = np.full(SLOTS_PER_BLOCK, weight % PROFILES["S"].plain_modulus, dtype="<u8")
+        added.append(_native.he_multiply_plain("S", sole.limbs, column, factor.tobytes()))
+    score = _native.he_add("S", sole.limbs, added)
+    mask = encode.pack(random.integers(0, 2, 8_128).astype(np.uint64), 8_128)[0]
+    masked = _native.he_multiply_plain("S", sole.limbs, score, mask)
+    form = LinearForm(tuple(map(str, weights)), tuple(weights))
+    bound = noise.score_noise_bits(form, 1)
+    assert bound - 10 <= sole.noise_bits(masked) <= bound
+
+
+def test_fresh_joint_encryptions_stay_below_the_bound() -> None:
+    council = Council("S")
+    block = encode.pack(np.ones(8_128, dtype=np.uint64), 8_128)
+    limbs = PROFILES["S"].limbs
+    ciphertext = _native.he_encrypt("S", council.public_key, block[0], b"e" * 32, limbs)
+    assert len(ciphertext) == 2 * limbs * SLOTS_PER_BLOCK * 8
+    bank = _native.HeSecretKey.generate("S")
+    target = bank.public_key()
+    shares = [key.key_switch_share(ciphertext, limbs, target, b"q", 4) for key in council.keys]
+    switched = _native.he_combine_key_switch("S", limbs, ciphertext, shares)
+    assert bank.decrypt(switched, limbs) == block[0]
+    assert bank.noise_budget_bits(switched, limbs) >= noise.VECTOR_MARGIN_BITS - 1
