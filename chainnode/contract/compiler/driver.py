@@ -1,0 +1,169 @@
+"""Source text to WebAssembly and ABI."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from chainnode.contract import describe, schema
+from chainnode.contract.abi import ABI_VERSION, dump
+from chainnode.contract.compiler.assembler import load_runtime
+from chainnode.contract.compiler.declarations import FunctionInfo, Program, read_module
+from chainnode.contract.compiler.diagnostics import CompileError, Diagnostic, Refused
+from chainnode.contract.compiler.ir import Expr, Stmt
+from chainnode.contract.compiler.layout import Layout
+from chainnode.contract.compiler.lowering import FunctionLowering, entry_point, new_function
+from chainnode.contract.compiler.statements import FunctionChecker
+from chainnode.contract.compiler.wasm import Function, Module
+
+COMPILER: Final = "chainnode-contract 1"
+_HOST: Final = "sc1"
+_PREFIX: Final = {"init": "i:", "call": "c:", "view": "v:"}
+_WRITES: Final = {"map_set", "map_del", "emit", "var_set", "counter_add"}
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A compiled contract: the module and its ABI as canonical JSON."""
+
+    name: str
+    version: str
+    wasm: bytes
+    abi: bytes
+    source_sha256: bytes
+
+
+def compile_source(source: str, file: str = "contract.py") -> Compiled:
+    """Compile one contract module. The same source gives the same bytes everywhere.
+
+    Args:
+        file: name shown in diagnostics.
+
+    Raises:
+        CompileError: with every problem found, each with its place and a hint.
+    """
+    try:
+        tree = ast.parse(source, file)
+    except SyntaxError as fault:
+        place = fault.lineno or 1, fault.offset or 1
+        raise CompileError([Diagnostic(file, *place, f"{fault.msg}", "")]) from None
+    program = read_module(tree, file)
+    if program.problems:
+        raise CompileError(program.problems)
+    bodies = _check(program)
+    _check_views(program, bodies)
+    if program.problems:
+        raise CompileError(program.problems)
+    wasm = _generate(program, bodies)
+    digest = hashlib.sha256(source.encode()).digest()
+    document = _abi(program) | {
+        "compiler": COMPILER,
+        "source_sha256": digest.hex(),
+        "wasm_sha256": hashlib.sha256(wasm).hexdigest(),
+    }
+    return Compiled(program.name, program.version, wasm, dump(document), digest)
+
+
+def _functions(program: Program) -> list[FunctionInfo]:
+    return [*program.functions.values(), *program.methods.values()]
+
+
+def _check(program: Program) -> dict[str, list[Stmt]]:
+    bodies: dict[str, list[Stmt]] = {}
+    for info in _functions(program):
+        try:
+            bodies[info.symbol] = FunctionChecker(program, info).body()
+        except Refused as refused:
+            program.report(refused)
+    return bodies
+
+
+def _nodes(body: list[Stmt]) -> Iterator[Stmt | Expr]:
+    pending: list[Stmt | Expr] = list(body)
+    while pending:
+        item = pending.pop()
+        yield item
+        pending += item.args
+        if isinstance(item, Stmt):
+            pending += item.body + item.other
+
+
+def _check_views(program: Program, bodies: dict[str, list[Stmt]]) -> None:
+    """Refuse views that can reach a write."""
+    writes: dict[str, bool] = {}
+    calls: dict[str, list[str]] = {}
+    for name, body in bodies.items():
+        writes[name] = any(item.op in _WRITES for item in _nodes(body))
+        calls[name] = [item.value.symbol for item in _nodes(body) if item.op == "call"]
+    for info in program.methods.values():
+        if info.kind != "view":
+            continue
+        seen: dict[str, None] = {}
+        pending = [info.symbol]
+        while pending:
+            name = pending.pop()
+            if name in seen or name not in bodies:
+                continue
+            seen[name] = None
+            pending += calls[name]
+            if writes[name]:
+                message = f"the view {info.name} changes storage or emits an event"
+                program.report(Refused(info.node, message, "make it a @call"))
+                break
+
+
+def _generate(program: Program, bodies: dict[str, list[Stmt]]) -> bytes:
+    module = Module(_HOST)
+    names = load_runtime(module)
+    layout = Layout(module, names["heap"])
+    functions = _functions(program)
+    made = {info.symbol: module.add(new_function(info)) for info in functions}
+    for info in functions:
+        FunctionLowering(made[info.symbol], layout).run(info, bodies[info.symbol])
+    for info in program.methods.values():
+        if info.kind in _PREFIX:
+            export = _PREFIX[info.kind] + info.name
+            wrapper = module.add(Function(f"e.{export}", (), ()))
+            entry_point(FunctionLowering(wrapper, layout), info)
+            module.exports.append((export, wrapper.name))
+    start = module.data_start + len(module.data)
+    kind, _ = module.globals[names["heap"]]
+    module.globals[names["heap"]] = (kind, -(-start // 8) * 8)
+    return module.encode()
+
+
+def _abi(program: Program) -> dict[str, Any]:
+    structs: dict[str, schema.Struct] = {}
+    methods = []
+    for info in program.methods.values():
+        if info.kind not in _PREFIX:
+            continue
+        for kind in [*(item for _, item in info.params), info.returns]:
+            describe.collect_structs(kind, structs)
+        doc = inspect.cleandoc(ast.get_docstring(info.node) or "")
+        methods.append(describe.method_entry(info.name, info.kind, info.params, info.returns, doc))
+    storage = []
+    for item in program.storage.values():
+        storage.append(describe.storage_entry(item.id, item.name, item.kind, item.types))
+        for kind in item.types:
+            describe.collect_structs(kind, structs)
+    for record in [*program.events.values(), *program.errors.values()]:
+        for entry in record.fields:
+            describe.collect_structs(entry.type, structs)
+    return {
+        "abi": ABI_VERSION,
+        "name": program.name,
+        "version": program.version,
+        "types": {"structs": [describe.record_entry(item) for item in structs.values()]},
+        "methods": methods,
+        "events": [describe.record_entry(item) for item in program.events.values()],
+        "errors": [
+            {"code": schema.USER_ERROR + index, **describe.record_entry(item)}
+            for index, item in enumerate(program.errors.values())
+        ],
+        "storage": storage,
+    }
