@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from chainnode._proto import types_pb2
 from chainnode.consensus.interface import HeightState
 from chainnode.ledger.ledger import Ledger
 from chainnode.types.block import Block, BlockHeader
 from chainnode.types.validators import Validator, ValidatorSet
 from chainnode.types.vote import CommitCertificate
+
+RECENT_HEADERS = 16
 
 
 class Tip:
@@ -21,6 +25,7 @@ class Tip:
     def __init__(self, genesis: types_pb2.Genesis, ledger: Ledger) -> None:
         self.validators = ValidatorSet(Validator.from_proto(item) for item in genesis.validators)
         self.header: BlockHeader | None = None
+        self.recent: deque[BlockHeader] = deque(maxlen=RECENT_HEADERS)
         self._genesis = genesis
         self._hash = ledger.genesis_hash
         self._certificate = CommitCertificate.empty()
@@ -44,12 +49,17 @@ class Tip:
 
     @property
     def results_pending(self) -> bool:
-        """Whether a transaction's results are in no header yet."""
-        return self.header is not None and self.header.exec_height < self._last_height_with_work
+        """Whether a transaction's results, or those of block 1, are in no header yet.
+
+        A fresh chain proves block 1 by itself: its first blocks show that a quorum works.
+        """
+        proven = -1 if self.header is None else self.header.exec_height
+        return proven < max(1, self._last_height_with_work)
 
     def advance(self, block: Block, block_hash: bytes, certificate: CommitCertificate) -> None:
         """Take the next committed block."""
         self.header = block.header
+        self.recent.append(block.header)
         self._hash = block_hash
         self._certificate = certificate
         if block.wids:
@@ -71,9 +81,9 @@ class Tip:
 
 
 def _first_unproven(ledger: Ledger) -> int:
-    """The lowest height whose results the last header does not carry."""
+    """Where to start so that the results not yet in a header and the recent headers are seen."""
     logged = ledger.block(ledger.height)
     if logged is None:
         return 1
     last = types_pb2.Block.FromString(logged.block).header
-    return min(last.exec_height + 1, last.height)
+    return max(1, min(last.exec_height + 1, last.height + 1 - RECENT_HEADERS))
