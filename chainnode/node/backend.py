@@ -10,7 +10,7 @@ from chainnode import _native
 from chainnode._proto import node_pb2, types_pb2
 from chainnode.ledger.proofs import receipt_proof
 from chainnode.node.admission import Admission
-from chainnode.node.architecture import FixedArchitecture
+from chainnode.node.architecture import ArchitectureSelector
 from chainnode.node.chain import Chain
 from chainnode.node.peers import Peers
 from chainnode.node.pipeline import Executed
@@ -39,7 +39,7 @@ class NodeBackend:
         executor: _native.Executor,
         admission: Admission,
         peers: Peers,
-        architecture: FixedArchitecture,
+        architecture: ArchitectureSelector,
     ) -> None:
         self._name = name
         self._genesis = genesis
@@ -195,10 +195,7 @@ class NodeBackend:
 
     def explain_architecture(self, height: int) -> node_pb2.ArchitectureResponse:
         """The architecture decision of a height (0: the next)."""
-        last = self._chain.tip.height + 1
-        if height > last:
-            raise ClientFault("HEIGHT_TOO_HIGH", f"The next height is {last}.", subject=str(height))
-        return self._architecture.explain(height or last)
+        return self._architecture.explain(height)
 
     def _on_executed(self, executed: Executed) -> None:
         for tx_id in self._waiting.keys() & set(executed.tx_ids):

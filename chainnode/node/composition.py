@@ -20,7 +20,7 @@ from chainnode.network.peer_service import PeerService
 from chainnode.network.tls import CHANNEL_OPTIONS, TlsMaterial, roots_pem, server_credentials
 from chainnode.node.admission import Admission
 from chainnode.node.application import Application
-from chainnode.node.architecture import FixedArchitecture
+from chainnode.node.architecture import ArchitectureSelector
 from chainnode.node.backend import NodeBackend
 from chainnode.node.block_sync import BlockSync
 from chainnode.node.chain import Chain
@@ -38,7 +38,7 @@ from chainnode.rpc.blobs import BlobStore, HeService
 from chainnode.rpc.services import ChainService, EventsService, QueryService, TxService
 from chainnode.types.codec import encode
 from chainnode.types.errors import ConfigError
-from chainnode.types.genesis import Genesis
+from chainnode.types.genesis import ChainConfig, Genesis
 from chainnode.types.limits import GRPC_CONCURRENT_RPCS_MAX
 
 STOP_GRACE_SECONDS = 0.2
@@ -77,7 +77,9 @@ class Node:
         self.pipeline = Pipeline(self.ledger, self.executor, self.directory, self.metrics)
         self.chain = Chain(self.ledger, self.tip, self.pool, self.pipeline, self.disk, self.metrics)
         self.admission = Admission(self.pool, self.directory, lambda: self.tip.height, self.metrics)
-        self.architecture = FixedArchitecture(chain_config)
+        self.architecture = ArchitectureSelector(
+            ChainConfig.from_proto(chain_config), self.tip, self.ledger
+        )
         self._material = _material(self.genesis, self.identity)
         self.peers = Peers(self._links(), self.ledger, self.pool, self.admission)
         self._build_consensus()
@@ -217,7 +219,10 @@ class Node:
             self._metrics_server = MetricsServer(host, port, self.metrics, self._ready)
 
     def _ready(self) -> bool:
-        return not self.config.peers or bool(self.peers.connected())
+        here = [self.identity.address, *self.peers.connected_validators()]
+        return self.tip.validators.is_quorum(
+            sum(self.tip.validators.power(address) for address in here)
+        )
 
     async def _watch(self) -> None:
         while True:

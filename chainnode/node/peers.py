@@ -69,6 +69,10 @@ class Peers:
         """Names of connected peers."""
         return sorted(link.peer.name for link in self.links.values() if link.connected)
 
+    def connected_validators(self) -> list[bytes]:
+        """Their addresses."""
+        return [validator for validator, link in self.links.items() if link.connected]
+
     async def close(self) -> None:
         """Close all links."""
         await asyncio.gather(*(link.close() for link in self.links.values()))

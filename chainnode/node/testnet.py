@@ -191,7 +191,7 @@ def stop(process: subprocess.Popen[bytes], timeout_seconds: float = 10.0) -> int
 
 
 def is_ready(place: ProcessPlace) -> bool:
-    """Whether a node answers and is connected to a peer."""
+    """Whether a node answers and is connected to enough validators for a quorum."""
     try:
         with urllib.request.urlopen(f"http://{place.metrics}/readyz", timeout=1) as answer:
             return bool(answer.status == 200)

@@ -1,0 +1,1 @@
+"""What applications use: a client of the chain, and of the encrypted query service."""
