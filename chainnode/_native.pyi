@@ -261,6 +261,8 @@ class HeColumns:
     @property
     def columns(self) -> list[str]: ...
     def block_count(self, column: str) -> int: ...
+    def read_all(self, columns: Sequence[str], limbs: int) -> int:
+        """Exclusive or of all their words: the pure read loop benchmarks compare with."""
     def mac_scalar(
         self, columns: Sequence[str], weights: Sequence[Sequence[int]], limbs: int,
         first_block: int, block_count: int, threads: int = 1,

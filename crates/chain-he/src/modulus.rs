@@ -12,6 +12,10 @@ pub struct Modulus {
     product_ratio: u64,
     word_ratio: u64,
     two_to_64: u64,
+    /// 2^52 as a fixed factor, to fold the high half of a sum of 52-bit products.
+    pub(crate) two_to_52: Factor,
+    /// floor(2^52 / q).
+    pub(crate) one_quotient_52: u64,
 }
 
 /// A fixed factor with its 64-bit Shoup quotient.
@@ -30,6 +34,10 @@ pub fn subtract_once(x: u64, q: u64) -> u64 {
     reduced.wrapping_add(q & ((reduced as i64 >> 63) as u64))
 }
 
+const fn factor(value: u64, q: u64) -> Factor {
+    Factor { value, quotient: (((value as u128) << 64) / q as u128) as u64 }
+}
+
 impl Modulus {
     /// Constants for a prime `value` below 2^44.
     pub const fn new(value: u64) -> Self {
@@ -40,6 +48,8 @@ impl Modulus {
             product_ratio: ((1u128 << (2 * bits + 4)) / value as u128) as u64,
             word_ratio: ((1u128 << 64) / value as u128) as u64,
             two_to_64: ((1u128 << 64) % value as u128) as u64,
+            two_to_52: factor((1 << 52) % value, value),
+            one_quotient_52: (1 << 52) / value,
         }
     }
 
@@ -127,7 +137,7 @@ impl Modulus {
 
     /// A canonical residue prepared as a fixed factor.
     pub fn factor(&self, value: u64) -> Factor {
-        Factor { value, quotient: (((value as u128) << 64) / self.value as u128) as u64 }
+        factor(value, self.value)
     }
 
     /// `a * factor` in [0, 2q) for any 64-bit `a`.

@@ -57,22 +57,18 @@ impl NttTable {
         };
         let (roots, inverse_roots) = (powers(psi), powers(inverse));
         let degree_inverse = modulus.factor(modulus.inverse(degree as u64));
-        let vector = kernels::VectorTable::new(&modulus, &roots, &inverse_roots);
+        let vector = kernels::VectorTable::new(&roots, &inverse_roots);
         Self { modulus, roots, inverse_roots, degree_inverse, vector }
     }
 
     /// Coefficients to values, canonical in and out.
     pub fn forward(&self, a: &mut [u64]) {
-        if !kernels::forward_ntt(self, a) {
-            self.forward_portable(a);
-        }
+        kernels::forward_ntt(self, a);
     }
 
     /// Values to coefficients, canonical in and out.
     pub fn inverse(&self, a: &mut [u64]) {
-        if !kernels::inverse_ntt(self, a) {
-            self.inverse_portable(a);
-        }
+        kernels::inverse_ntt(self, a);
     }
 
     /// The transform in plain 64-bit arithmetic.

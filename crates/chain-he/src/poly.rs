@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use zeroize::Zeroizing;
 
 use crate::error::{refuse, HeResult};
+use crate::kernels::add_products;
 use crate::params::{ring, Profile, ALL_LIMBS, DEGREE};
 
 /// Words of a byte string, without a copy where the machine allows it.
@@ -75,10 +76,7 @@ pub fn add_row(a: &mut [u64], b: &[u64], limb: usize) {
 
 /// Adds `b * c` to `a` modulo the prime of `limb`.
 pub fn add_product_row(a: &mut [u64], b: &[u64], c: &[u64], limb: usize) {
-    let q = ring().modulus(limb);
-    for ((x, y), z) in a.iter_mut().zip(b).zip(c) {
-        *x = q.add(*x, q.mul(*y, *z));
-    }
+    add_products(a, &[(b, c)], ring().modulus(limb));
 }
 
 /// Small signed coefficients times `scale`, in NTT form modulo the prime of `limb`.

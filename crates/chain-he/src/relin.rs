@@ -4,9 +4,12 @@
 //! own limb (hybrid key switching, Gentry, Halevi, Smart, CRYPTO 2012), and the division by P
 //! subtracts the multiple of t that is congruent modulo P, so that it is exact for BGV.
 
+use std::borrow::Cow;
+
 use zeroize::Zeroizing;
 
 use crate::error::{refuse, HeResult};
+use crate::kernels::add_products;
 use crate::modulus::Modulus;
 use crate::params::{Profile, ALL_LIMBS, DEGREE, LIMBS, SPECIAL, SPECIAL_INDEX};
 use crate::poly::{add_row, check_residues, parse_ciphertext, row, view, FULL_WORDS};
@@ -14,7 +17,7 @@ use crate::poly::{add_row, check_residues, parse_ciphertext, row, view, FULL_WOR
 /// Words of a relinearisation key: per digit (b, a) over data limbs and special prime.
 pub const KEY_WORDS: usize = LIMBS * 2 * FULL_WORDS;
 
-fn check_key(bytes: &[u8]) -> HeResult<std::borrow::Cow<'_, [u64]>> {
+fn check_key(bytes: &[u8]) -> HeResult<Cow<'_, [u64]>> {
     if bytes.len() != KEY_WORDS * 8 {
         return refuse(format!(
             "relinearisation key is {} bytes, expected {}",
@@ -109,24 +112,26 @@ fn multiply_digits(
     profile: &Profile, digits: &[Vec<u64>], words: &[u64], key: &[u64], limb: usize,
 ) -> [Vec<u64>; 2] {
     let limbs = digits.len();
-    let mut wide = [vec![0u128; DEGREE], vec![0u128; DEGREE]];
-    for (j, digit) in digits.iter().enumerate() {
-        let lifted;
-        let values = if limb == j {
-            row(words, 2, limbs, j)
-        } else {
-            lifted = digit_in_limb(profile, digit, limb);
-            &lifted
-        };
-        for (part, sums) in wide.iter_mut().enumerate() {
-            let factor = row(&key[j * 2 * FULL_WORDS..], part, ALL_LIMBS, limb);
-            for ((sum, x), y) in sums.iter_mut().zip(values).zip(factor) {
-                *sum += *x as u128 * *y as u128;
-            }
-        }
-    }
-    let q = profile.ring.modulus(limb);
-    wide.map(|sums| sums.iter().map(|x| q.reduce_wide(*x)).collect())
+    let lifted: Vec<Cow<'_, [u64]>> = digits
+        .iter()
+        .enumerate()
+        .map(|(j, digit)| match limb == j {
+            true => Cow::Borrowed(row(words, 2, limbs, j)),
+            false => Cow::Owned(digit_in_limb(profile, digit, limb)),
+        })
+        .collect();
+    [0, 1].map(|part| {
+        let pairs: Vec<(&[u64], &[u64])> = lifted
+            .iter()
+            .enumerate()
+            .map(|(j, values)| {
+                (&**values, row(&key[j * 2 * FULL_WORDS..], part, ALL_LIMBS, limb))
+            })
+            .collect();
+        let mut out = vec![0; DEGREE];
+        add_products(&mut out, &pairs, profile.ring.modulus(limb));
+        out
+    })
 }
 
 /// s w_j: the secret times P in the digit's own limb, zero elsewhere.

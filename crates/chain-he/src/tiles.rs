@@ -13,7 +13,7 @@ use memmap2::Mmap;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{refuse, HeError, HeResult};
-use crate::kernels::{product_sum, weighted_sum, Side, Span, TILE};
+use crate::kernels::{product_sum, read, weighted_sum, Side, Span, TILE};
 use crate::params::{profile, Profile, DEGREE};
 use crate::poly::parse;
 
@@ -234,12 +234,24 @@ impl Columns {
         for name in linear.columns {
             planes.push(words_of_map(&self.column(name)?.planes[limb])?);
         }
-        let weights = linear.weights.iter().map(|w| q.from_signed(*w)).collect();
-        Ok(Side { planes, weights, constant: q.from_signed(linear.constant) })
+        Ok(Side::new(planes, linear.weights, linear.constant, q))
     }
 
     fn sides<'a>(&'a self, linear: &Linear<'_>, limbs: usize) -> HeResult<Vec<Side<'a>>> {
         (0..limbs).map(|limb| self.side(linear, limb)).collect()
+    }
+
+    /// Exclusive or of every word the columns hold in these limbs: the bound no kernel can beat.
+    pub fn read_all(&self, columns: &[String], limbs: usize) -> HeResult<u64> {
+        let pass = Pass { limbs, first_block: 0, block_count: 1, threads: 1 };
+        self.check(&[columns], pass)?;
+        let mut all = 0;
+        for name in columns {
+            for plane in &self.column(name)?.planes[..limbs] {
+                all ^= read(words_of_map(plane)?);
+            }
+        }
+        Ok(all)
     }
 
     /// Per model and block one ciphertext: the weighted sum of the columns.

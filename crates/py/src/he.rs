@@ -318,6 +318,10 @@ impl HeColumns {
         self.0.block_count(column).map_err(value_error)
     }
 
+    fn read_all(&self, py: Python<'_>, columns: Vec<String>, limbs: usize) -> PyResult<u64> {
+        py.detach(|| self.0.read_all(&columns, limbs)).map_err(value_error)
+    }
+
     #[pyo3(signature = (columns, weights, limbs, first_block, block_count, threads = 1))]
     #[allow(clippy::too_many_arguments)]
     fn mac_scalar<'py>(
@@ -363,6 +367,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<HeRelinEphemeral>()?;
     module.add_class::<HeSecretKey>()?;
     module.add_class::<HeColumns>()?;
+    module.add("CPU_PATH", chain_he::kernels::cpu_path())?;
     module.add("HE_SCALAR_MARGIN_BITS", council::SCALAR_MARGIN_BITS)?;
     module.add_function(wrap_pyfunction!(he_profile, module)?)?;
     module.add_function(wrap_pyfunction!(he_aggregate_public_key, module)?)?;

@@ -1,44 +1,93 @@
-//! Streaming kernels over 64-coefficient tiles: one reduction at the end of a sum.
+//! Streaming kernels over 64-coefficient tiles, and the row operations of the ring.
 //!
-//! Results are canonical residues, so that every path gives the same bytes.
+//! Sums are kept wide and reduced once at the end. Results are canonical residues, so that every
+//! path gives the same bytes; the path is chosen once, by what the processor offers.
 
+#[cfg(target_arch = "x86_64")]
+mod ifma;
+#[cfg(target_arch = "x86_64")]
+mod ifma_ntt;
 mod portable;
+#[cfg(test)]
+mod tests;
 
 use crate::modulus::{Factor, Modulus};
+use crate::ntt::NttTable;
 
 /// Coefficients of one tile.
 pub const TILE: usize = 64;
+// Weights up to this total need no reduction before a product: values stay below 2^46.
+const SMALL_WEIGHTS: u64 = 7;
 
-/// Vector constants of one transform.
-pub struct VectorTable;
+/// Roots of one transform as separate rows, quotients cut to 52 bits.
+pub(crate) struct VectorTable {
+    roots: [Vec<u64>; 2],
+    inverse_roots: [Vec<u64>; 2],
+}
 
 impl VectorTable {
-    pub(crate) fn new(_modulus: &Modulus, _roots: &[Factor], _inverse_roots: &[Factor]) -> Self {
-        Self
+    pub(crate) fn new(roots: &[Factor], inverse_roots: &[Factor]) -> Self {
+        let rows = |factors: &[Factor]| {
+            [
+                factors.iter().map(|f| f.value).collect(),
+                factors.iter().map(|f| f.quotient >> 12).collect(),
+            ]
+        };
+        Self { roots: rows(roots), inverse_roots: rows(inverse_roots) }
     }
 }
 
-pub(crate) fn forward_ntt(_table: &crate::ntt::NttTable, _a: &mut [u64]) -> bool {
-    false
-}
-
-pub(crate) fn inverse_ntt(_table: &crate::ntt::NttTable, _a: &mut [u64]) -> bool {
+fn vector_path() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512ifma");
+    #[cfg(not(target_arch = "x86_64"))]
     false
 }
 
 /// "avx512ifma" or "portable": the kernels this machine runs.
 pub fn cpu_path() -> &'static str {
-    "portable"
+    if vector_path() {
+        "avx512ifma"
+    } else {
+        "portable"
+    }
+}
+
+macro_rules! dispatch {
+    ($vector:expr, $portable:expr) => {{
+        #[cfg(target_arch = "x86_64")]
+        if vector_path() {
+            // SAFETY: `vector_path` has just seen AVX-512 F, VL and IFMA on this processor.
+            unsafe { $vector };
+            return;
+        }
+        $portable
+    }};
 }
 
 /// One limb plane of some columns with their weights modulo its prime.
 pub struct Side<'a> {
-    /// Words of each column's plane.
-    pub planes: Vec<&'a [u64]>,
-    /// One canonical weight per plane.
-    pub weights: Vec<u64>,
-    /// Added to every slot, canonical.
-    pub constant: u64,
+    planes: Vec<&'a [u64]>,
+    weights: Vec<u64>,
+    constant: u64,
+    // Magnitude and whether negative, when the weights are small enough to skip reductions.
+    small: Option<Vec<(u64, bool)>>,
+}
+
+impl<'a> Side<'a> {
+    /// Planes with one signed weight each and a constant added to every slot.
+    pub fn new(planes: Vec<&'a [u64]>, weights: &[i64], constant: i64, q: &Modulus) -> Self {
+        let total = weights.iter().fold(0u64, |sum, w| sum.saturating_add(w.unsigned_abs()));
+        let small = weights.iter().map(|w| (w.unsigned_abs(), *w < 0)).collect();
+        Self {
+            planes,
+            weights: weights.iter().map(|w| q.from_signed(*w)).collect(),
+            constant: q.from_signed(constant),
+            small: (total <= SMALL_WEIGHTS).then_some(small),
+        }
+    }
 }
 
 /// Which 64-word pieces of a plane a kernel reads: `count` pieces, one after another.
@@ -50,16 +99,57 @@ pub struct Span {
     pub count: usize,
 }
 
-/// Weighted sum over columns and pieces.
+/// Weighted sum over columns and pieces into one tile; the side's constant is left out.
 pub fn weighted_sum(side: &Side<'_>, span: Span, q: &Modulus, out: &mut [u64]) {
-    portable::weighted_sum(side, span, q, out);
+    assert_eq!(out.len(), TILE);
+    dispatch!(
+        ifma::weighted_sum(side, span, q, out),
+        portable::weighted_sum(side, span, q, out)
+    );
 }
 
-/// Sum over pieces of left times right: the three polynomials of the tensor product.
+/// Sum over pieces of left times right: the three polynomials of the tensor product, a tile each.
 ///
 /// `spans` are the pieces of the first and the second polynomial.
 pub fn product_sum(
     left: &Side<'_>, right: &Side<'_>, spans: [Span; 2], q: &Modulus, out: &mut [u64],
 ) {
-    portable::product_sum(left, right, spans, q, out);
+    assert_eq!(out.len(), 3 * TILE);
+    dispatch!(
+        ifma::product_sum(left, right, spans, q, out),
+        portable::product_sum(left, right, spans, q, out)
+    );
+}
+
+/// Exclusive or of all words: reads as fast as memory gives them.
+pub fn read(words: &[u64]) -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    if vector_path() {
+        // SAFETY: `vector_path` has just seen AVX-512 F on this processor.
+        return unsafe { ifma::read(words) };
+    }
+    words.iter().fold(0, |all, x| all ^ x)
+}
+
+/// Adds the sum of `pairs` of products to a row; at most 64 pairs, rows of equal length.
+pub fn add_products(out: &mut [u64], pairs: &[(&[u64], &[u64])], q: &Modulus) {
+    assert!(pairs.len() <= 64 && out.len().is_multiple_of(8));
+    assert!(pairs.iter().all(|(a, b)| a.len() == out.len() && b.len() == out.len()));
+    dispatch!(ifma::add_products(out, pairs, q), portable::add_products(out, pairs, q));
+}
+
+/// The forward transform on this machine's path.
+pub(crate) fn forward_ntt(table: &NttTable, a: &mut [u64]) {
+    if a.len() < 16 {
+        return table.forward_portable(a);
+    }
+    dispatch!(ifma_ntt::forward(table, a), table.forward_portable(a));
+}
+
+/// The inverse transform on this machine's path.
+pub(crate) fn inverse_ntt(table: &NttTable, a: &mut [u64]) {
+    if a.len() < 16 {
+        return table.inverse_portable(a);
+    }
+    dispatch!(ifma_ntt::inverse(table, a), table.inverse_portable(a));
 }

@@ -50,3 +50,10 @@ pub(super) fn product_sum(
         *x = q.reduce_wide(*sum);
     }
 }
+
+pub(super) fn add_products(out: &mut [u64], pairs: &[(&[u64], &[u64])], q: &Modulus) {
+    for (k, x) in out.iter_mut().enumerate() {
+        let sum = pairs.iter().map(|(a, b)| a[k] as u128 * b[k] as u128).sum::<u128>();
+        *x = q.reduce_wide(sum + *x as u128);
+    }
+}

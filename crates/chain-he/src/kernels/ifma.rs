@@ -1,0 +1,236 @@
+//! The kernels with 52-bit multiply-add (AVX-512 IFMA): eight coefficients an instruction.
+//!
+//! Products add up as low and high 52-bit halves; `reduce` brings hi 2^52 + lo to [0, q).
+
+use std::arch::x86_64::{
+    __m512i, _mm512_add_epi64, _mm512_and_si512, _mm512_loadu_si512, _mm512_madd52hi_epu64,
+    _mm512_madd52lo_epu64, _mm512_min_epu64, _mm512_set1_epi64, _mm512_setzero_si512,
+    _mm512_srli_epi64, _mm512_storeu_si512, _mm512_sub_epi64, _mm512_xor_si512, _mm_prefetch, _MM_HINT_T0,
+};
+
+use super::{Side, Span, TILE};
+use crate::modulus::Modulus;
+
+pub(super) const LANES: usize = 8;
+pub(super) const MASK: i64 = (1 << 52) - 1;
+const VECTORS: usize = TILE / LANES;
+// Low halves are below 2^52: this many fit 64 bits.
+const SUMS_BEFORE_REDUCTION: usize = 4000;
+// Pieces between two looks at the same row of sums, so that a chunk stays in the L1 cache.
+const CHUNK: usize = 8;
+// A piece adds two products below 2^92: high halves stay below 2^52.
+const PIECES_BEFORE_REDUCTION: usize = 512;
+
+#[derive(Clone, Copy)]
+struct Constants {
+    q: __m512i,
+    twice: __m512i,
+    mask: __m512i,
+    zero: __m512i,
+    fold: __m512i,
+    fold_quotient: __m512i,
+    one_quotient: __m512i,
+}
+
+#[derive(Clone, Copy)]
+struct Wide {
+    low: __m512i,
+    high: __m512i,
+}
+
+#[target_feature(enable = "avx512f")]
+pub(super) fn splat(x: u64) -> __m512i {
+    _mm512_set1_epi64(x as i64)
+}
+
+#[target_feature(enable = "avx512f")]
+pub(super) fn load(words: &[u64], at: usize) -> __m512i {
+    let words = &words[at..at + LANES];
+    // SAFETY: the slice above holds the 64 bytes read; unaligned loads are allowed.
+    unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
+}
+
+#[target_feature(enable = "avx512f")]
+pub(super) fn store(words: &mut [u64], at: usize, x: __m512i) {
+    let words = &mut words[at..at + LANES];
+    // SAFETY: the slice above holds the 64 bytes written; unaligned stores are allowed.
+    unsafe { _mm512_storeu_si512(words.as_mut_ptr().cast(), x) }
+}
+
+impl Constants {
+    #[target_feature(enable = "avx512f")]
+    fn new(q: &Modulus) -> Self {
+        Self {
+            q: splat(q.value),
+            twice: splat(2 * q.value),
+            mask: _mm512_set1_epi64(MASK),
+            zero: _mm512_setzero_si512(),
+            fold: splat(q.two_to_52.value),
+            fold_quotient: splat(q.two_to_52.quotient >> 12),
+            one_quotient: splat(q.one_quotient_52),
+        }
+    }
+
+    // Canonical residue of hi 2^52 + lo for any lo and hi + lo / 2^52 below 2^52.
+    #[target_feature(enable = "avx512f,avx512ifma")]
+    fn reduce(&self, sum: Wide) -> __m512i {
+        let carry = _mm512_srli_epi64::<52>(sum.low);
+        let high = _mm512_add_epi64(sum.high, carry);
+        let low = _mm512_and_si512(sum.low, self.mask);
+        let zero = self.zero;
+        let high_times = _mm512_madd52hi_epu64(zero, high, self.fold_quotient);
+        let low_times = _mm512_madd52hi_epu64(zero, low, self.one_quotient);
+        let times = _mm512_add_epi64(high_times, low_times);
+        let total = _mm512_madd52lo_epu64(low, high, self.fold);
+        let rest = _mm512_sub_epi64(total, _mm512_madd52lo_epu64(zero, times, self.q));
+        let rest = _mm512_and_si512(rest, self.mask);
+        let rest = _mm512_min_epu64(rest, _mm512_sub_epi64(rest, self.twice));
+        _mm512_min_epu64(rest, _mm512_sub_epi64(rest, self.q))
+    }
+
+    #[target_feature(enable = "avx512f")]
+    fn wide(&self, x: __m512i) -> Wide {
+        Wide { low: x, high: self.zero }
+    }
+}
+
+impl Wide {
+    #[target_feature(enable = "avx512f,avx512ifma")]
+    fn add_product(&mut self, a: __m512i, b: __m512i) {
+        self.low = _mm512_madd52lo_epu64(self.low, a, b);
+        self.high = _mm512_madd52hi_epu64(self.high, a, b);
+    }
+}
+
+#[target_feature(enable = "avx512f")]
+fn prefetch(plane: &[u64], offset: usize) {
+    for line in 0..VECTORS {
+        let address = plane.as_ptr().wrapping_add(offset + line * LANES);
+        // A prefetch never faults, so the end of the plane needs no check.
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512ifma")]
+pub(super) fn weighted_sum(side: &Side<'_>, span: Span, q: &Modulus, out: &mut [u64]) {
+    let constants = Constants::new(q);
+    let mut sums = [constants.wide(constants.zero); VECTORS];
+    let mut pending = 0;
+    for piece in 0..span.count {
+        let offset = span.offset + piece * TILE;
+        for (plane, weight) in side.planes.iter().zip(&side.weights) {
+            let weight = splat(*weight);
+            prefetch(plane, offset + TILE);
+            let words = &plane[offset..offset + TILE];
+            for (i, sum) in sums.iter_mut().enumerate() {
+                sum.add_product(load(words, i * LANES), weight);
+            }
+            pending += 1;
+            if pending == SUMS_BEFORE_REDUCTION {
+                sums = sums.map(|sum| constants.wide(constants.reduce(sum)));
+                pending = 0;
+            }
+        }
+    }
+    for (i, sum) in sums.into_iter().enumerate() {
+        store(out, i * LANES, constants.reduce(sum));
+    }
+}
+
+// The linear combination at one place: below 8 q when the weights are small, else canonical.
+#[target_feature(enable = "avx512f,avx512ifma")]
+fn linear(side: &Side<'_>, at: usize, constant: __m512i, constants: &Constants) -> __m512i {
+    if let Some(small) = &side.small {
+        let mut sum = constant;
+        for (plane, (weight, negative)) in side.planes.iter().zip(small) {
+            let mut x = load(plane, at);
+            if *negative {
+                x = _mm512_sub_epi64(constants.q, x);
+            }
+            sum = match weight {
+                1 => _mm512_add_epi64(sum, x),
+                _ => _mm512_madd52lo_epu64(sum, x, splat(*weight)),
+            };
+        }
+        return sum;
+    }
+    let mut sum = constants.wide(constant);
+    let mut pending = 0;
+    for (plane, weight) in side.planes.iter().zip(&side.weights) {
+        sum.add_product(load(plane, at), splat(*weight));
+        pending += 1;
+        if pending == SUMS_BEFORE_REDUCTION {
+            sum = constants.wide(constants.reduce(sum));
+            pending = 0;
+        }
+    }
+    constants.reduce(sum)
+}
+
+#[target_feature(enable = "avx512f,avx512ifma")]
+pub(super) fn product_sum(
+    left: &Side<'_>, right: &Side<'_>, spans: [Span; 2], q: &Modulus, out: &mut [u64],
+) {
+    let constants = Constants::new(q);
+    let zero = constants.zero;
+    let (left_constant, right_constant) = (splat(left.constant), splat(right.constant));
+    let mut sums = [[constants.wide(zero); 3]; VECTORS];
+    let mut pending = 0;
+    for start in (0..spans[0].count).step_by(CHUNK) {
+        let end = spans[0].count.min(start + CHUNK);
+        for (i, row) in sums.iter_mut().enumerate() {
+            let [mut first, mut second, mut third] = *row;
+            for piece in start..end {
+                let [a, b] = spans.map(|span| span.offset + piece * TILE + i * LANES);
+                let l0 = linear(left, a, left_constant, &constants);
+                let l1 = linear(left, b, zero, &constants);
+                let r0 = linear(right, a, right_constant, &constants);
+                let r1 = linear(right, b, zero, &constants);
+                first.add_product(l0, r0);
+                second.add_product(l0, r1);
+                second.add_product(l1, r0);
+                third.add_product(l1, r1);
+            }
+            *row = [first, second, third];
+        }
+        pending += CHUNK;
+        if pending >= PIECES_BEFORE_REDUCTION {
+            for sum in sums.iter_mut().flatten() {
+                *sum = constants.wide(constants.reduce(*sum));
+            }
+            pending = 0;
+        }
+    }
+    for (i, row) in sums.into_iter().enumerate() {
+        for (part, sum) in row.into_iter().enumerate() {
+            store(out, part * TILE + i * LANES, constants.reduce(sum));
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512ifma")]
+pub(super) fn add_products(out: &mut [u64], pairs: &[(&[u64], &[u64])], q: &Modulus) {
+    let constants = Constants::new(q);
+    for at in (0..out.len()).step_by(LANES) {
+        let mut sum = constants.wide(load(out, at));
+        for (a, b) in pairs {
+            sum.add_product(load(a, at), load(b, at));
+        }
+        store(out, at, constants.reduce(sum));
+    }
+}
+
+#[target_feature(enable = "avx512f")]
+pub(super) fn read(words: &[u64]) -> u64 {
+    let mut sums = [_mm512_setzero_si512(); VECTORS];
+    for piece in words.chunks_exact(TILE) {
+        for (i, sum) in sums.iter_mut().enumerate() {
+            *sum = _mm512_xor_si512(*sum, load(piece, i * LANES));
+        }
+    }
+    let mut out = [0; TILE];
+    for (i, sum) in sums.into_iter().enumerate() {
+        store(&mut out, i * LANES, sum);
+    }
+    out.iter().fold(0, |all, x| all ^ x)
+}

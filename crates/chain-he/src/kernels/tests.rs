@@ -1,0 +1,103 @@
+//! The chosen path gives the bytes of the portable one.
+
+use super::*;
+use crate::params::{ring, MODULI};
+
+fn words(seed: u64, count: usize, bound: u64) -> Vec<u64> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut out: Vec<u64> = (0..count)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state % bound
+        })
+        .collect();
+    // The extremes, where a lazy bound would show.
+    out[0] = bound - 1;
+    out[1] = 0;
+    out[TILE] = bound - 1;
+    out
+}
+
+const PIECES: usize = 21;
+
+fn planes(columns: usize, q: u64) -> Vec<Vec<u64>> {
+    (0..columns).map(|c| words(c as u64 + 1, 2 * PIECES * TILE, q)).collect()
+}
+
+#[test]
+fn weighted_sums_are_equal() {
+    for (limb, prime) in MODULI.into_iter().enumerate() {
+        let q = ring().modulus(limb);
+        let data = planes(7, prime);
+        for weights in [[1i64, -1, 2, 3, 0, 4, 5], [i64::MAX, i64::MIN, -113, 7, 1 << 41, -1, 9]] {
+            let side = Side::new(data.iter().map(Vec::as_slice).collect(), &weights, 0, q);
+            let span = Span { offset: TILE, count: PIECES };
+            let mut fast = vec![0; TILE];
+            let mut slow = vec![0; TILE];
+            weighted_sum(&side, span, q, &mut fast);
+            portable::weighted_sum(&side, span, q, &mut slow);
+            assert_eq!(fast, slow);
+        }
+    }
+}
+
+#[test]
+fn long_sums_of_the_largest_residues_do_not_overflow() {
+    let q = ring().modulus(3);
+    let data = vec![q.value - 1; 70 * TILE];
+    let side = Side::new(vec![&data; 130], &[-1; 130], 0, q);
+    let mut fast = vec![0; TILE];
+    weighted_sum(&side, Span { offset: 0, count: 70 }, q, &mut fast);
+    // 130 x 70 times (q - 1)^2 is 1 each.
+    assert_eq!(fast, vec![130 * 70; TILE]);
+    let whole = vec![q.value - 1; 1300 * TILE];
+    let side = Side::new(vec![&whole], &[7], 0, q);
+    let spans = [Span { offset: 0, count: 1300 }; 2];
+    let mut fast = vec![0; 3 * TILE];
+    let mut slow = vec![0; 3 * TILE];
+    product_sum(&side, &side, spans, q, &mut fast);
+    portable::product_sum(&side, &side, spans, q, &mut slow);
+    assert_eq!(fast, slow);
+    assert_eq!(fast[0], 49 * 1300);
+    assert_eq!(fast[TILE], 2 * 49 * 1300);
+}
+
+#[test]
+fn product_sums_are_equal() {
+    for (limb, prime) in MODULI.into_iter().enumerate() {
+        let q = ring().modulus(limb);
+        let data = planes(4, prime);
+        let side = |from: usize, weights: &[i64], constant: i64| {
+            let planes = data[from..from + weights.len()].iter().map(Vec::as_slice).collect();
+            Side::new(planes, weights, constant, q)
+        };
+        let lefts = [side(0, &[1, -1], 1), side(0, &[3, -4], -5), side(0, &[900, -12_345], 77)];
+        let rights = [side(2, &[1], 0), side(2, &[-1, 6], -1), side(2, &[1 << 40], 0)];
+        for (left, right) in lefts.iter().zip(&rights) {
+            let spans =
+                [Span { offset: 0, count: PIECES }, Span { offset: PIECES * TILE, count: PIECES }];
+            let mut fast = vec![0; 3 * TILE];
+            let mut slow = vec![0; 3 * TILE];
+            product_sum(left, right, spans, q, &mut fast);
+            portable::product_sum(left, right, spans, q, &mut slow);
+            assert_eq!(fast, slow);
+        }
+    }
+}
+
+#[test]
+fn row_products_are_equal() {
+    for (limb, prime) in MODULI.into_iter().enumerate() {
+        let q = ring().modulus(limb);
+        let data = planes(9, prime);
+        let pairs: Vec<(&[u64], &[u64])> =
+            data[1..].chunks_exact(2).map(|p| (p[0].as_slice(), p[1].as_slice())).collect();
+        let mut fast = data[0].clone();
+        let mut slow = data[0].clone();
+        add_products(&mut fast, &pairs, q);
+        portable::add_products(&mut slow, &pairs, q);
+        assert_eq!(fast, slow);
+    }
+}
