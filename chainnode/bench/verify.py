@@ -1,0 +1,202 @@
+"""Signature checking: our Ed25519 batches against one-by-one checks of `cryptography`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+
+from chainnode import _native
+from chainnode.bench.frame import Figures
+from chainnode.types.errors import InternalError
+
+BLOCK_TRANSACTIONS = 1_000
+PAYLOAD_SIZE_BYTES = 256
+ROUNDS_QUICK = 7
+ROUNDS_FULL = 25
+P256_SIGNATURES = 200
+SPIN_SCALING_MIN = 1.95
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Signatures of one block, all by different keys."""
+
+    keys: list[bytes]
+    messages: list[bytes]
+    signatures: list[bytes]
+    library_keys: list[ed25519.Ed25519PublicKey]
+
+
+def run(quick: bool) -> tuple[Figures, list[str]]:
+    """Measure one machine, every ratio inside one interleaved run, medians.
+
+    Args:
+        quick: fewer rounds.
+
+    Raises:
+        InternalError: `BENCH_MISMATCH`, when the two verifiers disagree.
+    """
+    rounds = ROUNDS_QUICK if quick else ROUNDS_FULL
+    block = make_block(b"warm")
+    cold = [make_block(b"cold %d" % number) for number in range(rounds)]
+    compare_verdicts(block)
+    times: dict[str, list[float]] = {"batch": [], "cold": [], "single": [], "library": []}
+    check_batch(block)
+    for number in range(rounds):
+        times["batch"].append(timed(lambda: check_batch(block)))
+        times["library"].append(timed(lambda: check_library(block)))
+        times["single"].append(timed(lambda: check_singly(block)))
+        unseen = cold[number]
+        times["cold"].append(timed(lambda unseen=unseen: check_batch(unseen)))  # type: ignore[misc]
+    per_signature = {
+        name: median(values) * 1e6 / BLOCK_TRANSACTIONS for name, values in times.items()
+    }
+    ratio = median(
+        library / batch for library, batch in zip(times["library"], times["batch"], strict=True)
+    )
+    scaling, spin = two_threads(block, rounds)
+    honest = spin is not None and spin >= SPIN_SCALING_MIN
+    figures: Figures = {
+        "ed25519_batch_us": round(per_signature["batch"], 2),
+        "ed25519_library_us": round(per_signature["library"], 2),
+        "ed25519_ratio": round(ratio, 2),
+        "ed25519_batch_new_keys_us": round(per_signature["cold"], 2),
+        "ed25519_single_us": round(per_signature["single"], 2),
+        "p256_us": round(p256_us(rounds), 2),
+        "sm2_us": None,
+        "sm2_openssl_us": None,
+        "threads2_scaling": round(scaling, 2) if scaling is not None and honest else None,
+        "curve_backend": _native.CURVE_BACKEND,
+    }
+    notes = [
+        f"curve arithmetic: {_native.CURVE_BACKEND}; one thread; {BLOCK_TRANSACTIONS} different "
+        f"keys a block; messages of {PAYLOAD_SIZE_BYTES} bytes; median of {rounds}",
+        "ed25519_batch_us and ed25519_library_us: keys met before (parsed on both sides); "
+        "ed25519_batch_new_keys_us: keys never seen",
+        "p256_us: `cryptography` one by one; P-256 serves certificates and TLS, no chain suite yet",
+        "sm2_us, sm2_openssl_us: the SM2 suite is not built",
+    ]
+    if figures["threads2_scaling"] is None:
+        measured = "one core" if spin is None else f"a spin kernel scales {spin:.2f}x"
+        notes.append(f"threads2_scaling: {measured} on 2 threads, below {SPIN_SCALING_MIN}x")
+    return figures, notes
+
+
+def make_block(label: bytes) -> Block:
+    """A block's worth of signatures, the same for the same label."""
+    keys, messages, signatures, library_keys = [], [], [], []
+    for number in range(BLOCK_TRANSACTIONS):
+        seed = hashlib.sha256(label + number.to_bytes(4, "big")).digest()
+        private = ed25519.Ed25519PrivateKey.from_private_bytes(seed)
+        message = seed * (PAYLOAD_SIZE_BYTES // len(seed))
+        library_keys.append(private.public_key())
+        keys.append(private.public_key().public_bytes_raw())
+        messages.append(message)
+        signatures.append(private.sign(message))
+    return Block(keys, messages, signatures, library_keys)
+
+
+def compare_verdicts(block: Block) -> None:
+    """Both verifiers must accept the block and refuse the same damaged signatures."""
+    damaged = list(block.signatures)
+    for number in range(0, BLOCK_TRANSACTIONS, 97):
+        damaged[number] = damaged[number][:-1] + bytes([damaged[number][-1] ^ 1])
+    ours = _native.verify_ed25519_batch(block.keys, block.messages, damaged)
+    theirs = [
+        library_accepts(key, signature, message)
+        for key, signature, message in zip(block.library_keys, damaged, block.messages, strict=True)
+    ]
+    if ours != theirs:
+        raise InternalError(
+            "BENCH_MISMATCH",
+            "our batch and the library disagree",
+            subject="ed25519",
+            fix="do not run a node on this machine; report it",
+        )
+
+
+def library_accepts(key: ed25519.Ed25519PublicKey, signature: bytes, message: bytes) -> bool:
+    """The library's verdict as a boolean."""
+    try:
+        key.verify(signature, message)
+    except InvalidSignature:
+        return False
+    return True
+
+
+def check_batch(block: Block) -> None:
+    """One block, our way."""
+    if not all(_native.verify_ed25519_batch(block.keys, block.messages, block.signatures)):
+        raise InternalError("BENCH_MISMATCH", "a valid signature was refused", subject="batch")
+
+
+def check_singly(block: Block) -> None:
+    """One block, our single check."""
+    for key, message, signature in zip(block.keys, block.messages, block.signatures, strict=True):
+        if not _native.verify_ed25519(key, message, signature):
+            raise InternalError("BENCH_MISMATCH", "a valid signature was refused", subject="single")
+
+
+def check_library(block: Block) -> None:
+    """One block, the library's way; raises on a bad signature."""
+    for key, message, signature in zip(
+        block.library_keys, block.messages, block.signatures, strict=True
+    ):
+        key.verify(signature, message)
+
+
+def p256_us(rounds: int) -> float:
+    """Microseconds per P-256 check of the library."""
+    private = ec.derive_private_key(7, ec.SECP256R1())
+    public, message = private.public_key(), bytes(PAYLOAD_SIZE_BYTES)
+    signature = private.sign(message, ec.ECDSA(hashes.SHA256()))
+
+    def check() -> None:
+        for _ in range(P256_SIGNATURES):
+            public.verify(signature, message, ec.ECDSA(hashes.SHA256()))
+
+    return median(timed(check) for _ in range(rounds)) * 1e6 / P256_SIGNATURES
+
+
+def two_threads(block: Block, rounds: int) -> tuple[float | None, float | None]:
+    """(scaling of our batch, scaling of a kernel that only computes); None on one core."""
+    if (os.cpu_count() or 1) < 2:
+        return None, None
+
+    def spin() -> None:
+        # Releases the interpreter lock and touches no memory.
+        hashlib.pbkdf2_hmac("sha256", b"spin", b"spin", 20_000)
+
+    ours, pure = [], []
+    for _ in range(rounds):
+        ours.append(scaling(lambda: check_batch(block)))
+        pure.append(scaling(spin))
+    return median(ours), median(pure)
+
+
+def scaling(work: Callable[[], None]) -> float:
+    """How much more two threads do than one in the same time."""
+    one = timed(work)
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    start = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return 2 * one / (time.perf_counter() - start)
+
+
+def timed(work: Callable[[], None]) -> float:
+    """Seconds of one run."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
