@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,7 +23,7 @@ def architecture() -> None:
 @reporting
 def explain(
     height: Annotated[int, typer.Argument(min=0, help="0: the next block.")] = 0,
-    network: Network = DEFAULT_NETWORK,  # type: ignore[assignment]
+    network: Network = Path(DEFAULT_NETWORK),
     member: Member = DEFAULT_MEMBER,
     output: Annotated[Format, typer.Option("-o")] = Format.TABLE,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,7 +23,7 @@ def blocks() -> None:
 @reporting
 def get(
     height: Annotated[int, typer.Argument(min=0, help="0 for the latest.")] = 0,
-    network: Network = DEFAULT_NETWORK,  # type: ignore[assignment]
+    network: Network = Path(DEFAULT_NETWORK),
     member: Member = DEFAULT_MEMBER,
     output: Annotated[Format, typer.Option("-o")] = Format.TABLE,
 ) -> None:

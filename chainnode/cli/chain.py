@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,7 +21,7 @@ def chain() -> None:
 @app.command()
 @reporting
 def info(
-    network: Network = DEFAULT_NETWORK,  # type: ignore[assignment]
+    network: Network = Path(DEFAULT_NETWORK),
     member: Member = DEFAULT_MEMBER,
     output: Annotated[Format, typer.Option("-o")] = Format.TABLE,
 ) -> None:

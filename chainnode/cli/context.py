@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 
-from chainnode.identity import load_identity
+from chainnode.identity import Identity, load_identity
 from chainnode.sdk.client import AsyncClient
 from chainnode.types.errors import ConfigError
 
@@ -55,15 +54,13 @@ def description(network: Path) -> dict[str, Any]:
     return loaded
 
 
-@asynccontextmanager
-async def client(network: Path, member: str) -> AsyncIterator[AsyncClient]:
-    """A connected client acting as `member`.
+def identity_of(network: Path, member: str) -> Identity:
+    """The identity called `member` in a network.
 
     Raises:
         ConfigError: IDENTITY_UNKNOWN naming the identities there are.
     """
-    described = description(network)
-    known: dict[str, str] = described["identities"]
+    known: dict[str, str] = description(network)["identities"]
     if member not in known:
         raise ConfigError(
             "IDENTITY_UNKNOWN",
@@ -71,15 +68,7 @@ async def client(network: Path, member: str) -> AsyncIterator[AsyncClient]:
             subject=str(network),
             fix=f"use one of: {', '.join(sorted(known))}",
         )
-    connected = AsyncClient(
-        [node["grpc"] for node in described["nodes"]],
-        load_identity(Path(known[member])),
-        Path(described["genesis"]),
-    )
-    try:
-        yield connected
-    finally:
-        await connected.close()
+    return load_identity(Path(known[member]))
 
 
 def with_client(
@@ -88,7 +77,13 @@ def with_client(
     """Run one asynchronous use of a client to its end."""
 
     async def session() -> Value:
-        async with client(network, member) as connected:
+        described = description(network)
+        connected = AsyncClient(
+            [node["grpc"] for node in described["nodes"]],
+            identity_of(network, member),
+            Path(described["genesis"]),
+        )
+        async with connected:
             return await use(connected)
 
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")

@@ -19,8 +19,8 @@ EXIT_UNREACHABLE: Final = 4
 EXIT_UNKNOWN_OUTCOME: Final = 5
 EXIT_INTERNAL: Final = 70
 
-UNREACHABLE_CODES: Final = frozenset({"UNREACHABLE", "UNAVAILABLE", "NODE_UNREACHABLE"})
-UNKNOWN_OUTCOME_CODES: Final = frozenset({"OUTCOME_UNKNOWN", "TX_TIMEOUT"})
+UNREACHABLE_CODES: Final = frozenset({"NODES_UNREACHABLE"})
+UNKNOWN_OUTCOME_CODES: Final = frozenset({"TX_OUTCOME_UNKNOWN"})
 
 Arguments = ParamSpec("Arguments")
 Value = TypeVar("Value")

@@ -77,3 +77,14 @@ def block_fields(response: node_pb2.BlockResponse) -> dict[str, Any]:
         ]
         or [tx_id.hex() for tx_id in response.tx_ids],
     }
+
+
+def plain(value: Any) -> Any:
+    """A decoded ABI value with bytes as hexadecimal text."""
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -43,7 +44,7 @@ def parse_tx_id(text: str) -> bytes:
 @reporting
 def get(
     tx_id: Annotated[str, typer.Argument(help="64 hexadecimal digits.")],
-    network: Network = DEFAULT_NETWORK,  # type: ignore[assignment]
+    network: Network = Path(DEFAULT_NETWORK),
     member: Member = DEFAULT_MEMBER,
     output: Annotated[Format, typer.Option("-o")] = Format.TABLE,
 ) -> None:
