@@ -1,0 +1,368 @@
+"""What the encrypted-query services and clients share: their view of the chain and its records.
+
+`ScoringChain` is all they need of a node. The rest reads the contract's records into typed values
+and makes the plan again from them, so that nobody takes a plan from anyone else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import numpy as np
+
+from chainnode._proto import types_pb2
+from chainnode.he import encode
+from chainnode.he.plan import Plan
+from chainnode.he.planner.policy import Policy
+from chainnode.he.schema import TableSchema
+from chainnode.he.scorecard import Scorecard
+from chainnode.he.sql import Catalog, plan_query
+from chainnode.types.codec import merkle_root
+from chainnode.types.errors import ClientFault, PeerFault
+from chainnode.types.receipt import Receipt
+
+CONTRACT: Final = "credit_scoring"
+
+COMPUTING, CHECKING, RELEASING, RELEASED, CLOSED, REFUSED, EXPIRED = range(7)
+STATUS_NAMES: Final = (
+    "computing",
+    "checking groups",
+    "releasing",
+    "released",
+    "closed",
+    "refused",
+    "expired",
+)
+EPOCH_OPEN, EPOCH_TESTING, EPOCH_ACTIVE, EPOCH_FAILED = range(4)
+KIND_AGGREGATE: Final = 0
+KIND_SCORES: Final = 1
+
+
+class ContractRefused(ClientFault):
+    """The contract reverted a call.
+
+    Args:
+        error: the declared error's name.
+        fields: its fields.
+    """
+
+    def __init__(self, error: str, fields: Mapping[str, Any]) -> None:
+        shown = ", ".join(f"{name} {value}" for name, value in fields.items())
+        super().__init__(
+            _CODES.get(error, "CONTRACT_REFUSED"),
+            f"the contract refused: {error} ({shown})",
+            subject=shown,
+            fix=_FIXES.get(
+                error, "read the contract's rules in contracts/credit_scoring/README.md"
+            ),
+        )
+        self.error = error
+        self.fields = dict(fields)
+
+
+_CODES: Final = {"BudgetExceeded": "BUDGET_EXCEEDED", "NotAllowed": "NOT_ALLOWED"}
+_FIXES: Final = {
+    "BudgetExceeded": "ask the table's owners to grant a larger budget",
+    "NotAllowed": "ask the organisation named to grant access, or use its identity",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One event of the contract, with where it happened."""
+
+    height: int
+    tx_id: bytes
+    name: str
+    fields: Mapping[str, Any]
+
+
+class ScoringChain(Protocol):
+    """A chain with the credit scoring contract, as one member sees it.
+
+    Structures come back as dictionaries. A node that does not answer is the implementation's to
+    replace; what a node says is believed only where a proof or a hash shows it.
+    """
+
+    chain_id: str
+
+    async def view(self, method: str, **kwargs: Any) -> Any:
+        """Run a view. Raises `ContractRefused`."""
+        ...
+
+    async def call(self, method: str, **kwargs: Any) -> Receipt:
+        """Run a method as a transaction and wait for its receipt. Raises `ContractRefused`."""
+        ...
+
+    def follow(self, from_height: int) -> AsyncIterator[tuple[int, list[Step]]]:
+        """Every block from a height on (1: the first), with the contract's events."""
+        ...
+
+    async def put_blob(self, data: bytes) -> bytes:
+        """Store a blob; returns its SHA-256."""
+        ...
+
+    async def get_blob(self, digest: bytes) -> bytes:
+        """A blob whose hash has been checked. Raises `ClientFault` `BLOB_NOT_FOUND`."""
+        ...
+
+    async def receipt_proof(self, tx_id: bytes) -> types_pb2.ReceiptProof:
+        """A proof, not yet verified."""
+        ...
+
+
+# --- records --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TableFacts:
+    """A table's public record, enough to plan on it."""
+
+    owners: tuple[str, ...]
+    registry: bytes
+    schema: TableSchema
+    catalog: Catalog
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class QueryFacts:
+    """A query's record."""
+
+    query: bytes
+    bank: str
+    sender: bytes
+    epoch: int
+    height: int
+    table: str
+    kind: int
+    plan_hash: bytes
+    chunk_count: int
+    output_count: int
+    check_count: int
+    reply_key: bytes
+    target_key: bytes
+    status: int
+    sql: str
+    ending: str
+
+    def terms(self) -> bytes:
+        """What the finalising event binds: who asked what, under which key, and who receives it."""
+        numbers = self.epoch.to_bytes(8, "big") + self.kind.to_bytes(8, "big")
+        keys = self.plan_hash + self.reply_key + self.target_key
+        return hashlib.sha256(keys + numbers + self.bank.encode()).digest()
+
+
+async def read_query(chain: ScoringChain, query: bytes) -> QueryFacts:
+    """A query's record as the node states it; `QueryFacts.terms` lets a proof confirm it."""
+    record, ask = await chain.view("query_info", query=query)
+    status, sql, ending = await chain.view("query_state", query=query)
+    return QueryFacts(query=query, **record, **ask, status=status, sql=sql, ending=ending)
+
+
+async def read_members(chain: ScoringChain) -> tuple[str, ...]:
+    """The council's organisations in order."""
+    return tuple((await chain.view("council_info"))["organisations"])
+
+
+async def read_table(chain: ScoringChain, table: str) -> TableFacts:
+    """A table's record with its schema and every scorecard its owners approved.
+
+    Raises:
+        ClientFault: `MALFORMED` or `SCHEMA_INVALID` when the published schema is no schema.
+    """
+    record, schema_bytes = await chain.view("table_info", table=table)
+    models = await chain.view("models_of", table=table)
+    members = await read_members(chain)
+    schema = TableSchema.decode(schema_bytes)
+    scorecards = [Scorecard.decode(data) for data in models]
+    catalog = Catalog(
+        schema=schema,
+        models={card.name: card for card in scorecards},
+        policy=Policy(minimum_group_size=record["minimum_group"]),
+        parties=len(members),
+    )
+    return TableFacts(tuple(record["owners"]), record["registry"], schema, catalog, members)
+
+
+def make_plan(table: TableFacts, sql: str) -> Plan:
+    """The one plan every member makes of this text.
+
+    Raises:
+        ClientFault: the query is not supported; it names the nearest rewrite.
+    """
+    return plan_query(sql, table.catalog, chunk_count=len(table.members))
+
+
+def plan_shape(plan: Plan) -> dict[str, int]:
+    """Kind and counts as the contract wants them beside the plan's hash."""
+    if plan.aggregate is None:
+        outputs = sum(count for _, count in plan.chunks)
+        return {
+            "kind": KIND_SCORES,
+            "chunk_count": len(plan.chunks),
+            "output_count": outputs,
+            "check_count": 0,
+        }
+    gates = [output for output in plan.aggregate.outputs if output.kind == "count"]
+    return {
+        "kind": KIND_AGGREGATE,
+        "chunk_count": len(plan.chunks),
+        "output_count": len(plan.aggregate.outputs),
+        "check_count": len(gates),
+    }
+
+
+def confirm_plan(table: TableFacts, facts: QueryFacts) -> Plan:
+    """The plan of a submitted query, made again here and equal to what the bank submitted.
+
+    Raises:
+        PeerFault: `PLAN_MISMATCH`.
+        ClientFault: the text cannot be planned at all.
+    """
+    plan = make_plan(table, facts.sql)
+    shape = plan_shape(plan)
+    stated = {name: getattr(facts, name) for name in shape}
+    if plan.hash() != facts.plan_hash or shape != stated:
+        raise PeerFault(
+            "PLAN_MISMATCH",
+            "the submitted hash or counts are not those of the plan of this text",
+            subject=facts.query.hex(),
+            fix="submit the query again with a client of this version",
+        )
+    return plan
+
+
+# --- columns --------------------------------------------------------------------------------------
+
+
+def pack_manifest(columns: Mapping[str, Sequence[bytes]]) -> bytes:
+    """The blob that lists an owner's columns: canonical JSON of column name to block hashes."""
+    listed = {name: [block.hex() for block in blocks] for name, blocks in columns.items()}
+    return json.dumps(listed, sort_keys=True, separators=(",", ":")).encode()
+
+
+def read_manifest(data: bytes) -> dict[str, list[bytes]]:
+    """Column name to block hashes.
+
+    Raises:
+        PeerFault: `MANIFEST_MALFORMED`.
+    """
+    try:
+        listed = json.loads(data)
+        columns = {
+            str(name): [bytes.fromhex(block) for block in blocks] for name, blocks in listed.items()
+        }
+    except (ValueError, TypeError, AttributeError) as error:
+        raise _bad_manifest("it is no list of columns") from error
+    if pack_manifest(columns) != data:
+        raise _bad_manifest("it is not canonical")
+    return columns
+
+
+def manifest_root(columns: Mapping[str, Sequence[bytes]]) -> bytes:
+    """Merkle root over the columns in name order: name, then the hashes of its blocks."""
+    return merkle_root(
+        [name.encode() + b"\x00" + b"".join(columns[name]) for name in sorted(columns)]
+    )
+
+
+async def read_columns(
+    chain: ScoringChain, table: TableFacts, profile: str, owner: str, epoch: int
+) -> dict[str, list[bytes]]:
+    """An owner's published columns of a profile: name to block hashes, checked against the chain.
+
+    Raises:
+        PeerFault: `MANIFEST_MALFORMED` or `COLUMNS_STALE`.
+    """
+    record = await chain.view("columns_of", table=table.schema.table, owner=owner, profile=profile)
+    if record["epoch"] != epoch:
+        raise PeerFault(
+            "COLUMNS_STALE",
+            f"{owner}'s columns are encrypted for epoch {record['epoch']}, wants {epoch}",
+            subject=table.schema.table,
+            fix=f"{owner} must encrypt and publish its columns again",
+        )
+    columns = read_manifest(await chain.get_blob(record["manifest"]))
+    if manifest_root(columns) != record["root"]:
+        raise _bad_manifest("its root is not the one on chain")
+    if any(len(blocks) != record["block_count"] for blocks in columns.values()):
+        raise _bad_manifest("a column has another number of blocks")
+    return columns
+
+
+def _bad_manifest(reason: str) -> PeerFault:
+    return PeerFault(
+        "MANIFEST_MALFORMED",
+        f"the column manifest is wrong: {reason}",
+        fix="the owner must publish its columns again",
+    )
+
+
+# --- masks ----------------------------------------------------------------------------------------
+
+
+async def read_ids(chain: ScoringChain, table: TableFacts) -> list[str]:
+    """The registry's enterprise ids in row order.
+
+    Raises:
+        PeerFault: `REGISTRY_MALFORMED`.
+    """
+    ids = (await chain.get_blob(table.registry)).decode().split("\n")
+    if len(ids) != table.schema.rows or len(set(ids)) != len(ids):
+        raise PeerFault(
+            "REGISTRY_MALFORMED",
+            f"{len(ids)} ids for {table.schema.rows} rows",
+            subject=table.schema.table,
+            fix="publish the table again with its registry",
+        )
+    return ids
+
+
+def pack_consent(consents: Sequence[bool]) -> bytes:
+    """One bit per registry row, most significant first."""
+    return np.packbits(np.array(consents, dtype=np.bool_)).tobytes()
+
+
+async def score_mask(
+    chain: ScoringChain, table: TableFacts, plan: Plan, bank: str, ids: Sequence[str]
+) -> list[bytes]:
+    """The public 0/1 mask of a score query: asked for, and consented to with every owner.
+
+    Raises:
+        ClientFault: `ID_UNKNOWN`.
+    """
+    keep = encode.selected_rows(plan, ids)
+    for owner in table.owners:
+        digest = await chain.view("consent", table=table.schema.table, bank=bank, owner=owner)
+        if not digest:
+            keep = np.zeros(len(ids), dtype=np.bool_)
+            break
+        bits = np.frombuffer(await chain.get_blob(digest), dtype=np.uint8)
+        if bits.size != (len(ids) + 7) // 8:
+            raise PeerFault(
+                "CONSENT_MALFORMED",
+                f"{owner}'s consent has {bits.size} bytes for {len(ids)} rows",
+                subject=table.schema.table,
+                fix=f"{owner} must set the consent again",
+            )
+        keep = keep & np.unpackbits(bits, count=len(ids)).astype(np.bool_)
+    return encode.mask_blocks(keep, table.schema.rows)
+
+
+async def gather_blobs(
+    chain: ScoringChain, digests: Sequence[bytes], parallel: int = 8
+) -> list[bytes]:
+    """Several blobs, a few at a time, in order."""
+    gate = asyncio.Semaphore(parallel)
+
+    async def one(digest: bytes) -> bytes:
+        async with gate:
+            return await chain.get_blob(digest)
+
+    return list(await asyncio.gather(*(one(digest) for digest in digests)))

@@ -1,0 +1,1 @@
+"""The HE worker: computes encrypted queries beside a node. It never holds a key share."""

@@ -1,0 +1,112 @@
+"""A worker's own read-only column tiles, fetched by hash and checked before they are kept."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from pathlib import Path
+
+from chainnode import _native
+from chainnode._native import HeColumns
+from chainnode.he.plan import Plan
+from chainnode.he.profiles import PROFILES
+from chainnode.sdk.scoring import ScoringChain, TableFacts, gather_blobs, read_columns
+from chainnode.types.errors import PeerFault
+
+_DONE = "complete.json"
+
+
+class TileStore:
+    """Tiles of every version of every table this worker was asked about.
+
+    Args:
+        folder: one sub-folder per (profile, epoch, published roots).
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folder = folder
+        self._lock = asyncio.Lock()
+        self._opened: dict[Path, HeColumns] = {}
+
+    async def open(
+        self, chain: ScoringChain, table: TableFacts, plan: Plan, epoch: int
+    ) -> HeColumns:
+        """The columns a plan reads, all of them checked.
+
+        Raises:
+            PeerFault: `COLUMNS_STALE`, `COLUMN_MISSING`, `COLUMN_MALFORMED`, ...
+        """
+        async with self._lock:
+            published: dict[str, list[bytes]] = {}
+            for owner in table.owners:
+                stored = table.schema.stored_columns(plan.profile, owner)
+                if any(name in stored for name in plan.columns()):
+                    columns = await read_columns(chain, table, plan.profile, owner, epoch)
+                    # Only the owner the schema names counts: nobody else's column of that name.
+                    published |= {name: columns[name] for name in stored if name in columns}
+            wanted = {name: _blocks(published, name, table) for name in plan.columns()}
+            folder = self._place(plan, epoch, wanted)
+            missing = [name for name in wanted if name not in _complete(folder)]
+            for name in missing:
+                await self._keep(chain, folder, plan, name, wanted[name])
+            if missing or folder not in self._opened:
+                self._opened[folder] = HeColumns.open(str(folder), plan.profile)
+            return self._opened[folder]
+
+    def _place(self, plan: Plan, epoch: int, wanted: dict[str, list[bytes]]) -> Path:
+        # One folder per version of the table: a republished column lands elsewhere.
+        hasher = hashlib.sha256(f"{plan.table}/{plan.profile}/{epoch}".encode())
+        for name in sorted(wanted):
+            hasher.update(name.encode() + b"\x00" + b"".join(wanted[name]))
+        folder = self._folder / hasher.hexdigest()[:32]
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return folder
+
+    async def _keep(
+        self, chain: ScoringChain, folder: Path, plan: Plan, name: str, digests: list[bytes]
+    ) -> None:
+        blocks = await gather_blobs(chain, digests)
+        await asyncio.to_thread(_write, folder, plan, name, blocks)
+
+
+def _blocks(published: dict[str, list[bytes]], name: str, table: TableFacts) -> list[bytes]:
+    blocks = published.get(name, [])
+    if len(blocks) != table.schema.block_count():
+        raise PeerFault(
+            "COLUMN_MISSING",
+            f"{len(blocks)} of {table.schema.block_count()} blocks are published",
+            subject=name,
+            fix="its owner must publish the whole column",
+        )
+    return blocks
+
+
+def _write(folder: Path, plan: Plan, name: str, blocks: list[bytes]) -> None:
+    limbs = PROFILES[plan.profile].limbs
+    for number, block in enumerate(blocks):
+        try:
+            _native.he_validate_ciphertext(plan.profile, block, 2, limbs)
+        except ValueError as error:
+            raise PeerFault(
+                "COLUMN_MALFORMED",
+                f"block {number} is no ciphertext: {error}",
+                subject=name,
+                fix="its owner must encrypt and publish the column again",
+            ) from error
+    HeColumns.write(str(folder), name, plan.profile, limbs, blocks)
+    for path in folder.rglob("*"):
+        if path.is_file() and path.name != _DONE:
+            path.chmod(0o400)
+    done = sorted({*_complete(folder), name})
+    partial = folder / f"{_DONE}.new"
+    partial.write_text(json.dumps(done), encoding="utf-8")
+    partial.replace(folder / _DONE)
+
+
+def _complete(folder: Path) -> list[str]:
+    try:
+        return list(json.loads((folder / _DONE).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return []

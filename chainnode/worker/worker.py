@@ -1,0 +1,199 @@
+"""The worker's part in a query: compute its chunks, commit, reveal, reduce."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from chainnode._native import HeColumns
+from chainnode.he.engine import Engine, LocalEngine
+from chainnode.he.plan import Plan
+from chainnode.sdk.scoring import (
+    COMPUTING,
+    QueryFacts,
+    ScoringChain,
+    TableFacts,
+    confirm_plan,
+    gather_blobs,
+    read_ids,
+    read_query,
+    read_table,
+    score_mask,
+)
+from chainnode.sdk.scoring_service import ScoringService
+from chainnode.types.errors import ClientFault
+from chainnode.worker.tiles import TileStore
+
+_RESULTS_KEPT_MAX = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A query this worker has confirmed and can compute."""
+
+    facts: QueryFacts
+    table: TableFacts
+    plan: Plan
+
+
+class Worker(ScoringService):
+    """One organisation's HE worker.
+
+    Args:
+        chain: this process's view of the chain.
+        organisation: whose worker it is.
+        folder: tiles and the commitment secret; closed to others.
+        engine: computes chunks; the bytes are the same for every engine.
+        patience_ticks: ticks a chunk may stay open before its reserve worker asks to take part.
+    """
+
+    def __init__(
+        self,
+        chain: ScoringChain,
+        organisation: str,
+        folder: Path,
+        engine: Engine | None = None,
+        patience_ticks: int = 5,
+        tick_ms: int = 2_000,
+    ) -> None:
+        super().__init__(chain, organisation, folder, tick_ms)
+        self._engine = engine or LocalEngine()
+        self._tiles = TileStore(folder / "tiles")
+        self._results: dict[tuple[bytes, int], bytes] = {}
+        self._committed: dict[tuple[bytes, int], None] = {}
+        self._revealed: dict[tuple[bytes, int], None] = {}
+        self._computing = asyncio.Lock()
+        self._seen: dict[bytes, int] = {}
+        self._patience = patience_ticks
+        self._salt_key = _secret(folder / "salt.key")
+
+    async def advance_query(self, query: bytes) -> bool:
+        """See `ScoringService.advance_query`."""
+        facts = await read_query(self.chain, query)
+        if facts.status != COMPUTING:
+            return True
+        job = await self._job(facts)
+        self._seen[query] = self._seen.get(query, 0) + 1
+        chunks = range(facts.chunk_count)
+        finals = await asyncio.gather(*(self._advance_chunk(job, index) for index in chunks))
+        if all(finals):
+            await self._advance_chunk(job, facts.chunk_count)
+        return False
+
+    async def recompute(self, query: bytes, index: int, plan: bytes) -> bytes:
+        """The result hash of a chunk (or of the whole query, index `chunk_count`), computed here.
+
+        Nothing that another worker computed enters: a keyholder asks this before it gives a share.
+
+        Raises:
+            PeerFault: `PLAN_MISMATCH` or what is wrong with the columns.
+            ClientFault: `PLAN_MISMATCH` when the caller holds another plan.
+        """
+        job = await self._job(await read_query(self.chain, query))
+        if job.plan.encode() != plan:
+            raise ClientFault(
+                "PLAN_MISMATCH", "the plan differs from the one made here", subject=query.hex()
+            )
+        if index < job.facts.chunk_count:
+            return hashlib.sha256(await self._chunk(job, index)).digest()
+        own = [await self._chunk(job, item) for item in range(job.facts.chunk_count)]
+        return hashlib.sha256(await self._reduce(job, own)).digest()
+
+    async def _job(self, facts: QueryFacts) -> Job:
+        table = await read_table(self.chain, facts.table)
+        return Job(facts, table, confirm_plan(table, facts))
+
+    async def _advance_chunk(self, job: Job, index: int) -> bool:
+        query, members = job.facts.query, job.table.members
+        chunk, final = await self.chain.view("chunk_info", query=query, index=index)
+        if final:
+            return True
+        offset = (members.index(self.organisation) - index) % len(members)
+        if offset >= (3 if chunk["reserve"] else 2):
+            if offset == 2 and self._seen[query] > self._patience:
+                await self.attempt("reassign", query=query, index=index)
+            return False
+        key = (query, index)
+        result = await self._result(job, index)
+        digest = hashlib.sha256(result).digest()
+        salt = hmac.new(self._salt_key, query + index.to_bytes(8, "big"), hashlib.sha256).digest()
+        if key not in self._committed:
+            await self.chain.put_blob(result)
+            commitment = hashlib.sha256(digest + salt + self.organisation.encode()).digest()
+            await self.attempt("chunk_commit", query=query, index=index, commitment=commitment)
+            self._committed[key] = None
+            chunk, _ = await self.chain.view("chunk_info", query=query, index=index)
+        if chunk["commits"] >= 2 and key not in self._revealed:
+            await self.attempt("chunk_reveal", query=query, index=index, result=digest, salt=salt)
+            self._revealed[key] = None
+            _, final = await self.chain.view("chunk_info", query=query, index=index)
+        return bool(final)
+
+    async def _result(self, job: Job, index: int) -> bytes:
+        if index < job.facts.chunk_count:
+            return await self._chunk(job, index)
+        found = self._results.get((job.facts.query, index))
+        if found is not None:
+            return found
+        digests = []
+        for item in range(job.facts.chunk_count):
+            _, final = await self.chain.view("chunk_info", query=job.facts.query, index=item)
+            digests.append(final)
+        parts = await gather_blobs(self.chain, digests)
+        return self._remember(job.facts.query, index, await self._reduce(job, parts))
+
+    async def _chunk(self, job: Job, index: int) -> bytes:
+        query = job.facts.query
+        async with self._computing:
+            found = self._results.get((query, index))
+            if found is not None:
+                return found
+            columns = await self._tiles.open(self.chain, job.table, job.plan, job.facts.epoch)
+            mask = await self._mask(job)
+            result = await asyncio.to_thread(self._compute, job.plan, index, columns, mask, query)
+            return self._remember(query, index, result)
+
+    def _compute(
+        self, plan: Plan, index: int, columns: HeColumns, mask: list[bytes], query: bytes
+    ) -> bytes:
+        try:
+            return self._engine.run_chunk(plan, index, columns, mask, query)
+        except ValueError as error:
+            raise ClientFault(
+                "CHUNK_FAILED", f"the engine refused: {error}", subject=plan.hash().hex()
+            ) from error
+
+    async def _reduce(self, job: Job, parts: list[bytes]) -> bytes:
+        relin_key = b""
+        if job.plan.aggregate is not None:
+            keys = await self.chain.view("keys_of", epoch=job.facts.epoch)
+            relin_key = await self.chain.get_blob(keys["relin_key_s36"])
+        return await asyncio.to_thread(self._engine.reduce, job.plan, parts, relin_key)
+
+    async def _mask(self, job: Job) -> list[bytes]:
+        if job.plan.scores is None:
+            return []
+        ids = await read_ids(self.chain, job.table)
+        return await score_mask(self.chain, job.table, job.plan, job.facts.bank, ids)
+
+    def _remember(self, query: bytes, index: int, result: bytes) -> bytes:
+        self._results[(query, index)] = result
+        while len(self._results) > _RESULTS_KEPT_MAX:
+            self._results.pop(next(iter(self._results)))
+        return result
+
+
+def _secret(path: Path) -> bytes:
+    """A secret that hides commitments; the same after a restart, so a reveal still fits."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        key = secrets.token_bytes(32)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(key)
+        return key
