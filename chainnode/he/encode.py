@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import ROUND_HALF_EVEN, Decimal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from chainnode.he.plan import Plan
 from chainnode.he.profiles import SCORES, ProfileName
 from chainnode.he.schema import (
+    EXACT,
     PRESENCE_COLUMN,
     ROWS_PER_BLOCK,
     SENTINEL_SLOTS,
@@ -24,6 +25,7 @@ from chainnode.he.schema import (
     Column,
     OneHot,
     TableSchema,
+    plain_number,
 )
 from chainnode.types.errors import ClientFault
 
@@ -61,13 +63,11 @@ def scale(column: Column, encoding: Bins, text: str) -> int:
     Raises:
         ClientFault: `VALUE_OUT_OF_DOMAIN` when it is no number.
     """
-    try:
-        number = Decimal(text)
-    except InvalidOperation:
-        raise _out_of_domain(column, text, "not a decimal number") from None
-    if not number.is_finite() or abs(number) >= Decimal(10) ** 15:
-        raise _out_of_domain(column, text, "not a number of at most 15 digits")
-    return int(number.scaleb(encoding.decimals).to_integral_value())
+    number = plain_number(text)
+    if number is None:
+        raise _out_of_domain(column, text, "not a decimal number of at most 15 digits")
+    scaled = number.scaleb(encoding.decimals, context=EXACT)
+    return int(scaled.to_integral_value(ROUND_HALF_EVEN, context=EXACT))
 
 
 def bin_indices(column: Column, cells: Sequence[Cell]) -> NDArray[np.int64]:
@@ -91,11 +91,8 @@ def integer_values(column: Column, cells: Sequence[Cell]) -> NDArray[np.uint64]:
     values = np.zeros(len(cells), dtype=np.uint64)
     for row, cell in enumerate(cells):
         text = "" if cell is None else str(cell).strip()
-        try:
-            number = Decimal(text)
-        except InvalidOperation:
-            raise _out_of_domain(column, cell, "not a whole number") from None
-        if not number.is_finite() or number != number.to_integral_value():
+        number = plain_number(text)
+        if number is None or number != number.to_integral_value(context=EXACT):
             raise _out_of_domain(column, cell, "not a whole number")
         if not 0 <= number <= limit:
             raise _out_of_domain(column, cell, f"not between 0 and {limit}")

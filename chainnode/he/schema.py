@@ -8,7 +8,7 @@ none at all, hence never satisfies a comparison (SQL's NULL).
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import Context, Decimal, InvalidOperation
 from itertools import pairwise
 from typing import Final
 
@@ -21,6 +21,10 @@ from chainnode.types.errors import ClientFault
 SLOTS_PER_BLOCK: Final = 8192
 SENTINEL_SLOTS: Final = 64
 ROWS_PER_BLOCK: Final = SLOTS_PER_BLOCK - SENTINEL_SLOTS
+EXACT: Final = Context(prec=60, traps=[InvalidOperation])
+"""Decimal arithmetic that no caller's precision can change."""
+
+NUMBER_DIGITS_MAX: Final = 15
 PRESENCE: Final = "presence"
 PRESENCE_COLUMN: Final = "presence.0"
 
@@ -70,7 +74,7 @@ class Bins(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="bins"):
 
     def text(self, scaled: int) -> str:
         """A scaled integer as the decimal number a user writes."""
-        return str(Decimal(scaled).scaleb(-self.decimals))
+        return str(Decimal(scaled).scaleb(-self.decimals, context=EXACT))
 
 
 class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -195,6 +199,23 @@ class TableSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise _invalid(column.name, "the name is taken or reserved")
             seen.add(column.name.casefold())
             _validate_column(column)
+
+
+def plain_number(text: str) -> Decimal | None:
+    """A decimal number of few digits on either side of the point, or None.
+
+    The bounds keep every later step exact: `1e-999999999` would otherwise round to zero.
+    """
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        return None
+    if not number.is_finite() or number.adjusted() >= NUMBER_DIGITS_MAX:
+        return None
+    exponent = number.as_tuple().exponent
+    if not isinstance(exponent, int) or exponent < -NUMBER_DIGITS_MAX:
+        return None
+    return number
 
 
 def _validate_column(column: Column) -> None:

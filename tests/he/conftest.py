@@ -1,6 +1,6 @@
 """A small portfolio of firms, its public facts, and the answers of plain arithmetic."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import duckdb
 import numpy as np
@@ -87,7 +87,7 @@ def firms() -> dict[str, list[Cell]]:
 @pytest.fixture(scope="session")
 def database(
     firms: dict[str, list[Cell]], tmp_path_factory: pytest.TempPathFactory
-) -> duckdb.DuckDBPyConnection:
+) -> Iterator[duckdb.DuckDBPyConnection]:
     """The same rows in a plaintext database."""
     path = tmp_path_factory.mktemp("firms") / "firms.csv"
     write_csv(path, firms)
@@ -97,7 +97,8 @@ def database(
         "ratio DECIMAL(9, 2), staff INTEGER, turnover BIGINT, debt BIGINT, court VARCHAR)"
     )
     connection.execute(f"INSERT INTO firms SELECT * FROM read_csv('{path}', header = true)")
-    return connection
+    yield connection
+    connection.close()
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, InvalidOperation
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 from chainnode.he.planner.parse import unsupported
 from chainnode.he.planner.tree import (
@@ -20,7 +20,7 @@ from chainnode.he.planner.tree import (
     Query,
     Within,
 )
-from chainnode.he.schema import Bins, Column, OneHot, TableSchema
+from chainnode.he.schema import EXACT, Bins, Column, OneHot, TableSchema, plain_number
 from chainnode.he.scorecard import Scorecard
 
 
@@ -199,22 +199,20 @@ def _interval_bins(
 
 
 def _number(constant: Constant, text: str, encoding: Bins) -> Decimal:
-    try:
-        value = Decimal(constant.text)
-    except InvalidOperation:
-        value = Decimal("NaN")
-    if constant.is_string or not value.is_finite() or abs(value) >= Decimal(10) ** 15:
-        raise unsupported(text, f"{constant.text!r} is not a number", "compare with a number")
-    return value.scaleb(encoding.decimals)
+    value = None if constant.is_string else plain_number(constant.text)
+    if value is None:
+        reason = f"{constant.text[:20]!r} is not a number of at most 15 digits"
+        raise unsupported(text, reason, "compare with a number")
+    return value.scaleb(encoding.decimals, context=EXACT)
 
 
 def _at_least(constant: Constant, text: str, encoding: Bins) -> int:
     # x < c and x < ceil(c) say the same of a whole number x.
-    return int(_number(constant, text, encoding).to_integral_value(ROUND_CEILING))
+    return int(_number(constant, text, encoding).to_integral_value(ROUND_CEILING, EXACT))
 
 
 def _above(constant: Constant, text: str, encoding: Bins) -> int:
-    return int(_number(constant, text, encoding).to_integral_value(ROUND_FLOOR)) + 1
+    return int(_number(constant, text, encoding).to_integral_value(ROUND_FLOOR, EXACT)) + 1
 
 
 def _below(limit: int, text: str, column: Column, encoding: Bins) -> set[int]:
