@@ -2,8 +2,8 @@
 //!
 //! Bernstein, Duif, Lange, Schwabe, Yang, "High-speed high-security signatures", section 5, in the
 //! cofactored form of ZIP-215: with random 128-bit `z_i` the sum
-//! `[8](-[sum z_i s_i]B + sum [z_i]R_i + sum [z_i k_i]A_i)` is the identity for valid signatures, and
-//! for a set with an invalid one only with probability 2^-128. A sum that fails is split.
+//! `[8](-[sum z_i s_i]B + sum [z_i]R_i + sum [z_i k_i]A_i)` is the identity for valid signatures,
+//! and for a set with an invalid one only with probability 2^-128. A sum that fails is split.
 
 use std::collections::HashMap;
 

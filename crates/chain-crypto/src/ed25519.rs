@@ -1,8 +1,8 @@
 //! One signature under ZIP-215 (<https://zips.z.cash/zip-0215>).
 //!
 //! `A` and `R` may be any encoding of a curve point, non-canonical ones included; `S` must be below
-//! the group order; the equation is the cofactored `[8][S]B = [8]R + [8][k]A`. This is the only rule
-//! under which checking alone and checking in a batch agree for every input.
+//! the group order; the equation is the cofactored `[8][S]B = [8]R + [8][k]A`. This is the only
+//! rule under which checking alone and checking in a batch agree for every input.
 
 use curve25519_dalek::edwards::{CompressedEdwardsY, EdwardsPoint};
 use curve25519_dalek::scalar::Scalar;

@@ -85,7 +85,7 @@ fn signatures(count: u32, damage_every: u32) -> Vec<Case> {
         .collect()
 }
 
-/// A signature by a key (and R) with a small-order part: valid only when the equation is cofactored.
+/// A signature by a key and R with a small-order part: valid only in the cofactored equation.
 fn with_torsion(number: u32) -> Case {
     let scalar = |label: &[u8]| {
         let digest = Sha512::new()
