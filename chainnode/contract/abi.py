@@ -18,6 +18,7 @@ from chainnode.contract.schema import ADDRESS, BYTES, BYTES32, Struct, Type, par
 from chainnode.types.errors import ClientFault
 
 ABI_VERSION: Final = 1
+REVERT_TEXT_MAX_BYTES: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,20 +211,36 @@ def decode_event(abi: Abi | bytes | str, name: str, data: bytes) -> dict[str, An
     return _decode(parsed.events[name], data, name)  # type: ignore[no-any-return]
 
 
-def decode_error(abi: Abi | bytes | str, code: int, data: bytes) -> tuple[str, dict[str, Any]]:
+def error_text(name: str, data: bytes) -> str:
+    """Return how a declared error travels in a receipt: its name and its fields in hexadecimal.
+
+    Fields that would make the text longer than a receipt allows are left out.
+    """
+    text = f"{name} 0x{data.hex()}" if data else name
+    return text if len(text) <= REVERT_TEXT_MAX_BYTES else name
+
+
+def decode_error(
+    abi: Abi | bytes | str, code: int, message: str | bytes
+) -> tuple[str, dict[str, Any]]:
     """Return the name and the fields of what a contract reverted with.
 
-    Built-in failures have the one field `text`, which may be empty. Never raises on a code or data
+    Args:
+        code: `error_code` of the receipt.
+        message: `message` of the receipt.
+
+    Built-in failures have the one field `text`, which may be empty. Never raises on a code or text
     the ABI does not know: the name is then `Error<code>`.
     """
     parsed = _as_abi(abi)
-    if code in parsed.errors:
-        try:
-            return parsed.errors[code].name, codec.decode(parsed.errors[code], data)
-        except CodecError:
-            return parsed.errors[code].name, {"data": data}
-    text = data.decode(errors="replace")
-    return schema.FAULT_NAMES.get(code, f"Error{code}"), {"text": text}
+    text = message if isinstance(message, str) else message.decode(errors="replace")
+    if code not in parsed.errors:
+        return schema.FAULT_NAMES.get(code, f"Error{code}"), {"text": text}
+    record = parsed.errors[code]
+    try:
+        return record.name, codec.decode(record, bytes.fromhex(text.partition(" 0x")[2]))
+    except (CodecError, ValueError):
+        return record.name, {"text": text}
 
 
 def _decode(kind: Type, data: bytes, subject: str) -> Any:

@@ -18,6 +18,7 @@ class Caller:
     organisation: str
     role: str
     name: str
+    public_key: bytes = b""
 
 
 @dataclass(slots=True)

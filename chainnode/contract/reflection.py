@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Hashable
 from functools import cache
 from typing import Any
 
@@ -47,9 +46,13 @@ def resolve(hint: Any) -> schema.Type:
     raise CodecError(str(hint), "not a contract type")
 
 
-@cache
-def resolve_struct(cls: Hashable) -> schema.Struct:
+def resolve_struct(cls: type) -> schema.Struct:
     """Return the record type of a dataclass, event or error."""
+    return _resolve_struct(cls)
+
+
+@cache
+def _resolve_struct(cls: Any) -> schema.Struct:
     if not isinstance(cls, type) or not dataclasses.is_dataclass(cls):
         raise CodecError(str(cls), "not a dataclass, @event or @error")
     hints = typing.get_type_hints(cls, include_extras=True)

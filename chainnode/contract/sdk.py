@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import (
     Any,
     ClassVar,
+    Final,
     Generic,
     TypeVar,
     dataclass_transform,
@@ -27,6 +28,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", bound=type)
+_UNSET: Final = object()
 
 
 @dataclass_transform()
@@ -150,14 +152,14 @@ class Var(Generic[V]):
     def get(self) -> V: ...
     @overload
     def get(self, default: V) -> V: ...
-    def get(self, *default: V) -> V:
+    def get(self, default: Any = _UNSET) -> Any:
         """Return the value, else the default; unset without a default reverts `MissingKey`."""
         data = frame.current().get(self._key)
         if data is not None:
-            return decode(self._value, data)  # type: ignore[no-any-return]
-        if not default:
+            return decode(self._value, data)
+        if default is _UNSET:
             raise KeyError("unset")
-        return default[0]
+        return default
 
     def set(self, value: V) -> None:
         frame.current().put(self._key, encode(self._value, value))

@@ -112,7 +112,7 @@ class _Assembler:
         self.function.op(op, offset)
 
     def _if(self, rest: list[Node]) -> None:
-        results = ()
+        results: tuple[int, ...] = ()
         if isinstance(rest[0], list) and rest[0][0] == "result":
             results, rest = (_KINDS[str(rest[0][1])],), rest[1:]
         self._emit(rest[0])

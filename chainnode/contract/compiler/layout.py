@@ -140,7 +140,7 @@ class Layout:
         f.end()
 
     def _each(self, f: Function, item: Type, body: Callable[[], None]) -> None:
-        """Run `body` with each item of the list in local 0 on the stack; the index is a new local."""
+        """Run `body` with each item of the list in local 0 on the stack; adds an index local."""
         index = f.local(I32)
         done = f.begin("block")
         top = f.begin("loop")

@@ -172,6 +172,7 @@ class FunctionLowering(ExpressionLowering):
         self.push(kept)
         self.layout.write(self.f, record.type)
         self.f.op("i32.const", USER_ERROR + item.value)
+        self.f.op("i32.const", self.constant(str(record.type).encode()))
         self.f.op("local.get", start)
         self.f.call("refuse")
         self.f.op("unreachable")

@@ -159,9 +159,10 @@ class Module:
         """Return the module's bytes; the same input gives the same bytes."""
         imports, functions = self._reachable()
         kinds: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
-        for item in [*imports, *functions]:
+        callables: list[Import | Function] = [*imports, *functions]
+        for item in callables:
             kinds.setdefault((item.params, item.results), len(kinds))
-        index = {item.name: number for number, item in enumerate([*imports, *functions])}
+        index = {item.name: number for number, item in enumerate(callables)}
         pages = max(1, -(-(self.data_start + len(self.data)) // 65536))
         sections = [
             (1, [b"\x60" + _types(p) + _types(r) for p, r in kinds]),

@@ -12,7 +12,7 @@ from chainnode.contract import codec
 from chainnode.contract.abi import Abi
 from chainnode.contract.describe import describe, entry_points, records
 from chainnode.contract.frame import Caller, Frame
-from chainnode.contract.schema import FAULT_NAMES, USER_ERROR, Struct
+from chainnode.contract.schema import Struct
 from chainnode.contract.sdk import Contract, method_types
 from chainnode.contract.values import Address, Bytes32
 
@@ -58,7 +58,9 @@ class Reverted(Exception):
 def member(name: str, organisation: str = "bank-a", role: str = "client") -> Caller:
     """Return a made-up member with a stable address."""
     seed = f"chainnode/test-member/v1{organisation}/{name}".encode()
-    return Caller(Address(hashlib.sha256(seed).digest()), organisation, role, name)
+    public_key = hashlib.sha256(seed).digest()
+    address = hashlib.sha256(b"chainnode/address/v1" + public_key).digest()
+    return Caller(Address(address), organisation, role, name, public_key)
 
 
 @dataclass(slots=True)
@@ -101,7 +103,7 @@ class Deployed:
         args = abi_module.encode_args(self.abi, method, kwargs)
         outcome = self.run_raw(kind, method, sender, args)
         if not outcome.ok:
-            name, fields = self._failure(outcome)
+            name, fields = abi_module.decode_error(self.abi, outcome.code, outcome.data)
             raise Reverted(name, outcome.code, fields)
         functions = {name: item for name, _, item in entry_points(self.contract)}
         return codec.decode(method_types(functions[method])[1], outcome.result)
@@ -139,12 +141,6 @@ class Deployed:
             self.events.append(
                 (name, {f.name: getattr(record, f.name) for f in kinds[name].fields})
             )
-
-    def _failure(self, outcome: Outcome) -> tuple[str, dict[str, Any]]:
-        if outcome.code < USER_ERROR:
-            name = FAULT_NAMES.get(outcome.code, f"Error{outcome.code}")
-            return name, {"text": outcome.data.decode(errors="replace")}
-        return abi_module.decode_error(self.abi, outcome.code, outcome.data)
 
 
 def deploy(

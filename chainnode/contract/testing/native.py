@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from chainnode.contract import schema
+from chainnode.contract.abi import REVERT_TEXT_MAX_BYTES, error_text
 from chainnode.contract.codec import CodecError, RangeError, Reader, decode_from, encode
 from chainnode.contract.describe import records
 from chainnode.contract.frame import Frame, entered
@@ -41,8 +42,8 @@ class NativeBackend:
             code = fault_code(fault)
             if code is None:
                 raise
-            text = str(fault) if code == schema.FAULT_ASSERT else ""
-            return Outcome(code=code, data=text.encode())
+            text = str(fault).encode() if code == schema.FAULT_ASSERT else b""
+            return Outcome(code=code, data=text if len(text) <= REVERT_TEXT_MAX_BYTES else b"")
 
     def _declared(self, fault: Error) -> Outcome:
         name = type(fault).__name__
@@ -50,7 +51,7 @@ class NativeBackend:
             data = encode(self._errors[name], fault)
         except RangeError:
             return Outcome(code=schema.FAULT_OVERFLOW)
-        return Outcome(code=self._codes[name], data=data)
+        return Outcome(code=self._codes[name], data=error_text(name, data).encode())
 
 
 def fault_code(fault: Exception) -> int | None:

@@ -1,0 +1,138 @@
+"""The host ABI `sc1` on PyPI wasmtime: an oracle for the compiler, independent of the Rust core."""
+
+import hashlib
+import inspect
+import sys
+from functools import lru_cache
+from typing import Any
+
+import wasmtime
+
+from chainnode.contract import Contract
+from chainnode.contract.compiler import compile_source
+from chainnode.contract.frame import Frame
+from chainnode.contract.testing import Outcome
+
+PREFIX = {"init": "i:", "call": "c:", "view": "v:"}
+INT_MAX = 2**127 - 1
+
+
+class _Reverted(Exception):
+    def __init__(self, code: int, data: bytes) -> None:
+        super().__init__(code)
+        self.code = code
+        self.data = data
+
+
+@lru_cache(maxsize=512)
+def _module(source: str) -> tuple[wasmtime.Engine, wasmtime.Module]:
+    engine = wasmtime.Engine()
+    return engine, wasmtime.Module(engine, compile_source(source).wasm)
+
+
+class WasmtimeBackend:
+    """Runs the compiled contract, a fresh instance for every call."""
+
+    def __init__(self, contract: type[Contract] | str) -> None:
+        if isinstance(contract, str):
+            source = contract
+        else:
+            source = inspect.getsource(sys.modules[contract.__module__])
+        self.engine, self.module = _module(source)
+
+    def run(self, frame: Frame, kind: str, method: str, args: bytes) -> Outcome:
+        host = _Host(frame, args, wasmtime.Store(self.engine))
+        linker = wasmtime.Linker(self.engine)
+        for item in self.module.imports:
+            function = getattr(host, f"sc1_{item.name}")
+            linker.define_func("sc1", str(item.name), item.type, function)
+        instance = linker.instantiate(host.store, self.module)
+        host.memory = instance.exports(host.store)["memory"]
+        entry: Any = instance.exports(host.store)[PREFIX[kind] + method]
+        try:
+            entry(host.store)
+        except _Reverted as reverted:
+            return Outcome(code=reverted.code, data=reverted.data)
+        return Outcome(result=host.result)
+
+
+class _Host:
+    def __init__(self, frame: Frame, args: bytes, store: wasmtime.Store) -> None:
+        self.frame = frame
+        self.args = args
+        self.store = store
+        self.memory: Any = None
+        self.pending = b""
+        self.result = b""
+
+    def _read(self, at: int, length: int) -> bytes:
+        if at < 0 or length < 0 or at + length > self.memory.data_len(self.store):
+            raise IndexError("host buffer out of bounds")
+        return bytes(self.memory.read(self.store, at, at + length))
+
+    def _write(self, data: bytes, at: int, capacity: int) -> int:
+        self._read(at, capacity)
+        if len(data) <= capacity:
+            self.memory.write(self.store, data, at)
+        else:
+            self.pending = data
+        return len(data)
+
+    def sc1_input(self, at: int, capacity: int) -> int:
+        return self._write(self.args, at, capacity)
+
+    def sc1_fetch(self, at: int, capacity: int) -> int:
+        return self._write(self.pending, at, capacity)
+
+    def sc1_ret(self, at: int, length: int) -> None:
+        self.result = self._read(at, length)
+
+    def sc1_revert(self, code: int, at: int, length: int) -> None:
+        raise _Reverted(code, self._read(at, length))
+
+    def sc1_ctx_get(self, number: int, at: int, capacity: int) -> int:
+        frame, caller = self.frame, self.frame.caller
+        fields = [
+            bytes(caller.address),
+            caller.organisation.encode(),
+            caller.role.encode(),
+            frame.contract.encode(),
+            bytes(frame.tx_id),
+            frame.chain_id.encode(),
+            caller.name.encode(),
+        ]
+        return self._write(fields[number], at, capacity)
+
+    def sc1_ctx_i64(self, number: int) -> int:
+        return (self.frame.height, self.frame.time_ms)[number]
+
+    def sc1_db_get(self, key: int, key_length: int, at: int, capacity: int) -> int:
+        value = self.frame.get(self._read(key, key_length))
+        return -1 if value is None else self._write(value, at, capacity)
+
+    def sc1_db_has(self, key: int, key_length: int) -> int:
+        return int(self.frame.get(self._read(key, key_length)) is not None)
+
+    def sc1_db_put(self, key: int, key_length: int, value: int, length: int) -> None:
+        self.frame.put(self._read(key, key_length), self._read(value, length))
+
+    def sc1_db_del(self, key: int, key_length: int) -> None:
+        self.frame.put(self._read(key, key_length), None)
+
+    def sc1_db_add(self, key: int, key_length: int, low: int, high: int) -> None:
+        name = self._read(key, key_length)
+        delta = (high << 64) | (low & (2**64 - 1))
+        total = int.from_bytes(self.frame.get(name) or b"", "big", signed=True) + delta
+        if not -INT_MAX - 1 <= total <= INT_MAX:
+            raise _Reverted(2, b"")
+        self.frame.put(name, total.to_bytes(16, "big", signed=True))
+
+    def sc1_db_read_sum(self, key: int, key_length: int, at: int) -> None:
+        self._write(self.frame.get(self._read(key, key_length)) or bytes(16), at, 16)
+
+    def sc1_emit(self, name: int, name_length: int, data: int, length: int) -> None:
+        self.frame.emit(self._read(name, name_length).decode(), self._read(data, length))
+
+    def sc1_hash(self, algorithm: int, data: int, length: int, at: int) -> None:
+        assert algorithm == 0
+        self._write(hashlib.sha256(self._read(data, length)).digest(), at, 32)
