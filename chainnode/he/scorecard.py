@@ -7,6 +7,7 @@ the row's bin, so on one-hot columns it is a linear map with no homomorphic prod
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import msgspec
 import numpy as np
@@ -16,7 +17,7 @@ from chainnode.he import canonical
 from chainnode.he.encode import Cell, bin_indices
 from chainnode.he.plan import LinearForm
 from chainnode.he.profiles import SCORES
-from chainnode.he.schema import OneHot, TableSchema
+from chainnode.he.schema import Bins, OneHot, TableSchema
 from chainnode.types.errors import ClientFault
 
 
@@ -144,16 +145,19 @@ class Scorecard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             column = schema.column(item.feature)
             if column is None or column.encoding is None:
                 continue
-            for index, value in enumerate(item.points):
-                if isinstance(column.encoding, OneHot):
-                    label = column.encoding.categories[index]
-                else:
-                    bounds = column.encoding.bounds()
-                    low = column.encoding.text(bounds[index])
-                    high = column.encoding.text(bounds[index + 1])
-                    label = f"[{low}, {high})"
+            shown = list(zip(_bin_labels(column.encoding), item.points, strict=True))
+            if column.encoding.missing:
+                shown.append(("missing", item.missing))
+            for label, value in shown:
                 lines.append(f"  {item.feature:<16} {label:<24} {value:+d}")
         return "\n".join(lines)
+
+
+def _bin_labels(encoding: OneHot | Bins) -> tuple[str, ...]:
+    if isinstance(encoding, OneHot):
+        return encoding.categories
+    texts = [encoding.text(edge) for edge in encoding.bounds()]
+    return tuple(f"[{low}, {high})" for low, high in pairwise(texts))
 
 
 def _invalid(subject: str, rule: str) -> ClientFault:
