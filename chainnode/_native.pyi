@@ -63,15 +63,15 @@ class Admissions:
 class TxPool:
     """Pending transactions, verified once, first come first served. Thread-safe."""
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         chain_id: str,
         *,
         expiry_window: int,
         transactions_max: int,
         size_max_bytes: int,
         transaction_size_max_bytes: int,
-    ) -> None: ...
+    ) -> TxPool: ...
     def add(self, batch: bytes, height: int) -> Admissions:
         """Decode, check expiry against `height` (last committed), dedup, verify in one batch."""
     def propose(self, transactions_max: int, size_max_bytes: int) -> list[bytes]:
