@@ -32,7 +32,7 @@ from chainnode.he.schema import PRESENCE_COLUMN, OneHot, TableSchema
 from chainnode.he.scorecard import Scorecard
 from chainnode.types.errors import ClientFault
 
-__all__ = ["Catalog", "Policy", "explain", "plan_query"]
+__all__ = ["Catalog", "Policy", "explain", "plan_query", "refusal", "verify_plan"]
 
 RESIDUE_BYTES = 8
 ONE_COLUMN_ADVICE = (
@@ -63,7 +63,7 @@ def plan_query(sql: str, catalog: Catalog, chunk_count: int = 4) -> Plan:
     Args:
         sql: the query text.
         catalog: table, models and policy.
-        chunk_count: workers to split the blocks over.
+        chunk_count: workers to split the blocks over; part of the plan and of its hash.
 
     Raises:
         ClientFault: `SQL_UNSUPPORTED`, `SQL_SYNTAX`, `SQL_TOO_LONG`, `SQL_TOO_DEEP`,
@@ -75,6 +75,24 @@ def plan_query(sql: str, catalog: Catalog, chunk_count: int = 4) -> Plan:
     if bound.is_score():
         return _score_plan(bound, catalog, chunk_count)
     return _aggregate_plan(bound, catalog, chunk_count)
+
+
+def verify_plan(plan: Plan, catalog: Catalog) -> None:
+    """Check that a plan is the one its own SQL gives, before computing it or giving a share.
+
+    A plan names columns and weights directly; a forged one could have any linear combination
+    opened under a harmless text.
+
+    Raises:
+        ClientFault: `PLAN_FORGED`, or what `plan_query` raises for the text.
+    """
+    if plan_query(plan.sql, catalog, len(plan.chunks)).encode() != plan.encode():
+        raise ClientFault(
+            "PLAN_FORGED",
+            "the plan is not the one this node makes of its SQL on this schema and policy",
+            subject=plan.hash().hex(),
+            fix="plan the text again with the current schema, models and policy",
+        )
 
 
 def _score_plan(bound: BoundQuery, catalog: Catalog, chunk_count: int) -> Plan:

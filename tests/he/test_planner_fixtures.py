@@ -7,10 +7,11 @@ on these bytes.
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from chainnode.he.plan import Plan
-from chainnode.he.sql import Catalog, explain, plan_query, refusal
+from chainnode.he.sql import Catalog, Policy, explain, plan_query, refusal, verify_plan
 from chainnode.types.errors import ClientFault
 
 PLANS = Path(__file__).with_name("plans")
@@ -53,3 +54,31 @@ def test_fixtures_cover_both_outcomes() -> None:
     texts = [text for _, text in cases()]
     assert sum(text.startswith("plan ") for text in texts) >= 12
     assert sum(text.startswith("refused ") for text in texts) >= 40
+
+
+@pytest.mark.parametrize("chunk_count", [1, 2, 4, 100])
+def test_a_plan_of_its_own_text_verifies(catalog: Catalog, chunk_count: int) -> None:
+    for sql in (
+        "SELECT SUM(debt) FROM firms WHERE region = '1'",
+        "SELECT CREDIT_SCORE('m1') FROM firms",
+    ):
+        verify_plan(plan_query(sql, catalog, chunk_count), catalog)
+
+
+def test_forged_plans_are_refused(catalog: Catalog) -> None:
+    replace = msgspec.structs.replace
+    plan = plan_query("SELECT COUNT(*) FROM firms WHERE region = '1'", catalog)
+    output = plan.aggregate.outputs[0]
+    column = msgspec.structs.replace(output.terms[0].left, columns=("turnover",))
+    secret = replace(output, terms=(replace(output.terms[0], left=column),))
+    larger = Catalog(catalog.schema, catalog.models, Policy(minimum_group_size=50, outputs_max=24))
+    for forged, known in (
+        (replace(plan, aggregate=replace(plan.aggregate, outputs=(secret,))), catalog),
+        (replace(plan, aggregate=replace(plan.aggregate, minimum_group_size=1)), catalog),
+        (replace(plan, chunks=((0, 2), (0, 1))), catalog),
+        (replace(plan, limbs=2), catalog),
+        (plan, larger),
+    ):
+        with pytest.raises(ClientFault) as caught:
+            verify_plan(forged, known)
+        assert caught.value.code == "PLAN_FORGED"
