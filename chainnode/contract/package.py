@@ -1,0 +1,92 @@
+"""From a contract's folder to what is installed on chain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from chainnode._proto import types_pb2
+from chainnode.contract.compiler import compile_source
+from chainnode.types.codec import encode
+from chainnode.types.errors import ClientFault
+from chainnode.types.limits import CONTRACT_CODE_SIZE_MAX_BYTES
+
+SOURCE_NAME: Final = "contract.py"
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltContract:
+    """A compiled contract with everything the chain keeps about it.
+
+    Args:
+        wasm: the module the nodes run.
+        abi_json: canonical JSON.
+        source_sha256: of the source file's bytes, hexadecimal.
+    """
+
+    name: str
+    version: str
+    wasm: bytes
+    abi_json: bytes
+    source_sha256: str
+
+    def package(self, init_args: bytes = b"") -> bytes:
+        """Return the canonical `ContractPackage` that an install or upgrade carries.
+
+        Args:
+            init_args: encoded arguments of the `@init` method, see `abi.encode_args`.
+        """
+        return encode(
+            types_pb2.ContractPackage(
+                name=self.name,
+                version=self.version,
+                wasm=self.wasm,
+                abi=self.abi_json,
+                source_hash=bytes.fromhex(self.source_sha256),
+                init_args=init_args,
+            )
+        )
+
+    def write(self, folder: str | Path) -> tuple[Path, Path]:
+        """Write `<name>.wasm` and `<name>.abi.json`; return their paths."""
+        target = Path(folder)
+        target.mkdir(parents=True, exist_ok=True)
+        code, abi = target / f"{self.name}.wasm", target / f"{self.name}.abi.json"
+        code.write_bytes(self.wasm)
+        abi.write_bytes(self.abi_json)
+        return code, abi
+
+
+def build(source: str | Path) -> BuiltContract:
+    """Compile a contract.
+
+    Args:
+        source: a Python file, or a folder with `contract.py`.
+
+    Raises:
+        ClientFault: `CONTRACT_NOT_FOUND`, `CONTRACT_TOO_LARGE`; `CONTRACT_SOURCE` (CompileError)
+            lists what the source does wrong, with places and hints.
+    """
+    path = Path(source)
+    file = path / SOURCE_NAME if path.is_dir() else path
+    try:
+        text = file.read_bytes().decode("utf-8")
+    except (OSError, UnicodeDecodeError) as fault:
+        raise ClientFault(
+            "CONTRACT_NOT_FOUND",
+            f"no readable contract source ({type(fault).__name__})",
+            subject=str(file),
+            fix=f"pass a Python file, or a folder with {SOURCE_NAME}",
+        ) from None
+    compiled = compile_source(text, str(file))
+    if len(compiled.wasm) > CONTRACT_CODE_SIZE_MAX_BYTES:
+        raise ClientFault(
+            "CONTRACT_TOO_LARGE",
+            f"{len(compiled.wasm)} bytes of code exceed {CONTRACT_CODE_SIZE_MAX_BYTES}",
+            subject=compiled.name,
+            fix="split the contract",
+        )
+    return BuiltContract(
+        compiled.name, compiled.version, compiled.wasm, compiled.abi, compiled.source_sha256.hex()
+    )
