@@ -6,7 +6,7 @@ from chainnode.testing.disk import SimDisk
 from chainnode.types.block import Block
 from chainnode.types.errors import ChainnodeError
 from chainnode.types.validators import ValidatorSet, VerifyBatch
-from chainnode.types.vote import CommitCertificate, Evidence, Proposal, Vote
+from chainnode.types.vote import CommitCertificate, Evidence, Proposal, Vote, VoteType
 
 
 class Violation(Exception):
@@ -36,6 +36,8 @@ class Invariants:
         self._verify_batch = verify_batch
         self._decided: dict[int, bytes] = {}
         self._signed: dict[tuple[bytes, int, int, int], bytes] = {}
+        self._prevoters: dict[tuple[int, int, bytes], set[bytes]] = {}
+        self._precommitted: dict[tuple[bytes, int], tuple[int, bytes]] = {}
         self._told: dict[int, int] = {}
         self._tx_heights: dict[bytes, int] = {}
         self.known_wids: dict[bytes, bytes] = {}
@@ -55,8 +57,30 @@ class Invariants:
             value = message.block.hash()
         else:
             return
-        if place[0] in self._correct and self._signed.setdefault(place, value) != value:
+        correct = place[0] in self._correct
+        if correct and self._signed.setdefault(place, value) != value:
             raise Violation(f"no double sign: {_name(place[0])} signed twice at {place[1:]}")
+        if isinstance(message, Vote) and message.block_hash:
+            self._check_lock(message, correct=correct)
+
+    def _check_lock(self, vote: Vote, *, correct: bool) -> None:
+        """A correct key that precommitted a block prevotes another one only after 2f+1 did."""
+        locked = (vote.validator, vote.height)
+        if vote.type is VoteType.PRECOMMIT:
+            place = (vote.round, vote.block_hash)
+            self._precommitted[locked] = max(self._precommitted.get(locked, place), place)
+            return
+        key = (vote.height, vote.round, vote.block_hash)
+        self._prevoters.setdefault(key, set()).add(vote.validator)
+        round_number, block_hash = self._precommitted.get(locked, (-1, vote.block_hash))
+        if not correct or block_hash == vote.block_hash or vote.round <= round_number:
+            return
+        for later in range(round_number, vote.round):
+            voters = self._prevoters.get((vote.height, later, vote.block_hash), set())
+            power = sum(self._validators.power(address) for address in voters)
+            if self._validators.is_quorum(power):
+                return
+        raise Violation(f"lock: {_name(vote.validator)} left its lock at height {vote.height}")
 
     def committed(
         self, node: int, block: Block, certificate: CommitCertificate, disk: SimDisk
