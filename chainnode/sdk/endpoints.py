@@ -116,8 +116,17 @@ class Endpoints:
         requests: Callable[[], AsyncIterator[bytes]],
         parse: Parse[Answer],
         timeout_seconds: float = 120.0,
+        copies: int = 1,
     ) -> Answer:
-        """A stream of requests, one answer; `requests` is called again for another node."""
+        """A stream of requests, one answer, until `copies` nodes took it.
+
+        `requests` is called again for every node.
+
+        Raises:
+            ChainnodeError: what a node answered.
+            PeerFault: NODES_UNREACHABLE when fewer nodes answer.
+        """
+        taken = 0
         for index in self._order():
             invoke: Any = self._channels[index].stream_unary(method)
             try:
@@ -127,8 +136,9 @@ class Endpoints:
                 if error is not None:
                     raise error from None
                 continue
-            self._preferred = index
-            return parse(data)
+            taken += 1
+            if taken == min(copies, len(self.names)):
+                return parse(data)
         raise unreachable(self.names)
 
     def duplex(self, method: str) -> Any:
