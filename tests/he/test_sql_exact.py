@@ -116,6 +116,19 @@ def test_a_wrong_share_never_becomes_a_number(catalog: Catalog, sums: Encrypted)
     with pytest.raises(PeerFault) as caught:
         engine.assemble(plan, [(right[0] + 12_345_678_901) % 68_719_230_977])
     assert caught.value.code == "WRONG_SHARE"
+    with pytest.raises(PeerFault):
+        engine.lift(plan, 0, 9_001)
+
+
+def test_negative_sums_are_lifted_to_their_range(catalog: Catalog) -> None:
+    plan = plan_query("SELECT SUM(staff - turnover) FROM firms", catalog)
+    modulus = 68_719_230_977
+    low, high = -9_000 * 5_000_000, 9_000 * 9_999
+    assert engine.lift(plan, 1, low % modulus) == low
+    assert engine.lift(plan, 1, high) == high
+    for outside in (low - 1, high + 1):
+        with pytest.raises(PeerFault):
+            engine.lift(plan, 1, outside % modulus)
 
 
 def test_small_groups_are_refused_by_name(catalog: Catalog) -> None:
