@@ -1,0 +1,272 @@
+"""The host ABI once more, in Python over PyPI's wasmtime, with the prices of the specification."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import wasmtime
+
+SPECIFICATION = Path(__file__).parents[2] / "docs/spec/contract-vm.md"
+I32, I64 = wasmtime.ValType.i32(), wasmtime.ValType.i64()
+ABSENT = -1
+MASK = 2**32 - 1
+
+
+def prices() -> dict[str, tuple[int, int]]:
+    """The host functions' prices as the specification states them."""
+    row = re.compile(r"^\| `(\w+)` \| .* \| (\d+) \| (\d+) \|$", re.MULTILINE)
+    found = row.findall(SPECIFICATION.read_text())
+    return {name: (int(base), int(per_byte)) for name, base, per_byte in found}
+
+
+class OutOfGas(Exception):
+    pass
+
+
+class Trap(Exception):
+    pass
+
+
+class Revert(Exception):
+    pass
+
+
+@dataclass
+class Call:
+    """One call's surroundings and effects."""
+
+    state: dict[bytes, bytes]
+    prefix: bytes
+    fields: list[bytes]
+    numbers: list[int]
+    args: bytes
+    writes: dict[bytes, bytes | None | int] = field(default_factory=dict)
+    reads: set[bytes] = field(default_factory=set)
+    ranges: set[tuple[bytes, bytes]] = field(default_factory=set)
+    events: list[tuple[str, bytes]] = field(default_factory=list)
+    result: bytes = b""
+
+    def value(self, key: bytes) -> bytes | None:
+        written = self.writes.get(key, 0)
+        if not isinstance(written, int):
+            return written
+        if key not in self.writes:
+            return self.state.get(key)
+        return self.counter(self.state.get(key), written)
+
+    @staticmethod
+    def counter(stored: bytes | None, delta: int) -> bytes:
+        total = int.from_bytes(stored or bytes(16), "big", signed=True) + delta
+        return total.to_bytes(16, "big", signed=True)
+
+    def read(self, key: bytes) -> bytes | None:
+        if isinstance(self.writes.get(key, 0), int):
+            self.reads.add(key)
+        return self.value(key)
+
+    def add(self, key: bytes, delta: int) -> None:
+        written = self.writes.get(key, 0)
+        if isinstance(written, int):
+            self.writes[key] = written + delta
+        else:
+            self.writes[key] = self.counter(written, delta)
+
+    def keys(self, start: bytes, end: bytes) -> list[bytes]:
+        known = {key for key in [*self.state, *self.writes] if start <= key < end}
+        return sorted(key for key in known if self.value(key) is not None)
+
+    def access_hash(self, ok: bool) -> bytes:
+        def sized(data: bytes) -> bytes:
+            return len(data).to_bytes(4, "big") + data
+
+        out = b"chainnode/access/v1" + len(self.reads).to_bytes(4, "big")
+        out += b"".join(sized(key) for key in sorted(self.reads))
+        out += len(self.ranges).to_bytes(4, "big")
+        out += b"".join(sized(start) + sized(end) for start, end in sorted(self.ranges))
+        writes = sorted(self.writes.items()) if ok else []
+        out += len(writes).to_bytes(4, "big")
+        for key, value in writes:
+            out += sized(key)
+            if value is None:
+                out += b"\0"
+            elif isinstance(value, int):
+                out += b"\2" + value.to_bytes(16, "big", signed=True)
+            else:
+                out += b"\1" + sized(value)
+        return hashlib.sha256(out).digest()
+
+
+class Machine:
+    """A metered module in wasmtime; every run has a fresh instance."""
+
+    def __init__(self, metered: bytes) -> None:
+        self.engine = wasmtime.Engine()
+        self.module = wasmtime.Module(self.engine, metered)
+        self.prices = prices()
+
+    def run(self, entry: str, call: Call, gas_limit: int) -> tuple[str, int]:
+        """Run an export; returns how it ended ("ok", "gas", "trap", "revert") and the gas used."""
+        run = Run(self, call)
+        run.gas.set_value(run.store, gas_limit)
+        function = run.instance.exports(run.store)[entry]
+        assert isinstance(function, wasmtime.Func)
+        try:
+            function(run.store)
+            end = "ok"
+        except (wasmtime.Trap, wasmtime.WasmtimeError, OutOfGas, Trap, Revert) as error:
+            end = {OutOfGas: "gas", Trap: "trap", Revert: "revert"}.get(type(error), "trap")
+        left = run.gas.value(run.store)
+        if left < 0:
+            end = "gas"
+        return end, gas_limit if end == "gas" else gas_limit - left
+
+
+class Run:
+    """One instance and the host functions bound to it."""
+
+    def __init__(self, machine: Machine, call: Call) -> None:
+        self.call, self.prices = call, machine.prices
+        self.store = wasmtime.Store(machine.engine)
+        self.pending = b""
+        self.scans: dict[int, list[Any]] = {}
+        self.opened = 0
+        linker = wasmtime.Linker(machine.engine)
+        for name in self.prices:
+            method: Callable[..., Any] = getattr(self, f"host_{name}")
+            kind = next(item.type for item in machine.module.imports if item.name == name)
+            assert isinstance(kind, wasmtime.FuncType)
+            linker.define(self.store, "sc1", name, wasmtime.Func(self.store, kind, method))
+        self.instance = linker.instantiate(self.store, machine.module)
+        exports = self.instance.exports(self.store)
+        memory, gas = exports["memory"], exports["sc1:gas"]
+        assert isinstance(memory, wasmtime.Memory)
+        assert isinstance(gas, wasmtime.Global)
+        self.memory, self.gas = memory, gas
+
+    def charge(self, name: str, size: int, *, base: bool = True) -> None:
+        fixed, per_byte = self.prices[name]
+        left = self.gas.value(self.store) - fixed * base - per_byte * size
+        if left < 0:
+            raise OutOfGas
+        self.gas.set_value(self.store, left)
+
+    def bytes_at(self, at: int, length: int) -> bytes:
+        at, length = at & MASK, length & MASK
+        if at + length > self.memory.data_len(self.store):
+            raise Trap
+        return bytes(self.memory.read(self.store, at, at + length))
+
+    def key(self, at: int, length: int) -> bytes:
+        return self.call.prefix + self.bytes_at(at, length)
+
+    def deliver(self, value: bytes, at: int, capacity: int) -> int:
+        self.bytes_at(at, capacity)
+        if len(value) <= capacity:
+            self.memory.write(self.store, value, at & MASK)
+        else:
+            self.pending = value
+        return len(value)
+
+    def host_input(self, at: int, capacity: int) -> int:
+        self.charge("input", len(self.call.args))
+        return self.deliver(self.call.args, at, capacity)
+
+    def host_fetch(self, at: int, capacity: int) -> int:
+        self.charge("fetch", len(self.pending))
+        return self.deliver(self.pending, at, capacity)
+
+    def host_ret(self, at: int, length: int) -> None:
+        self.charge("ret", length & MASK)
+        self.call.result = self.bytes_at(at, length)
+
+    def host_revert(self, code: int, at: int, length: int) -> None:
+        self.charge("revert", length & MASK)
+        raise Revert(code, self.bytes_at(at, length))
+
+    def host_log(self, _level: int, at: int, length: int) -> None:
+        self.charge("log", length & MASK)
+        self.bytes_at(at, length)
+
+    def host_ctx_get(self, index: int, at: int, capacity: int) -> int:
+        value = self.call.fields[index]
+        self.charge("ctx_get", len(value))
+        return self.deliver(value, at, capacity)
+
+    def host_ctx_i64(self, index: int) -> int:
+        self.charge("ctx_i64", 0)
+        return self.call.numbers[index]
+
+    def host_db_get(self, key: int, key_length: int, at: int, capacity: int) -> int:
+        self.charge("db_get", key_length & MASK)
+        value = self.call.read(self.key(key, key_length))
+        if value is None:
+            return ABSENT
+        length = self.deliver(value, at, capacity)
+        self.charge("db_get", length, base=False)
+        return length
+
+    def host_db_has(self, key: int, key_length: int) -> int:
+        self.charge("db_has", key_length & MASK)
+        return int(self.call.read(self.key(key, key_length)) is not None)
+
+    def host_db_put(self, key: int, key_length: int, value: int, value_length: int) -> None:
+        self.charge("db_put", (key_length & MASK) + (value_length & MASK))
+        self.call.writes[self.key(key, key_length)] = self.bytes_at(value, value_length)
+
+    def host_db_del(self, key: int, key_length: int) -> None:
+        self.charge("db_del", key_length & MASK)
+        self.call.writes[self.key(key, key_length)] = None
+
+    def host_db_add(self, key: int, key_length: int, low: int, high: int) -> None:
+        self.charge("db_add", key_length & MASK)
+        self.call.add(self.key(key, key_length), (high << 64) + (low & (2**64 - 1)))
+
+    def host_db_read_sum(self, key: int, key_length: int, at: int) -> None:
+        self.charge("db_read_sum", key_length & MASK)
+        self.deliver(self.call.read(self.key(key, key_length)) or bytes(16), at, 16)
+
+    def host_db_scan(self, sp: int, sn: int, ep: int, en: int, flags: int) -> int:
+        self.charge("db_scan", (sn & MASK) + (en & MASK))
+        start = self.key(sp, sn)
+        prefix = self.call.prefix
+        # Contract names in these tests end in a letter, so the next prefix is one letter on.
+        end = self.key(ep, en) if en else prefix[:-1] + bytes([prefix[-1] + 1])
+        self.call.ranges.add((start, end))
+        handle = self.opened
+        self.opened += 1
+        self.scans[handle] = [start, end, flags]
+        return handle
+
+    def host_db_next(self, handle: int, at: int, capacity: int) -> int:
+        self.charge("db_next", 0)
+        start, end, reverse = self.scans[handle]
+        keys = self.call.keys(start, end)
+        if not keys:
+            return ABSENT
+        key = keys[-1] if reverse else keys[0]
+        self.scans[handle] = [start, key, 1] if reverse else [key + b"\0", end, 0]
+        value = self.call.read(key)
+        assert value is not None
+        short = key[len(self.call.prefix) :]
+        length = self.deliver(len(short).to_bytes(4, "big") + short + value, at, capacity)
+        self.charge("db_next", length, base=False)
+        return length
+
+    def host_db_close(self, handle: int) -> None:
+        self.charge("db_close", 0)
+        if self.scans.pop(handle, None) is None:
+            raise Trap
+
+    def host_emit(self, name: int, name_length: int, at: int, length: int) -> None:
+        self.charge("emit", (name_length & MASK) + (length & MASK))
+        text = self.bytes_at(name, name_length).decode()
+        self.call.events.append((text, self.bytes_at(at, length)))
+
+    def host_hash(self, _algorithm: int, at: int, length: int, out: int) -> None:
+        self.charge("hash", length & MASK)
+        self.deliver(hashlib.sha256(self.bytes_at(at, length)).digest(), out, 32)

@@ -1,0 +1,109 @@
+"""The native machine (wasmi, Rust) against wasmtime with a host ABI written once more in Python."""
+
+from __future__ import annotations
+
+import pytest
+from execution_chain import (
+    ALICE,
+    BANK,
+    BOB,
+    CHAIN_ID,
+    GENESIS_TIME_MS,
+    Chain,
+    install,
+    transaction,
+    transfer_args,
+)
+from second_engine import Call, Machine, prices
+from wasmtime import wat2wasm
+
+from chainnode import _native
+from chainnode._proto import types_pb2
+
+ENDS = {
+    types_pb2.RECEIPT_STATUS_OK: "ok",
+    types_pb2.RECEIPT_STATUS_OUT_OF_GAS: "gas",
+    types_pb2.RECEIPT_STATUS_TRAPPED: "trap",
+    types_pb2.RECEIPT_STATUS_REVERTED: "revert",
+}
+PREFIX = b"\x04\x04bank"
+CALLS = [
+    ("transfer", transfer_args(BOB, 30)),
+    ("transfer", transfer_args(BOB, 5_000)),
+    ("transfer", transfer_args(ALICE, 30)),
+    ("fibonacci", (15).to_bytes(4, "little")),
+    ("fibonacci", (300).to_bytes(4, "little")),
+    ("memory", b""),
+    ("counters", b""),
+    ("scan", b""),
+    ("trap", b""),
+    ("outside", b""),
+    ("spin", b""),
+    ("transfer", b"short"),
+]
+
+
+@pytest.fixture(scope="module")
+def machine() -> Machine:
+    return Machine(_native.meter_module(bytes(wat2wasm(BANK))))
+
+
+@pytest.fixture
+def chain() -> Chain:
+    chain = Chain()
+    assert [receipt.status for receipt in chain.run(install())] == [1]
+    return chain
+
+
+def compare(chain: Chain, machine: Machine, method: str, args: bytes, salt: int, gas: int) -> int:
+    """Run one call in both; everything observable must be equal. Returns the gas used."""
+    sent = transaction(ALICE, method, args, salt, gas_limit=gas)
+    call = Call(
+        state={key: value for key, value in chain.stored.items() if key.startswith(PREFIX)},
+        prefix=PREFIX,
+        fields=[
+            ALICE.address,
+            b"a",
+            b"client",
+            b"bank",
+            _native.check_transaction(sent),
+            CHAIN_ID.encode(),
+            b"alice",
+        ],
+        numbers=[chain.height + 1, GENESIS_TIME_MS + chain.height + 1],
+        args=args,
+    )
+    end, gas_used = machine.run(f"c:{method}", call, gas)
+    result = chain.block([sent])
+    receipt = types_pb2.Receipt.FromString(result.receipts[0])
+    ok = end == "ok"
+    assert (ENDS[receipt.status], receipt.gas_used) == (end, gas_used)
+    assert receipt.result == (call.result if ok else b"")
+    events = [(event.name, event.data) for event in receipt.events]
+    assert events == (call.events if ok else [])
+    final = {key: call.value(key) for key in call.writes} if ok else {}
+    net = {key: value for key, value in final.items() if call.state.get(key) != value}
+    assert dict(result.writes) == net
+    assert receipt.access_hash == call.access_hash(ok)
+    return gas_used
+
+
+def test_both_engines_agree_on_everything(chain: Chain, machine: Machine) -> None:
+    for salt, (method, args) in enumerate([*CALLS, *CALLS]):
+        compare(chain, machine, method, args, salt, 200_000)
+
+
+@pytest.mark.parametrize("method", ["transfer", "memory", "counters", "scan"])
+def test_both_engines_stop_at_the_same_gas(machine: Machine, method: str) -> None:
+    chain = Chain()
+    chain.run(install())
+    args = transfer_args(BOB, 1)
+    needed = compare(chain, machine, method, args, 1, 10**6)
+    step = max(1, needed // 40)
+    for salt, limit in enumerate([*range(0, needed, step), needed - 1, needed, needed + 1]):
+        used = compare(chain, machine, method, args, 10 + salt, limit)
+        assert used == min(limit, needed) or limit >= needed
+
+
+def test_the_specification_prices_every_function() -> None:
+    assert len(prices()) == 18
