@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
+from chainnode import _native
 from chainnode.types.errors import ClientFault
 
 HASH_SIZE_BYTES: Final = 32
@@ -80,17 +81,4 @@ def address_of(public_key: bytes) -> bytes:
 
 def merkle_root(leaves: Sequence[bytes]) -> bytes:
     """Domain-tagged Merkle root of RFC 6962's shape; of no leaves: SHA-256 of the empty string."""
-    if not leaves:
-        return hashlib.sha256(b"").digest()
-    level = [hashlib.sha256(b"\x00" + leaf).digest() for leaf in leaves]
-    while len(level) > 1:
-        # Pairing neighbours and carrying an odd last one up gives the same tree as splitting at
-        # the largest power of two below the count.
-        paired = [
-            hashlib.sha256(b"\x01" + level[index] + level[index + 1]).digest()
-            for index in range(0, len(level) - 1, 2)
-        ]
-        if len(level) % 2:
-            paired.append(level[-1])
-        level = paired
-    return level[0]
+    return _native.merkle_root(leaves)
