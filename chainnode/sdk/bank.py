@@ -304,7 +304,8 @@ class BankClient:
         blocks = aiter(self.chain.follow(from_height or facts.height))
         while not steps or steps[-1].step != "ended":
             try:
-                height, found = await asyncio.wait_for(anext(blocks), _QUIET_S)
+                async with asyncio.timeout(_QUIET_S):
+                    height, found = await anext(blocks)
             except (TimeoutError, StopAsyncIteration):
                 break
             steps += [

@@ -69,7 +69,8 @@ class ScoringService:
         try:
             while True:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._news.wait(), self._tick_s)
+                    async with asyncio.timeout(self._tick_s):
+                        await self._news.wait()
                 self._news.clear()
                 if follower.done():
                     follower.result()

@@ -14,7 +14,7 @@ from chainnode.he.profiles import PROFILES
 from chainnode.sdk.scoring import ScoringChain, TableFacts, gather_blobs, read_columns
 from chainnode.types.errors import PeerFault
 
-_DONE = "complete.json"
+_DONE = "complete.list"
 
 
 class TileStore:
@@ -52,7 +52,7 @@ class TileStore:
             for name in missing:
                 await self._keep(chain, folder, plan, name, wanted[name])
             if missing or folder not in self._opened:
-                self._opened[folder] = HeColumns.open(str(folder), plan.profile)
+                self._opened[folder] = _open(folder, plan)
             return self._opened[folder]
 
     def _place(self, plan: Plan, epoch: int, wanted: dict[str, list[bytes]]) -> Path:
@@ -69,6 +69,20 @@ class TileStore:
     ) -> None:
         blocks = await gather_blobs(chain, digests)
         await asyncio.to_thread(_write, folder, plan, name, blocks)
+
+
+def _open(folder: Path, plan: Plan) -> HeColumns:
+    try:
+        return HeColumns.open(str(folder), plan.profile)
+    except ValueError as error:
+        # The marker goes, so that the next try fetches every column again.
+        (folder / _DONE).unlink(missing_ok=True)
+        raise PeerFault(
+            "TILES_DAMAGED",
+            f"the column tiles do not open: {error}",
+            subject=str(folder),
+            fix="they are fetched again; if it repeats, check the disk",
+        ) from error
 
 
 def _blocks(published: dict[str, list[bytes]], name: str, table: TableFacts) -> list[bytes]:
