@@ -13,11 +13,15 @@ use memmap2::Mmap;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{refuse, HeError, HeResult};
-use crate::kernels::{product_sum, read, weighted_sum, Side, Span, TILE};
+use crate::kernels::{product_sum, read, weighted_panel, weighted_sum, Side, Span, TILE};
 use crate::params::{profile, Profile, DEGREE};
 use crate::poly::parse;
 
 const TILES: usize = DEGREE / TILE;
+// Tiles one step of a pass works on, and pieces whose sums stay in the L1 cache together.
+const GROUP_TILES: usize = 64;
+const GROUPS_PER_ROW: usize = TILES / GROUP_TILES;
+const PANEL_PIECES: usize = 64;
 const FORMAT: u32 = 1;
 const NAME_BYTES_MAX: usize = 128;
 const THREADS_MAX: usize = 256;
@@ -263,26 +267,28 @@ impl Columns {
             .iter()
             .map(|row| self.sides(&Linear { columns, weights: row, constant: 0 }, pass.limbs))
             .collect::<HeResult<Vec<_>>>()?;
-        let outputs = models.len() * pass.block_count * 2;
-        let pieces = run(pass, outputs * TILE, |limb, tile, out| {
+        let size = 2 * pass.limbs * DEGREE;
+        let mut out = vec![vec![0; size]; models.len() * pass.block_count];
+        let parts = out.iter_mut().map(Vec::as_mut_slice).collect();
+        run(pass, parts, |row, first_tile, parts| {
+            let limb = row % pass.limbs;
+            let sides: Vec<&Side<'_>> = models.iter().map(|model| &model[limb]).collect();
             let q = self.profile.ring.modulus(limb);
-            let mut parts = out.chunks_exact_mut(TILE);
-            for polynomial in 0..2 {
-                for block in 0..pass.block_count {
-                    let offset = place(polynomial, tile, blocks, pass.first_block + block);
-                    for (model, part) in models.iter().zip(&mut parts) {
-                        weighted_sum(&model[limb], Span { offset, count: 1 }, q, part);
+            let first = place(row / pass.limbs, first_tile, blocks, pass.first_block);
+            panels(blocks, pass, first, |span, places| {
+                let mut sums = vec![0; models.len() * span.count * TILE];
+                weighted_panel(&sides, span, q, &mut vec![0; 2 * sums.len()], &mut sums);
+                for (model, results) in sums.chunks_exact(span.count * TILE).enumerate() {
+                    for (piece, (tile, block)) in results.chunks_exact(TILE).zip(places) {
+                        parts[model * pass.block_count + block][tile * TILE..][..TILE]
+                            .copy_from_slice(piece);
                     }
                 }
-            }
+            });
         });
-        let ciphertext = |model: usize, block: usize| {
-            gather(&pieces, pass.limbs, 2, outputs, |polynomial| {
-                (polynomial * pass.block_count + block) * models.len() + model
-            })
-        };
+        let mut ciphertexts = out.into_iter();
         Ok((0..models.len())
-            .map(|model| (0..pass.block_count).map(|block| ciphertext(model, block)).collect())
+            .map(|_| ciphertexts.by_ref().take(pass.block_count).collect())
             .collect())
     }
 
@@ -290,15 +296,17 @@ impl Columns {
     pub fn sum(&self, columns: &[String], weights: &[i64], pass: Pass) -> HeResult<Vec<u64>> {
         let blocks = self.check(&[columns], pass)?;
         let sides = self.sides(&Linear { columns, weights, constant: 0 }, pass.limbs)?;
-        let pieces = run(pass, 2 * TILE, |limb, tile, out| {
+        let mut out = vec![0; 2 * pass.limbs * DEGREE];
+        run(pass, vec![&mut out], |row, first_tile, parts| {
+            let (polynomial, limb) = (row / pass.limbs, row % pass.limbs);
             let q = self.profile.ring.modulus(limb);
-            for (polynomial, part) in out.chunks_exact_mut(TILE).enumerate() {
-                let offset = place(polynomial, tile, blocks, pass.first_block);
+            for (i, part) in parts[0].chunks_exact_mut(TILE).enumerate() {
+                let offset = place(polynomial, first_tile + i, blocks, pass.first_block);
                 let span = Span { offset, count: pass.block_count };
                 weighted_sum(&sides[limb], span, q, part);
             }
         });
-        Ok(gather(&pieces, pass.limbs, 2, 2, |polynomial| polynomial))
+        Ok(out)
     }
 
     /// Sum over blocks of left times right: three polynomials.
@@ -308,15 +316,23 @@ impl Columns {
         let blocks = self.check(&[left.columns, right.columns], pass)?;
         let left = self.sides(left, pass.limbs)?;
         let right = self.sides(right, pass.limbs)?;
-        let pieces = run(pass, 3 * TILE, |limb, tile, out| {
+        let mut out = vec![0; 3 * pass.limbs * DEGREE];
+        let parts = out.chunks_exact_mut(pass.limbs * DEGREE).collect();
+        run(pass, parts, |limb, first_tile, parts| {
             let q = self.profile.ring.modulus(limb);
-            let spans = [0, 1].map(|polynomial| Span {
-                offset: place(polynomial, tile, blocks, pass.first_block),
-                count: pass.block_count,
-            });
-            product_sum(&left[limb], &right[limb], spans, q, out);
+            for i in 0..GROUP_TILES {
+                let spans = [0, 1].map(|polynomial| Span {
+                    offset: place(polynomial, first_tile + i, blocks, pass.first_block),
+                    count: pass.block_count,
+                });
+                let mut sums = [0; 3 * TILE];
+                product_sum(&left[limb], &right[limb], spans, q, &mut sums);
+                for (part, sum) in parts.iter_mut().zip(sums.chunks_exact(TILE)) {
+                    part[i * TILE..][..TILE].copy_from_slice(sum);
+                }
+            }
         });
-        Ok(gather(&pieces, pass.limbs, 3, 3, |polynomial| polynomial))
+        Ok(out)
     }
 }
 
@@ -332,44 +348,57 @@ fn place(polynomial: usize, tile: usize, blocks: usize, block: usize) -> usize {
     ((polynomial * TILES + tile) * blocks + block) * TILE
 }
 
-// Runs `kernel(limb, tile, out)` for every limb and tile; `out` has `words` words.
+// Cuts one group of tiles into runs that lie together in the file; `first` is its first word.
+//
+// A run comes with the (tile, block) of each piece, counted from the group and the pass.
+fn panels(
+    blocks: usize, pass: Pass, first: usize, mut kernel: impl FnMut(Span, &[(usize, usize)]),
+) {
+    let places: Vec<(usize, usize)> = (0..GROUP_TILES)
+        .flat_map(|tile| (0..pass.block_count).map(move |block| (tile, block)))
+        .collect();
+    let run_length = if pass.block_count == blocks { places.len() } else { pass.block_count };
+    for run in places.chunks(run_length) {
+        for panel in run.chunks(PANEL_PIECES) {
+            let (tile, block) = panel[0];
+            let offset = first + (tile * blocks + block) * TILE;
+            kernel(Span { offset, count: panel.len() }, panel);
+        }
+    }
+}
+
+// Runs `kernel(row, first tile, parts)` for every group of tiles. The parts are equally long rows
+// of tiles; a kernel gets its group of each.
 fn run(
-    pass: Pass, words: usize, kernel: impl Fn(usize, usize, &mut [u64]) + Sync,
-) -> Vec<u64> {
-    let units = pass.limbs * TILES;
-    let mut out = vec![0; units * words];
-    let share = units.div_ceil(pass.threads);
-    let work = |first: usize, part: &mut [u64]| {
-        for (i, piece) in part.chunks_exact_mut(words).enumerate() {
-            kernel((first + i) / TILES, (first + i) % TILES, piece);
+    pass: Pass, parts: Vec<&mut [u64]>,
+    kernel: impl Fn(usize, usize, &mut [&mut [u64]]) + Sync,
+) {
+    let words = GROUP_TILES * TILE;
+    let groups = parts.first().map_or(0, |part| part.len() / words);
+    let share = groups.div_ceil(pass.threads).max(1);
+    let work = |first: usize, parts: Vec<&mut [u64]>| {
+        let mut rest: Vec<_> = parts.into_iter().map(|p| p.chunks_exact_mut(words)).collect();
+        let mut group = first;
+        loop {
+            let mut pieces: Vec<&mut [u64]> = rest.iter_mut().filter_map(Iterator::next).collect();
+            if pieces.is_empty() {
+                return;
+            }
+            kernel(group / GROUPS_PER_ROW, group % GROUPS_PER_ROW * GROUP_TILES, &mut pieces);
+            group += 1;
         }
     };
     if pass.threads == 1 {
-        work(0, &mut out);
-        return out;
+        return work(0, parts);
     }
+    let mut shares: Vec<_> = parts.into_iter().map(|p| p.chunks_mut(share * words)).collect();
     std::thread::scope(|scope| {
-        for (i, part) in out.chunks_mut(share * words).enumerate() {
+        for first in (0..groups).step_by(share) {
+            let mine: Vec<&mut [u64]> = shares.iter_mut().filter_map(Iterator::next).collect();
             let work = &work;
-            scope.spawn(move || work(i * share, part));
+            scope.spawn(move || work(first, mine));
         }
     });
-    out
-}
-
-// One ciphertext out of the pieces; `index(polynomial)` is its part of a unit's `outputs` parts.
-fn gather(
-    pieces: &[u64], limbs: usize, polynomials: usize, outputs: usize,
-    index: impl Fn(usize) -> usize,
-) -> Vec<u64> {
-    let mut out = Vec::with_capacity(polynomials * limbs * DEGREE);
-    for polynomial in 0..polynomials {
-        for unit in 0..limbs * TILES {
-            let start = (unit * outputs + index(polynomial)) * TILE;
-            out.extend_from_slice(&pieces[start..start + TILE]);
-        }
-    }
-    out
 }
 
 /// Opens the columns of a folder by profile name.

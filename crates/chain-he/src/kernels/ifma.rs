@@ -5,7 +5,7 @@
 use std::arch::x86_64::{
     __m512i, _mm512_add_epi64, _mm512_and_si512, _mm512_loadu_si512, _mm512_madd52hi_epu64,
     _mm512_madd52lo_epu64, _mm512_min_epu64, _mm512_set1_epi64, _mm512_setzero_si512,
-    _mm512_srli_epi64, _mm512_storeu_si512, _mm512_sub_epi64, _mm512_xor_si512, _mm_prefetch, _MM_HINT_T0,
+    _mm512_srli_epi64, _mm512_storeu_si512, _mm512_sub_epi64, _mm512_xor_si512, _mm_prefetch, _MM_HINT_T0, _MM_HINT_T1,
 };
 
 use super::{Side, Span, TILE};
@@ -13,6 +13,8 @@ use crate::modulus::Modulus;
 
 pub(super) const LANES: usize = 8;
 pub(super) const MASK: i64 = (1 << 52) - 1;
+// Columns read side by side: enough to hide the sums, few enough for the prefetcher.
+const GROUP: usize = 4;
 const VECTORS: usize = TILE / LANES;
 // Low halves are below 2^52: this many fit 64 bits.
 const SUMS_BEFORE_REDUCTION: usize = 4000;
@@ -111,19 +113,21 @@ fn prefetch(plane: &[u64], offset: usize) {
     }
 }
 
+// One column after another, so that each is read as one long run.
 #[target_feature(enable = "avx512f,avx512ifma")]
 pub(super) fn weighted_sum(side: &Side<'_>, span: Span, q: &Modulus, out: &mut [u64]) {
     let constants = Constants::new(q);
     let mut sums = [constants.wide(constants.zero); VECTORS];
     let mut pending = 0;
-    for piece in 0..span.count {
-        let offset = span.offset + piece * TILE;
-        for (plane, weight) in side.planes.iter().zip(&side.weights) {
-            let weight = splat(*weight);
-            prefetch(plane, offset + TILE);
-            let words = &plane[offset..offset + TILE];
+    for (column, (plane, weight)) in side.planes.iter().zip(&side.weights).enumerate() {
+        let weight = splat(*weight);
+        if let Some(next) = side.planes.get(column + 1) {
+            prefetch(next, span.offset);
+        }
+        let words = &plane[span.offset..span.offset + span.count * TILE];
+        for piece in words.chunks_exact(TILE) {
             for (i, sum) in sums.iter_mut().enumerate() {
-                sum.add_product(load(words, i * LANES), weight);
+                sum.add_product(load(piece, i * LANES), weight);
             }
             pending += 1;
             if pending == SUMS_BEFORE_REDUCTION {
@@ -134,6 +138,86 @@ pub(super) fn weighted_sum(side: &Side<'_>, span: Span, q: &Modulus, out: &mut [
     }
     for (i, sum) in sums.into_iter().enumerate() {
         store(out, i * LANES, constants.reduce(sum));
+    }
+}
+
+// Adds GROUP columns to one model's running sums over a panel, asking for the next ones.
+#[target_feature(enable = "avx512f,avx512ifma")]
+fn add_columns(
+    planes: [&[u64]; GROUP], next: [*const u64; GROUP], weights: [u64; GROUP], low: &mut [u64],
+    high: &mut [u64],
+) {
+    let weights = weights.map(|weight| splat(weight));
+    let columns = planes.map(|plane| plane.as_chunks::<LANES>().0);
+    let sums = low.as_chunks_mut::<LANES>().0.iter_mut().zip(high.as_chunks_mut::<LANES>().0);
+    let [a, b, c, d] = columns;
+    for (i, (((((low, high), a), b), c), d)) in sums.zip(a).zip(b).zip(c).zip(d).enumerate() {
+        for start in next {
+            // A prefetch never faults, so the end of the plane needs no check.
+            _mm_prefetch::<_MM_HINT_T1>(start.wrapping_add(i * LANES).cast());
+        }
+        let mut sum = Wide { low: load(low, 0), high: load(high, 0) };
+        for (x, weight) in [a, b, c, d].into_iter().zip(weights) {
+            sum.add_product(load(x, 0), weight);
+        }
+        store(low, 0, sum.low);
+        store(high, 0, sum.high);
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512ifma")]
+pub(super) fn weighted_panel(
+    models: &[&Side<'_>], span: Span, q: &Modulus, scratch: &mut [u64], out: &mut [u64],
+) {
+    let constants = Constants::new(q);
+    let words = span.count * TILE;
+    let columns = models.first().map_or(0, |side| side.planes.len());
+    scratch.fill(0);
+    let mut pending = 0;
+    for first in (0..columns).step_by(GROUP) {
+        // A group that is not full repeats a column with weight zero.
+        let index = std::array::from_fn::<_, GROUP, _>(|i| (first + i).min(columns - 1));
+        let planes = index.map(|c| &models[0].planes[c][span.offset..span.offset + words]);
+        let next = std::array::from_fn(|i| {
+            let (column, skip) = match first + GROUP + i {
+                later if later < columns => (later, 0),
+                _ => (i.min(columns - 1), words),
+            };
+            models[0].planes[column].as_ptr().wrapping_add(span.offset + skip)
+        });
+        for (side, sums) in models.iter().zip(scratch.chunks_exact_mut(2 * words)) {
+            let weights = std::array::from_fn(|i| {
+                side.weights.get(first + i).copied().unwrap_or(0)
+            });
+            let (low, high) = sums.split_at_mut(words);
+            add_columns(planes, next, weights, low, high);
+        }
+        pending += GROUP;
+        if pending >= SUMS_BEFORE_REDUCTION {
+            reduce_panel(&constants, scratch, words, None);
+            pending = 0;
+        }
+    }
+    reduce_panel(&constants, scratch, words, Some(out));
+}
+
+// Reduces running sums in place, or into `out`.
+#[target_feature(enable = "avx512f,avx512ifma")]
+fn reduce_panel(
+    constants: &Constants, scratch: &mut [u64], words: usize, mut out: Option<&mut [u64]>,
+) {
+    for (model, sums) in scratch.chunks_exact_mut(2 * words).enumerate() {
+        let (low, high) = sums.split_at_mut(words);
+        for at in (0..words).step_by(LANES) {
+            let sum = constants.reduce(Wide { low: load(low, at), high: load(high, at) });
+            match &mut out {
+                Some(out) => store(out, model * words + at, sum),
+                None => {
+                    store(low, at, sum);
+                    store(high, at, constants.zero);
+                }
+            }
+        }
     }
 }
 

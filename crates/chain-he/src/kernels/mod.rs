@@ -108,6 +108,20 @@ pub fn weighted_sum(side: &Side<'_>, span: Span, q: &Modulus, out: &mut [u64]) {
     );
 }
 
+/// Weighted sums over columns, one per model and piece, into `out` [model][piece][64].
+///
+/// The models share their planes; `scratch` has twice the length of `out`.
+pub fn weighted_panel(
+    models: &[&Side<'_>], span: Span, q: &Modulus, scratch: &mut [u64], out: &mut [u64],
+) {
+    assert_eq!(out.len(), models.len() * span.count * TILE);
+    assert_eq!(scratch.len(), 2 * out.len());
+    dispatch!(
+        ifma::weighted_panel(models, span, q, scratch, out),
+        portable::weighted_panel(models, span, q, out)
+    );
+}
+
 /// Sum over pieces of left times right: the three polynomials of the tensor product, a tile each.
 ///
 /// `spans` are the pieces of the first and the second polynomial.

@@ -25,6 +25,15 @@ pub(super) fn weighted_sum(side: &Side<'_>, span: Span, q: &Modulus, out: &mut [
     }
 }
 
+pub(super) fn weighted_panel(models: &[&Side<'_>], span: Span, q: &Modulus, out: &mut [u64]) {
+    for (side, part) in models.iter().zip(out.chunks_exact_mut(span.count * TILE)) {
+        for (piece, tile) in part.chunks_exact_mut(TILE).enumerate() {
+            let offset = span.offset + piece * TILE;
+            weighted_sum(side, Span { offset, count: 1 }, q, tile);
+        }
+    }
+}
+
 fn linear(side: &Side<'_>, offset: usize, constant: u64, q: &Modulus) -> [u64; TILE] {
     let mut sums = [constant as u128; TILE];
     add_weighted(side, offset, &mut sums);

@@ -65,6 +65,27 @@ fn long_sums_of_the_largest_residues_do_not_overflow() {
 }
 
 #[test]
+fn panels_are_equal_for_any_number_of_columns() {
+    let q = ring().modulus(3);
+    let data = planes(9, q.value);
+    for columns in 1..=9 {
+        let weights: Vec<i64> = (0..columns).map(|c| (c as i64 - 4) << (5 * c)).collect();
+        let negated: Vec<i64> = weights.iter().map(|w| -w).collect();
+        let side = |w: &[i64]| {
+            Side::new(data[..columns].iter().map(Vec::as_slice).collect(), w, 0, q)
+        };
+        let (first, second) = (side(&weights), side(&negated));
+        let span = Span { offset: TILE, count: PIECES };
+        let mut fast = vec![0; 2 * PIECES * TILE];
+        let mut slow = fast.clone();
+        let models = [&first, &second];
+        weighted_panel(&models, span, q, &mut vec![0; 2 * fast.len()], &mut fast);
+        portable::weighted_panel(&models, span, q, &mut slow);
+        assert_eq!(fast, slow);
+    }
+}
+
+#[test]
 fn product_sums_are_equal() {
     for (limb, prime) in MODULI.into_iter().enumerate() {
         let q = ring().modulus(limb);
