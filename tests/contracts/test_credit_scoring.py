@@ -3,12 +3,15 @@
 import hashlib
 import importlib.util
 import sys
+from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from executor_backend import ExecutorBackend
 
-from chainnode.contract.testing import Deployed, Reverted, deploy, member
+from chainnode.contract.testing import Deployed, NativeBackend, Reverted, deploy, member
 
 SOURCE = Path(__file__).resolve().parents[2] / "contracts" / "credit_scoring" / "contract.py"
 ORGANISATIONS = ["bank-a", "guarantor", "registry", "statistics"]
@@ -61,7 +64,23 @@ def new_chain() -> Deployed:
         "chunk_deadline_blocks": 12,
         "query_deadline_blocks": 200,
     }
-    return deploy(load(), council=council)
+    return deploy(load(), backend=BACKENDS[-1], council=council)
+
+
+@pytest.fixture(autouse=True, params=["cpython", "executor"])
+def backend(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every rule holds in the contract's own Python and in its WebAssembly on the real executor."""
+    BACKENDS.append(NativeBackend if request.param == "cpython" else compiled)
+    yield
+    BACKENDS.pop()
+
+
+@lru_cache(maxsize=1)
+def compiled(contract: Any) -> ExecutorBackend:
+    return ExecutorBackend(contract)
+
+
+BACKENDS: list[Any] = []
 
 
 def run_round(chain: Deployed, epoch: int, round_number: int) -> None:

@@ -1,7 +1,7 @@
 """Encrypted queries end to end, in one process, on the real contract, engine and proofs."""
 
 import pytest
-from conftest import IDS, MODEL, ROWS, SECTOR, TURNOVER, Consortium, plain_score
+from consortium import IDS, MODEL, ROWS, SECTOR, TURNOVER, Consortium, plain_score
 
 from chainnode.types.errors import ClientFault
 

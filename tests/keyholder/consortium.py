@@ -1,0 +1,118 @@
+"""Four organisations in one process: keyholders, workers, owners and a bank, on a local chain."""
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from local_chain import ORGANISATIONS, LocalChain, LocalLedger
+
+from chainnode.he.encode import Cell
+from chainnode.he.schema import Bins, Column, OneHot, TableSchema
+from chainnode.he.scorecard import FeaturePoints, Scorecard
+from chainnode.keyholder.keyholder import Keyholder
+from chainnode.keyholder.store import KeyStore
+from chainnode.sdk.bank import BankClient, BankKeys
+from chainnode.sdk.scoring import EPOCH_ACTIVE
+from chainnode.worker.worker import Worker
+
+ROWS = 60
+IDS = [f"E{row:03d}" for row in range(ROWS)]
+SECTOR: list[Cell] = [("farming", "trade")[row % 2] for row in range(ROWS)]
+OVERDUE: list[Cell] = [row % 5 for row in range(ROWS)]
+TURNOVER: list[Cell] = [1_000 * row + 7 for row in range(ROWS)]
+OWNERS = ("bank-a", "registry", "statistics")
+SCHEMA = TableSchema(
+    "firms",
+    ROWS,
+    "id",
+    "registry",
+    (
+        Column("sector", "registry", OneHot(("farming", "trade"))),
+        Column("overdue", "bank-a", Bins(0, (2, 4), 120)),
+        Column("turnover", "statistics", None, 5_000_000),
+    ),
+)
+MODEL = Scorecard(
+    "m1",
+    "firms",
+    SCHEMA.hash().hex(),
+    500,
+    (FeaturePoints("sector", (12, -7)), FeaturePoints("overdue", (40, 5, -90))),
+)
+
+
+def plain_score(row: int) -> int:
+    late = int(str(OVERDUE[row]))
+    points = 40 if late < 2 else 5 if late < 4 else -90
+    return 500 + (12 if SECTOR[row] == "farming" else -7) + points
+
+
+@dataclass
+class Consortium:
+    """Every process of the four organisations, running."""
+
+    ledger: LocalLedger
+    folder: Path
+    keyholders: dict[str, Keyholder]
+    workers: dict[str, Worker]
+    bank: BankClient
+    tasks: list[asyncio.Task[None]]
+
+    def client(self, organisation: str) -> BankClient:
+        return BankClient(LocalChain(self.ledger, "client", organisation, "client"), organisation)
+
+    async def active(self) -> None:
+        chain = LocalChain(self.ledger, "client", "bank-a", "client")
+        async for _ in chain.follow(1):
+            self.check_tasks()
+            if (await chain.view("epoch_info", epoch=0))[1] == EPOCH_ACTIVE:
+                return
+
+    def check_tasks(self) -> None:
+        for task in self.tasks:
+            if task.done():
+                task.result()
+
+    async def publish(self) -> None:
+        await self.client("registry").create_table(SCHEMA, IDS, 10, OWNERS)
+        cells = {"sector": SECTOR, "overdue": OVERDUE, "turnover": TURNOVER}
+        for owner in OWNERS:
+            client = self.client(owner)
+            await client.publish_columns("firms", cells)
+            await client.grant("firms", "bank-a", 5)
+            await client.approve_model("firms", MODEL)
+
+    async def stop(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        for task in self.tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+def build(ledger: LocalLedger, folder: Path) -> Consortium:
+    workers, keyholders = {}, {}
+    for name in ORGANISATIONS:
+        chain = LocalChain(ledger, "worker", name, "common")
+        workers[name] = Worker(chain, name, folder / name / "worker", tick_ms=100)
+    for name in ORGANISATIONS:
+        keyholders[name] = Keyholder(
+            LocalChain(ledger, "keyholder", name, "common"),
+            name,
+            folder / name / "keyholder",
+            KeyStore(folder / name / "keys", b"passphrase of " + name.encode()),
+            ledger.validators,
+            workers[name].recompute,
+            tick_ms=100,
+        )
+    bank = BankClient(
+        LocalChain(ledger, "client", "bank-a", "client"),
+        "bank-a",
+        BankKeys(folder / "bank-a" / "client", b"bank passphrase"),
+        timeout_s=40,
+    )
+    tasks = [
+        asyncio.create_task(service.run()) for service in (*keyholders.values(), *workers.values())
+    ]
+    return Consortium(ledger, folder, keyholders, workers, bank, tasks)
