@@ -5,7 +5,24 @@ checked at every annotated boundary, and a failed call undone. The same tests ru
 contract by passing another backend.
 """
 
-from chainnode.contract.testing.harness import Backend, Deployed, Outcome, Reverted, deploy, member
+from chainnode.contract.testing.harness import (
+    Backend,
+    Deployed,
+    Outcome,
+    Reverted,
+    default_backend,
+    deploy,
+    member,
+)
 from chainnode.contract.testing.native import NativeBackend
 
-__all__ = ["Backend", "Deployed", "NativeBackend", "Outcome", "Reverted", "deploy", "member"]
+__all__ = [
+    "Backend",
+    "Deployed",
+    "NativeBackend",
+    "Outcome",
+    "Reverted",
+    "default_backend",
+    "deploy",
+    "member",
+]

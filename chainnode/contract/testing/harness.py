@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -154,16 +156,14 @@ def deploy(
 
     Args:
         sender: who installs it and calls it by default.
-        backend: makes what executes the contract; CPython unless given.
+        backend: makes what executes the contract; see `default_backend`.
         init_args: the arguments of the `@init` method.
 
     Raises:
         Reverted: the `@init` method refused.
     """
-    from chainnode.contract.testing.native import NativeBackend
-
     abi = Abi.parse(abi_module.dump(describe(contract)))
-    made = (backend or NativeBackend)(contract)
+    made = (backend or _default_backend.get())(contract)
     deployed = Deployed(contract, made, abi, sender or member("deployer", role="admin"))
     inits = [name for name, kind, _ in entry_points(contract) if kind == "init"]
     if inits:
@@ -171,3 +171,24 @@ def deploy(
     elif init_args:
         raise ValueError(f"{abi.name} has no @init method")
     return deployed
+
+
+def _native(contract: type[Contract]) -> Backend:
+    from chainnode.contract.testing.native import NativeBackend
+
+    return NativeBackend(contract)
+
+
+_default_backend: ContextVar[Callable[[type[Contract]], Backend]] = ContextVar(
+    "default_backend", default=_native
+)
+
+
+@contextmanager
+def default_backend(backend: Callable[[type[Contract]], Backend]) -> Iterator[None]:
+    """Let every `deploy` inside use this backend, so that one test file serves several."""
+    token = _default_backend.set(backend)
+    try:
+        yield
+    finally:
+        _default_backend.reset(token)
