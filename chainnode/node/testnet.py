@@ -30,7 +30,7 @@ from chainnode.identity import (
     save_identity,
 )
 from chainnode.types.errors import ConfigError
-from chainnode.types.genesis import ChainConfig, Genesis
+from chainnode.types.genesis import ChainConfig, Genesis, Policy
 from chainnode.types.member import Role
 
 ORGANISATIONS = (
@@ -158,8 +158,9 @@ def prepare(
 
 
 def testnet_config() -> ChainConfig:
-    """A chain for one small machine."""
-    return ChainConfig(chain_id="testnet")
+    """A chain for one small machine; two organisations approve a contract."""
+    policies = (Policy("contract-admin", 2), Policy("config", 0))
+    return ChainConfig(chain_id="testnet", policies=policies)
 
 
 testnet_config.__test__ = False  # type: ignore[attr-defined]

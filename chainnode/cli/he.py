@@ -1,0 +1,168 @@
+"""`chainnode he ...`: the processes beside a node, and a bank's questions."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from chainnode.cli.context import (
+    DEFAULT_MEMBER,
+    DEFAULT_NETWORK,
+    Member,
+    Network,
+    with_client,
+)
+from chainnode.cli.output import Format, reporting, show, show_rows
+from chainnode.he.engine import Average
+from chainnode.he.sql import explain as explain_plan
+from chainnode.sdk.bank import BankClient, BankKeys
+from chainnode.sdk.client import AsyncClient
+from chainnode.sdk.scoring_chain import SdkScoringChain
+from chainnode.types.errors import ConfigError
+
+app = typer.Typer(help="Encrypted queries: worker, keyholder, questions.")
+
+Config = Annotated[Path, typer.Option("--config", help="The process's TOML file.")]
+Table = Annotated[str, typer.Option("--table", help="Name of the encrypted table.")]
+Sql = Annotated[str, typer.Argument(help="One SELECT.")]
+Output = Annotated[Format, typer.Option("-o")]
+Keys = Annotated[
+    Path | None,
+    typer.Option("--keys", help="Folder of the bank's keys; made at first use."),
+]
+Passphrase = Annotated[
+    Path | None,
+    typer.Option("--passphrase-file", envvar="CHAINNODE_PASSPHRASE_FILE"),
+]
+Value = TypeVar("Value")
+
+
+@app.command()
+@reporting
+def worker(config: Config) -> None:
+    """Run an HE worker in the foreground until SIGTERM."""
+    from chainnode.worker.main import run
+
+    run(config)
+
+
+@app.command()
+@reporting
+def keyholder(config: Config) -> None:
+    """Run a keyholder in the foreground until SIGTERM."""
+    from chainnode.keyholder.main import run
+
+    run(config)
+
+
+@app.command()
+@reporting
+def explain(
+    sql: Sql,
+    table: Table,
+    network: Network = Path(DEFAULT_NETWORK),
+    member: Member = DEFAULT_MEMBER,
+) -> None:
+    """Show a query's plan, cost and noise, or why it is refused; costs no budget."""
+    print(explain_plan(_ask(network, member, None, lambda bank: bank.plan(table, sql))))
+
+
+@app.command()
+@reporting
+def query(
+    sql: Sql,
+    table: Table,
+    network: Network = Path(DEFAULT_NETWORK),
+    member: Member = DEFAULT_MEMBER,
+    keys: Keys = None,
+    passphrase_file: Passphrase = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Ask for aggregates over encrypted columns."""
+    opened = _keys(network, member, keys, passphrase_file)
+    rows = _ask(network, member, opened, lambda bank: bank.query(table, sql))
+    show_rows(
+        [
+            {
+                **dict(zip(row.names, map(_plain, row.values), strict=True)),
+                **({"refused": row.refused} if row.refused else {}),
+            }
+            for row in rows
+        ],
+        output,
+    )
+
+
+@app.command()
+@reporting
+def score(
+    model: Annotated[str, typer.Argument(help="Scorecard.")],
+    table: Table,
+    ids: Annotated[list[str], typer.Option("--id", help="Only these enterprises.")] = [],  # noqa: B006
+    network: Network = Path(DEFAULT_NETWORK),
+    member: Member = DEFAULT_MEMBER,
+    keys: Keys = None,
+    passphrase_file: Passphrase = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Score the enterprises that consent to this bank."""
+    opened = _keys(network, member, keys, passphrase_file)
+    scores = _ask(network, member, opened, lambda bank: bank.score(table, model, ids or None))
+    show(scores, output)
+
+
+@app.command()
+@reporting
+def audit(
+    query_id: Annotated[str, typer.Argument(help="64 hexadecimal digits.")],
+    network: Network = Path(DEFAULT_NETWORK),
+    member: Member = DEFAULT_MEMBER,
+    output: Output = Format.TABLE,
+) -> None:
+    """List a query's recorded steps with block and transaction."""
+    wanted = bytes.fromhex(query_id)
+    steps = _ask(network, member, None, lambda bank: bank.audit_trail(wanted))
+    show_rows(
+        [
+            {
+                "height": step.height,
+                "tx_id": step.tx_id,
+                "step": step.step,
+                "organisation": step.organisation,
+                "detail": step.detail,
+            }
+            for step in steps
+        ],
+        output,
+    )
+
+
+def _keys(network: Path, member: str, keys: Path | None, passphrase_file: Path | None) -> BankKeys:
+    if passphrase_file is None or not passphrase_file.exists():
+        raise ConfigError(
+            "PASSPHRASE_MISSING",
+            "The bank's keys are kept under a passphrase.",
+            subject=str(passphrase_file or ""),
+            fix="name a file that holds it: --passphrase-file FILE",
+        )
+    folder = keys or network / member.partition("/")[0] / "client"
+    return BankKeys(folder, passphrase_file.read_bytes().strip())
+
+
+def _ask(
+    network: Path,
+    member: str,
+    keys: BankKeys | None,
+    use: Callable[[BankClient], Awaitable[Value]],
+) -> Value:
+    async def with_bank(client: AsyncClient) -> Value:
+        return await use(BankClient(SdkScoringChain(client), member.partition("/")[0], keys))
+
+    return with_client(network, member, with_bank)
+
+
+def _plain(value: Any) -> Any:
+    return float(value.exact()) if isinstance(value, Average) else value
