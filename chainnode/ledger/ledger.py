@@ -20,7 +20,6 @@ from chainnode.ledger.results import (
     Results,
     genesis_results,
     pack,
-    receipt_status,
     unpack,
 )
 from chainnode.ledger.store import LevelDbStore, Store, Write
@@ -35,10 +34,6 @@ RESULTS = b"h/"
 EXECUTED_HEIGHT = b"m/executed"
 GENESIS_HASH = b"m/genesis"
 _LOAD_BATCH_ENTRIES = 10_000
-_REPEATED = (
-    types_pb2.RECEIPT_STATUS_DUPLICATE,
-    types_pb2.RECEIPT_STATUS_EXPIRED,
-)
 
 
 def height_key(prefix: bytes, height: int) -> bytes:
@@ -115,7 +110,7 @@ class Ledger:
         return None if data is None else unpack(data)
 
     def locate(self, tx_id: bytes) -> tuple[int, int] | None:
-        """(height, index) of the first receipt of a tx id."""
+        """(height, index) of the receipt of a tx id: of the one that used the id up, if any."""
         data = self.store.get(TX_INDEX + tx_id)
         if data is None:
             return None
@@ -166,28 +161,28 @@ class Ledger:
 
     def _writes(self, height: int, outcome: BlockOutcome, results: Results) -> list[Write]:
         writes: list[Write] = [(STATE + key, value) for key, value in outcome.writes]
-        receipts, tx_ids = outcome.receipts, outcome.tx_ids
-        for index, (tx_id, receipt) in enumerate(zip(tx_ids, receipts, strict=True)):
-            key = TX_INDEX + tx_id
-            if receipt_status(receipt) in _REPEATED and self._indexed(tx_id, tx_ids[:index]):
+        tx_ids, expiries = outcome.tx_ids, outcome.expiry_heights
+        seen: set[bytes] = set()
+        for index, (tx_id, expiry) in enumerate(zip(tx_ids, expiries, strict=True)):
+            # A receipt that did not use the id up never hides one that did.
+            if expiry == 0 and (tx_id in seen or self.store.get(TX_INDEX + tx_id) is not None):
                 continue
-            writes.append((key, height.to_bytes(8, "big") + index.to_bytes(4, "big")))
+            seen.add(tx_id)
+            place = height.to_bytes(8, "big") + index.to_bytes(4, "big")
+            writes.append((TX_INDEX + tx_id, place))
         window = b"".join(
             [
                 tx_id + expiry.to_bytes(8, "big")
-                for tx_id, expiry in zip(tx_ids, outcome.expiry_heights, strict=True)
+                for tx_id, expiry in zip(tx_ids, expiries, strict=True)
             ]
         )
         writes += [
-            (height_key(RECEIPTS, height), pack(receipts)),
+            (height_key(RECEIPTS, height), pack(outcome.receipts)),
             (height_key(WINDOW, height), window),
             (height_key(RESULTS, height), results.encode()),
             (EXECUTED_HEIGHT, height.to_bytes(8, "big")),
         ]
         return writes
-
-    def _indexed(self, tx_id: bytes, before: list[bytes]) -> bool:
-        return tx_id in before or self.store.get(TX_INDEX + tx_id) is not None
 
     def _window_entries(self, height: int) -> Iterator[tuple[bytes, int]]:
         data = self.store.get(height_key(WINDOW, height)) or b""

@@ -6,11 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from chainnode.types.codec import HASH_SIZE_BYTES, merkle_root
+from chainnode.types.codec import merkle_root
 from chainnode.types.proof import genesis_accumulator, next_accumulator
-
-_STATUS_AT = 2 + HASH_SIZE_BYTES + 1
-"""A canonical Receipt starts with its 32-byte tx id (field 1) and the one-byte status (field 2)."""
 
 
 class BlockOutcome(Protocol):
@@ -21,7 +18,9 @@ class BlockOutcome(Protocol):
     @property
     def tx_ids(self) -> list[bytes]: ...
     @property
-    def expiry_heights(self) -> list[int]: ...
+    def expiry_heights(self) -> list[int]:
+        """0 where the receipt did not use the id up: a duplicate, a wrong signature."""
+
     @property
     def receipts_root(self) -> bytes: ...
     @property
@@ -67,11 +66,6 @@ def genesis_results(state_root: bytes) -> Results:
     """The results of height 0: the genesis state and no receipts."""
     empty = merkle_root([])
     return Results(state_root, empty, genesis_accumulator(state_root, empty))
-
-
-def receipt_status(receipt: bytes) -> int:
-    """The status of a canonical Receipt without decoding it."""
-    return receipt[_STATUS_AT]
 
 
 def pack(items: Sequence[bytes]) -> bytes:

@@ -90,5 +90,5 @@ class Chain:
         self._metrics.transactions.inc(len(block.wids))
 
     def _on_executed(self, executed: Executed) -> None:
-        self.pool.commit([], executed.tx_ids, executed.header.height)
+        self.pool.commit([], executed.used_ids, executed.header.height)
         self._metrics.executed_height.set(executed.header.height)

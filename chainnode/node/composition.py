@@ -104,7 +104,7 @@ class Node:
                     group.create_task(part.run(), name=type(part).__name__)
                 group.create_task(self._watch(), name="watch")
         finally:
-            await self._stop()
+            await self.close()
             log.info("node_stopped", height=self.tip.height)
 
     def _open_pool(self) -> _native.TxPool:
@@ -146,11 +146,11 @@ class Node:
             self.identity,
             _native.verify_ed25519_batch,
         )
-        application = Application(config, self.chain, self.architecture, self.peers)
+        self.application = Application(config, self.chain, self.architecture, self.peers)
         self.driver = Driver(
             engine,
             WalFile(self.config.data_dir / "consensus.wal"),
-            application,
+            self.application,
             self.chain,
             self.peers,
             self.disk,
@@ -235,7 +235,8 @@ class Node:
             self.peers.tell_height()
             await asyncio.sleep(1.0)
 
-    async def _stop(self) -> None:
+    async def close(self) -> None:
+        """Stop serving and release everything; what was promised is on the disk already."""
         await self._server.stop(STOP_GRACE_SECONDS)
         await self.peers.close()
         self.admission.close()

@@ -26,10 +26,17 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Executed:
-    """What executing a block gave, as listeners need it."""
+    """What executing a block gave, as listeners need it.
+
+    Args:
+        header: of the block.
+        tx_ids: of all its transactions, in order.
+        used_ids: those that can never run again.
+    """
 
     header: types_pb2.BlockHeader
     tx_ids: list[bytes]
+    used_ids: list[bytes]
 
 
 Listener = Callable[[Executed], None]
@@ -105,4 +112,5 @@ class Pipeline:
         with self._metrics.store_write_seconds.time():
             self._ledger.apply(header.height, outcome)
         self._directory.update(outcome.writes)
-        return Executed(header, outcome.tx_ids)
+        used = zip(outcome.tx_ids, outcome.expiry_heights, strict=True)
+        return Executed(header, outcome.tx_ids, [tx_id for tx_id, expiry in used if expiry])
