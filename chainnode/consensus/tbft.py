@@ -35,7 +35,7 @@ from chainnode.consensus.interface import (
     TimerKind,
     WorkAvailable,
 )
-from chainnode.consensus.rules import check_evidence
+from chainnode.consensus.rules import check_block, check_evidence
 from chainnode.consensus.tbft_state import Step, TbftState
 from chainnode.consensus.wal import RecordType
 from chainnode.types.codec import encode
@@ -212,13 +212,19 @@ class TbftEngine(TbftState):
             self._reasons[event.block_hash] = event.reason
 
     def _on_built(self, event: ProposalBuilt) -> None:
-        current = (self.height, self._round, Step.PROPOSE)
-        if (
-            event.height,
-            event.round,
-            self._step,
-        ) == current and self._round not in self._proposals:
-            self._propose(event.block, -1)
+        place = (event.height, event.round, self._step)
+        if place != (self.height, self._round, Step.PROPOSE) or self._round in self._proposals:
+            return
+        # A signed proposal cannot be taken back, so our own block is judged before it is signed.
+        reason = check_block(self._config, self._state, event.block, self._verify_batch)
+        if reason:
+            raise InternalError(
+                "BUILT_INVALID",
+                f"this node built a block that breaks the rules: {reason}",
+                subject=f"height {self.height}",
+                fix="report it; the header must carry the fields of BuildProposal unchanged",
+            )
+        self._propose(event.block, -1)
 
     def _on_summary(self, peer: bytes, summary: VoteSummary) -> None:
         self._activate()
