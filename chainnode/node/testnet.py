@@ -328,13 +328,14 @@ def _write_node(place: ProcessPlace, layout: TestnetLayout, addresses: dict[str,
 def _write_service(place: ProcessPlace, layout: TestnetLayout) -> None:
     organisation = place.name.partition("/")[0]
     node = next(item for item in layout.nodes if item.name == f"{organisation}/node")
+    others = [item.endpoint for item in layout.nodes if item is not node]
     worker = next(item for item in layout.workers if item.name == f"{organisation}/worker")
     lines = [
         f"name = {json.dumps(place.name)}",
         f"genesis = {json.dumps(str(layout.genesis))}",
         f"identity = {json.dumps(str(place.identity))}",
         f"data_dir = {json.dumps(str(place.data_dir))}",
-        f"node = {json.dumps(node.endpoint)}",
+        f"nodes = {json.dumps([node.endpoint, *others])}",
     ]
     if place.kind == "worker":
         lines.append(f"listen = {json.dumps(place.endpoint)}")
