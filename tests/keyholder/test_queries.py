@@ -1,9 +1,10 @@
 """Encrypted queries end to end, in one process, on the real contract, engine and proofs."""
 
 import pytest
-from consortium import IDS, MODEL, ROWS, SECTOR, TURNOVER, Consortium, plain_score
+from consortium import IDS, MODEL, OWNERS, ROWS, SECTOR, TURNOVER, Consortium, plain_score
 
-from chainnode.types.errors import ClientFault
+from chainnode.types.errors import ClientFault, PeerFault
+from chainnode.worker.worker import Job
 
 
 async def test_sums_and_counts_equal_the_plaintext(consortium: Consortium) -> None:
@@ -34,3 +35,63 @@ async def test_a_small_group_is_refused_and_costs_budget(consortium: Consortium)
         await consortium.bank.query("firms", sql)
     assert refused.value.code == "GROUP_TOO_SMALL"
     assert await consortium.bank.chain.view("budget", table="firms", bank="bank-a") == (5, 1)
+
+
+async def test_no_secret_leaves_the_keyholders(consortium: Consortium) -> None:
+    await consortium.bank.query("firms", "SELECT COUNT(*) FROM firms")
+    secret: list[bytes] = []
+    for holder in consortium.keyholders.values():
+        store = holder._store
+        secret += [store.flood_key, store.sealing_key.private_bytes_raw()]
+    seen = list(consortium.ledger.blobs.values())
+    seen += list(consortium.ledger.deployed.storage.values())
+    seen += [receipt.encode() for receipt in consortium.ledger.receipts]
+    for name in consortium.workers:
+        folder = consortium.folder / name / "worker"
+        seen += [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
+    assert len(seen) > 100
+    assert not any(part in data for part in secret for data in seen)
+
+
+async def test_a_keyholder_whose_worker_disagrees_refuses(consortium: Consortium) -> None:
+    async def other(query: bytes, index: int, plan: bytes) -> bytes:
+        return bytes(32)
+
+    consortium.keyholders["statistics"]._recompute = other
+    with pytest.raises(PeerFault, match="statistics's worker computed another result"):
+        await consortium.bank.query("firms", "SELECT COUNT(*) FROM firms")
+
+
+async def test_a_worker_that_lies_is_outvoted(consortium: Consortium) -> None:
+    # Chunk 0 belongs to bank-a and guarantor; registry is its reserve.
+    liar = consortium.workers["guarantor"]
+    honest = liar._chunk
+
+    async def lie(job: Job, index: int) -> bytes:
+        return (await honest(job, index))[:-8] + bytes(8)
+
+    liar._chunk = lie  # type: ignore[method-assign]
+    liar.recompute = consortium.workers["bank-a"].recompute  # type: ignore[method-assign]
+    consortium.keyholders["guarantor"]._recompute = consortium.workers["bank-a"].recompute
+    rows = await consortium.bank.query("firms", "SELECT COUNT(*) FROM firms")
+    assert [row.values for row in rows] == [(ROWS,)]
+    steps = await consortium.bank.audit_trail(consortium.bank.last_query)
+    assert "reserve: results differ" in {step.step for step in steps}
+
+
+async def test_a_silent_worker_is_replaced(consortium: Consortium) -> None:
+    index = list(consortium.workers).index("guarantor")
+    consortium.tasks[len(consortium.keyholders) + index].cancel()
+    rows = await consortium.bank.query("firms", "SELECT COUNT(*) FROM firms")
+    assert [row.values for row in rows] == [(ROWS,)]
+
+
+async def test_a_spent_budget_and_an_unknown_id_are_typed_errors(consortium: Consortium) -> None:
+    with pytest.raises(ClientFault, match="ID_UNKNOWN"):
+        await consortium.bank.score("firms", MODEL.name, ["nobody"])
+    for owner in OWNERS:
+        await consortium.client(owner).grant("firms", "bank-a", 0)
+    with pytest.raises(ClientFault, match="BUDGET_EXCEEDED"):
+        await consortium.bank.query("firms", "SELECT COUNT(*) FROM firms")
+    with pytest.raises(ClientFault, match="SQL_UNSUPPORTED"):
+        await consortium.bank.query("firms", "SELECT turnover FROM firms")

@@ -1,0 +1,84 @@
+"""`chainnode he worker`: one HE worker process, limited so that it cannot starve its node."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+import sys
+from collections.abc import Coroutine
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from chainnode.he.engine import LocalEngine
+from chainnode.sdk.service_config import ServiceConfig, load_service_config
+from chainnode.types.errors import ConfigError
+from chainnode.types.limits import MEBI
+from chainnode.worker.recompute import recompute_server
+from chainnode.worker.worker import Worker
+
+_NICENESS = 5
+_FILES_MAX = 4_096
+
+
+def limit_process(memory_max_mib: int) -> None:
+    """Bound memory and open files, forbid core dumps, and give way to the node beside it."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = _FILES_MAX if hard == resource.RLIM_INFINITY else min(_FILES_MAX, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    # RLIMIT_DATA counts private memory only: mapped tiles may be far larger than memory.
+    size_bytes = memory_max_mib * MEBI
+    resource.setrlimit(resource.RLIMIT_DATA, (size_bytes, size_bytes))
+    os.nice(_NICENESS)
+
+
+async def serve(config: ServiceConfig) -> None:
+    """Work until cancelled.
+
+    Raises:
+        ConfigError: `CONFIG_KEY_MISSING`, `LISTEN_FAILED`, and what the identity's loader raises.
+    """
+    if not config.listen:
+        raise ConfigError(
+            "CONFIG_KEY_MISSING", "listen is missing", subject=config.name, fix="set listen"
+        )
+    identity = config.open_identity()
+    client, chain = config.open_chain(identity)
+    worker = Worker(
+        chain,
+        identity.organisation,
+        config.data_dir,
+        LocalEngine(config.threads),
+        tick_ms=config.tick_ms,
+    )
+    server = recompute_server(worker, identity, config.listen, config.keyholder_name)
+    await server.start()
+    try:
+        await worker.run()
+    finally:
+        await server.stop(grace=1.0)
+        await client.close()
+
+
+def run(config_path: Path | str) -> None:
+    """Run the worker until SIGTERM or SIGINT."""
+    config = load_service_config(Path(config_path))
+    limit_process(config.memory_max_mib)
+    asyncio.run(until_signalled(serve(config)))
+
+
+async def until_signalled(work: Coroutine[Any, Any, None]) -> None:
+    """Await a coroutine; SIGTERM and SIGINT cancel it and are a normal end."""
+    task = asyncio.create_task(work)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+if __name__ == "__main__":
+    run(sys.argv[-1])
