@@ -3,9 +3,10 @@
 //! Products add up as low and high 52-bit halves; `reduce` brings hi 2^52 + lo to [0, q).
 
 use std::arch::x86_64::{
-    __m512i, _mm512_add_epi64, _mm512_and_si512, _mm512_loadu_si512, _mm512_madd52hi_epu64,
-    _mm512_madd52lo_epu64, _mm512_min_epu64, _mm512_set1_epi64, _mm512_setzero_si512,
-    _mm512_srli_epi64, _mm512_storeu_si512, _mm512_sub_epi64, _mm512_xor_si512, _mm_prefetch, _MM_HINT_T0, _MM_HINT_T1,
+    _MM_HINT_T0, _MM_HINT_T1, __m512i, _mm512_add_epi64, _mm512_and_si512, _mm512_loadu_si512,
+    _mm512_madd52hi_epu64, _mm512_madd52lo_epu64, _mm512_min_epu64, _mm512_set1_epi64,
+    _mm512_setzero_si512, _mm512_srli_epi64, _mm512_storeu_si512, _mm512_sub_epi64,
+    _mm512_xor_si512, _mm_prefetch,
 };
 
 use super::{Side, Span, TILE};
@@ -223,11 +224,15 @@ fn reduce_panel(
 
 // The linear combination at one place: below 8 q when the weights are small, else canonical.
 #[target_feature(enable = "avx512f,avx512ifma")]
-fn linear(side: &Side<'_>, at: usize, constant: __m512i, constants: &Constants) -> __m512i {
+fn linear(
+    side: &Side<'_>, at: usize, ahead: usize, constant: __m512i, constants: &Constants,
+) -> __m512i {
     if let Some(small) = &side.small {
         let mut sum = constant;
         for (plane, (weight, negative)) in side.planes.iter().zip(small) {
             let mut x = load(plane, at);
+            // The next tile lies behind this one; a prefetch never faults.
+            _mm_prefetch::<_MM_HINT_T1>(plane.as_ptr().wrapping_add(at + ahead).cast());
             if *negative {
                 x = _mm512_sub_epi64(constants.q, x);
             }
@@ -258,6 +263,7 @@ pub(super) fn product_sum(
     let constants = Constants::new(q);
     let zero = constants.zero;
     let (left_constant, right_constant) = (splat(left.constant), splat(right.constant));
+    let ahead = spans[0].count * TILE;
     let mut sums = [[constants.wide(zero); 3]; VECTORS];
     let mut pending = 0;
     for start in (0..spans[0].count).step_by(CHUNK) {
@@ -266,10 +272,10 @@ pub(super) fn product_sum(
             let [mut first, mut second, mut third] = *row;
             for piece in start..end {
                 let [a, b] = spans.map(|span| span.offset + piece * TILE + i * LANES);
-                let l0 = linear(left, a, left_constant, &constants);
-                let l1 = linear(left, b, zero, &constants);
-                let r0 = linear(right, a, right_constant, &constants);
-                let r1 = linear(right, b, zero, &constants);
+                let l0 = linear(left, a, ahead, left_constant, &constants);
+                let l1 = linear(left, b, ahead, zero, &constants);
+                let r0 = linear(right, a, ahead, right_constant, &constants);
+                let r1 = linear(right, b, ahead, zero, &constants);
                 first.add_product(l0, r0);
                 second.add_product(l0, r1);
                 second.add_product(l1, r0);
