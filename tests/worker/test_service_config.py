@@ -1,0 +1,59 @@
+"""The TOML of a worker or keyholder: every mistake names its key."""
+
+from pathlib import Path
+
+import pytest
+
+from chainnode.sdk.service_config import load_service_config
+from chainnode.types.errors import ConfigError
+
+GOOD = """
+name = "bank-a/worker"
+genesis = "/g/genesis.bin"
+identity = "/g/identity"
+data_dir = "/g/data"
+node = "127.0.0.1:26600"
+listen = "127.0.0.1:26602"
+threads = 2
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "worker.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_full_file_is_read(tmp_path: Path) -> None:
+    config = load_service_config(write(tmp_path, GOOD))
+    assert config.nodes == ("127.0.0.1:26600",)
+    assert (config.listen, config.threads, config.tick_ms) == ("127.0.0.1:26602", 2, 2_000)
+
+
+def test_several_nodes_keep_their_order(tmp_path: Path) -> None:
+    text = GOOD.replace('node = "127.0.0.1:26600"', 'nodes = ["b:2", "a:1"]')
+    assert load_service_config(write(tmp_path, text)).nodes == ("b:2", "a:1")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        ("name =", "nmae =", "CONFIG_KEY_UNKNOWN"),
+        ('genesis = "/g/genesis.bin"', "", "CONFIG_KEY_MISSING"),
+        ('node = "127.0.0.1:26600"', "", "CONFIG_KEY_MISSING"),
+        ("threads = 2", "threads = 0", "CONFIG_VALUE_INVALID"),
+        ("threads = 2", "threads = true", "CONFIG_VALUE_INVALID"),
+        ('"/g/data"', "7", "CONFIG_VALUE_INVALID"),
+        ("threads = 2", "threads =", "CONFIG_UNREADABLE"),
+    ],
+)
+def test_a_mistake_is_named(tmp_path: Path, old: str, new: str, code: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load_service_config(write(tmp_path, GOOD.replace(old, new)))
+    assert refused.value.code == code
+    assert "worker.toml" in refused.value.subject
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="CONFIG_UNREADABLE"):
+        load_service_config(tmp_path / "absent.toml")
