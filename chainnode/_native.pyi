@@ -156,6 +156,14 @@ def check_module(wasm: bytes) -> None:
 def meter_module(wasm: bytes) -> bytes:
     """The module with gas counters injected, as the executor runs it."""
 
+def time_contract_calls(
+    wasm: bytes, entry: str, args: bytes, sender: bytes, contract: str,
+    entries: Sequence[tuple[bytes, bytes]], *, calls: int, reuse: bool, metered: bool, threads: int,
+) -> int:
+    """Nanoseconds for `calls` calls of an export in each thread, writes dropped: for benchmarks.
+
+    entries: state below the calls, full keys. Raises `ValueError` when a call does not return."""
+
 # --- homomorphic engine (chain-he) -----------------------------------------------------------------
 #
 # A ciphertext is raw little-endian u64 residues [polynomial][limb][coefficient], NTT form, SEAL's

@@ -45,7 +45,7 @@ class Call:
     fields: list[bytes]
     numbers: list[int]
     args: bytes
-    writes: dict[bytes, bytes | None | int] = field(default_factory=dict)
+    writes: dict[bytes, bytes | int | None] = field(default_factory=dict)
     reads: set[bytes] = field(default_factory=set)
     ranges: set[tuple[bytes, bytes]] = field(default_factory=set)
     events: list[tuple[str, bytes]] = field(default_factory=list)

@@ -149,7 +149,7 @@ def test_malformed_arguments_raise() -> None:
 
 
 def test_a_module_rule_is_named() -> None:
-    with pytest.raises(ValueError, match="`valid`.*float"):
+    with pytest.raises(ValueError, match=r"`valid`.*float"):
         _native.check_module(
             module('(module (memory (export "memory") 1) (func (drop (f32.const 1))))')
         )

@@ -5,6 +5,7 @@
 mod call;
 mod host;
 mod machine;
+mod measure;
 mod meter;
 mod price;
 mod rules;
@@ -12,6 +13,7 @@ mod wasm;
 
 pub use call::{Event, Field, Frame, Outcome, Status};
 pub use machine::Machine;
+pub use measure::{time_calls, Measurement};
 pub use meter::meter_module;
 pub use price::{host_prices, Price};
 pub use rules::{check_module, ModuleError, CODE_SIZE_MAX_BYTES};

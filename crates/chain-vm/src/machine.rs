@@ -10,7 +10,7 @@ use wasmi::{
 
 use crate::call::{Frame, Outcome, Status};
 use crate::host::{link, CallData, Stop};
-use crate::meter::{meter_module, CALL_DEPTH_MAX};
+use crate::meter::{inject, CALL_DEPTH_MAX};
 use crate::rules::ModuleError;
 
 const MODULES_MAX: usize = 256;
@@ -25,6 +25,7 @@ pub struct Machine {
     modules: HashMap<Hash, Module>,
     idle: HashMap<Hash, Live>,
     reuse: bool,
+    metered: bool,
 }
 
 /// An instance with what is needed to make it as new.
@@ -81,6 +82,15 @@ impl Machine {
             modules: HashMap::new(),
             idle: HashMap::new(),
             reuse,
+            metered: true,
+        }
+    }
+
+    /// A machine that charges for host functions alone, to measure metering against.
+    pub(crate) fn unmetered(reuse: bool) -> Self {
+        Self {
+            metered: false,
+            ..Self::new(reuse)
         }
     }
 
@@ -159,7 +169,7 @@ impl Machine {
             rule: "missing",
             detail: "no code under this hash".into(),
         };
-        let metered = meter_module(&code().ok_or_else(missing)?)?;
+        let metered = inject(&code().ok_or_else(missing)?, self.metered)?;
         let module = Module::new(&self.engine, &metered[..]);
         let module = module.map_err(|error| ModuleError {
             rule: "engine",

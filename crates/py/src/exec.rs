@@ -168,10 +168,49 @@ fn meter_module<'py>(py: Python<'py>, wasm: &[u8]) -> PyResult<Bound<'py, PyByte
     Ok(PyBytes::new(py, &metered))
 }
 
+/// Nanoseconds for `calls` calls in each of `threads` threads.
+#[pyfunction]
+#[pyo3(signature = (wasm, entry, args, sender, contract, entries, *, calls, reuse, metered, threads))]
+#[allow(clippy::too_many_arguments)]
+fn time_contract_calls(
+    py: Python<'_>,
+    wasm: Vec<u8>,
+    entry: String,
+    args: Vec<u8>,
+    sender: Vec<u8>,
+    contract: &str,
+    entries: Vec<(Vec<u8>, Vec<u8>)>,
+    calls: u32,
+    reuse: bool,
+    metered: bool,
+    threads: usize,
+) -> PyResult<u64> {
+    let mut frame = chain_vm::Frame {
+        args,
+        storage_prefix: chain_state::keys::storage_prefix(contract),
+        ..chain_vm::Frame::default()
+    };
+    frame.fields[chain_vm::Field::Sender as usize] = sender;
+    frame.fields[chain_vm::Field::Contract as usize] = contract.as_bytes().to_vec();
+    let measurement = chain_vm::Measurement {
+        wasm,
+        entry,
+        frame,
+        entries,
+        calls,
+        reuse,
+        metered,
+        threads,
+    };
+    py.detach(|| chain_vm::time_calls(&measurement))
+        .map_err(value_error)
+}
+
 /// Adds this file's names to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<BlockResult>()?;
     module.add_class::<Executor>()?;
     module.add_function(wrap_pyfunction!(check_module, module)?)?;
-    module.add_function(wrap_pyfunction!(meter_module, module)?)
+    module.add_function(wrap_pyfunction!(meter_module, module)?)?;
+    module.add_function(wrap_pyfunction!(time_contract_calls, module)?)
 }
