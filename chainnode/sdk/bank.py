@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
-
 from chainnode import _native
-from chainnode._native import HeSecretKey
 from chainnode.he import encode, release
 from chainnode.he.encode import Cell
 from chainnode.he.engine import Row, assemble, open_scores, unpack_container, validate_result
 from chainnode.he.plan import Plan
-from chainnode.he.profiles import PROFILES, ProfileName
+from chainnode.he.profiles import PROFILES
 from chainnode.he.schema import TableSchema
 from chainnode.he.scorecard import Scorecard
+from chainnode.identity import Identity
+from chainnode.sdk.bank_keys import BankKeys
+from chainnode.sdk.client import AsyncClient
 from chainnode.sdk.scoring import (
     EPOCH_ACTIVE,
     EXPIRED,
@@ -43,53 +40,14 @@ from chainnode.sdk.scoring import (
     read_table,
     score_mask,
 )
+from chainnode.sdk.scoring_chain import SdkScoringChain
 from chainnode.types.errors import ClientFault, ConfigError, PeerFault
 
 Progress = Callable[[int, int], None]
 """Called with (blocks done, blocks in all)."""
 
-SCORE_PROFILE: Final[ProfileName] = "S"
 _POLL_S: Final = 0.2
 _QUIET_S: Final = 1.0
-
-
-class BankKeys:
-    """A bank's two keys for receiving results, as handles: their bytes are only ever sealed.
-
-    Args:
-        folder: made if missing, mode 0700; files are 0600.
-        passphrase: opens the folder's keys, or becomes their passphrase.
-
-    Raises:
-        ConfigError: `PASSPHRASE_WRONG`.
-    """
-
-    def __init__(self, folder: Path, passphrase: bytes) -> None:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        salt = _read_or_write(folder / "bank.salt", lambda: secrets.token_bytes(16))
-        key = Scrypt(salt=salt, length=32, n=2**15, r=8, p=1).derive(passphrase)
-        cipher, nonce = ChaCha20Poly1305(key), secrets.token_bytes(12)
-        made = X25519PrivateKey.generate().private_bytes_raw()
-        box = _read_or_write(
-            folder / "bank.reply.key", lambda: nonce + cipher.encrypt(nonce, made, b"reply")
-        )
-        sealed = _read_or_write(
-            folder / "bank.score.key", lambda: HeSecretKey.generate(SCORE_PROFILE).seal(key)
-        )
-        try:
-            private = cipher.decrypt(box[:12], box[12:], b"reply")
-            self.score_key = HeSecretKey.unseal(SCORE_PROFILE, sealed, key)
-        except (InvalidTag, ValueError) as error:
-            raise ConfigError(
-                "PASSPHRASE_WRONG",
-                "the bank's keys do not open",
-                subject=str(folder),
-                fix="give the passphrase these keys were made with",
-            ) from error
-        self.reply_key = X25519PrivateKey.from_private_bytes(private)
-
-    def __repr__(self) -> str:
-        return "BankKeys(...)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -428,6 +386,27 @@ class BankClient:
         return self._keys
 
 
+@asynccontextmanager
+async def open_bank(
+    endpoints: Sequence[str],
+    identity: Identity,
+    genesis: Path | bytes,
+    keys: BankKeys | None = None,
+    server_name: str = "",
+) -> AsyncIterator[BankClient]:
+    """A bank's or owner's client over the nodes given, closed at the end.
+
+    Args:
+        endpoints: host:port of nodes, tried in this order.
+        identity: the client member's.
+        genesis: the chain's genesis file, or its bytes.
+        keys: where answers are received; None for an owner that only publishes.
+        server_name: the name in the nodes' certificates, when it is not the host.
+    """
+    async with AsyncClient(endpoints, identity, genesis, server_name=server_name) as client:
+        yield BankClient(SdkScoringChain(client), identity.organisation, keys)
+
+
 def _encrypt(profile: str, public_key: bytes, blocks: Sequence[bytes]) -> list[bytes]:
     seeds = [secrets.token_bytes(32) for _ in blocks]
     limbs = PROFILES[profile].limbs  # type: ignore[index]
@@ -436,7 +415,8 @@ def _encrypt(profile: str, public_key: bytes, blocks: Sequence[bytes]) -> list[b
 
 def _audit(name: str, fields: Mapping[str, object], height: int, tx_id: bytes) -> AuditStep:
     if name == "QueryFinalised":
-        return AuditStep(height, tx_id, "finalised", "", bytes(fields["result"]).hex())  # type: ignore[call-overload]
+        result = bytes(fields["result"])  # type: ignore[call-overload]
+        return AuditStep(height, tx_id, "finalised", "", result.hex())
     organisation = str(fields["organisation"])
     if name == "ChunkStep":
         return AuditStep(
@@ -466,11 +446,3 @@ def _ended(facts: QueryFacts) -> ClientFault | PeerFault:
         subject=facts.query.hex(),
         fix="read the audit trail of the query, then ask again",
     )
-
-
-def _read_or_write(path: Path, make: Callable[[], bytes]) -> bytes:
-    if not path.exists():
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(make())
-    return path.read_bytes()

@@ -12,7 +12,8 @@ from chainnode.he.schema import Bins, Column, OneHot, TableSchema
 from chainnode.he.scorecard import FeaturePoints, Scorecard
 from chainnode.keyholder.keyholder import Keyholder
 from chainnode.keyholder.store import KeyStore
-from chainnode.sdk.bank import BankClient, BankKeys
+from chainnode.sdk.bank import BankClient
+from chainnode.sdk.bank_keys import BankKeys
 from chainnode.sdk.scoring import EPOCH_ACTIVE
 from chainnode.worker.worker import Worker
 
