@@ -360,24 +360,29 @@ class AsyncClient:
             PeerFault: BLOB_HASH_WRONG.
         """
         missing: ChainnodeError | None = None
-        for _ in self.endpoints.names:
+        for index in self.endpoints.order():
             try:
-                data = await self._read_blob(digest)
+                data = await self._read_blob(digest, index)
             except (ClientFault, PeerFault) as fault:
                 missing = fault if missing is None or isinstance(fault, ClientFault) else missing
-                self.endpoints.prefer_next()
                 continue
-            if hashlib.sha256(data).digest() != digest:
-                raise PeerFault("BLOB_HASH_WRONG", "A node gave other bytes.", subject=digest.hex())
-            return data
+            if hashlib.sha256(data).digest() == digest:
+                return data
+            missing = PeerFault(
+                "BLOB_HASH_WRONG",
+                f"{self.endpoints.names[index]} gave other bytes than the blob's.",
+                subject=digest.hex(),
+                fix="repair that node's disk; another node's copy is used where there is one",
+            )
         assert missing is not None
         raise missing
 
-    async def _read_blob(self, digest: bytes) -> bytes:
+    async def _read_blob(self, digest: bytes, index: int) -> bytes:
         stream = self.endpoints.stream(
             "/chainnode.v1.He/GetBlob",
             encode(he_pb2.BlobRequest(hash=digest)),
             he_pb2.BlobFrame.FromString,
+            index,
         )
         return b"".join([frame.data async for frame in stream])
 

@@ -74,6 +74,6 @@ class ContractHandle:
         if receipt.ok:
             return receipt
         if receipt.status is ReceiptStatus.REVERTED:
-            error, fields = abi.decode_error(await self.abi(), receipt.error_code, receipt.result)
+            error, fields = abi.decode_error(await self.abi(), receipt.error_code, receipt.message)
             raise TransactionFailed(receipt, error, fields)
         raise TransactionFailed(receipt)

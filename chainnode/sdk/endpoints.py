@@ -76,7 +76,7 @@ class Endpoints:
             ChainnodeError: what the node answered.
             PeerFault: NODES_UNREACHABLE.
         """
-        for index in self._order():
+        for index in self.order():
             invoke: Any = self._channels[index].unary_unary(method)
             try:
                 data = await invoke(request, timeout=timeout_seconds)
@@ -90,15 +90,23 @@ class Endpoints:
         raise unreachable(self.names)
 
     async def stream(
-        self, method: str, request: bytes, parse: Parse[Answer]
+        self, method: str, request: bytes, parse: Parse[Answer], index: int | None = None
     ) -> AsyncIterator[Answer]:
-        """Answers of one node until it ends or fails; the next call takes another node.
+        """Answers of one node until it ends or fails.
+
+        Args:
+            method: full gRPC name.
+            request: encoded.
+            parse: of one answer.
+            index: into `names`, to ask that node; else the preferred one, and when it fails the
+                next call takes another.
 
         Raises:
             ChainnodeError: what the node answered.
             PeerFault: NODES_UNREACHABLE when the connection broke.
         """
-        invoke: Any = self._channels[self._preferred].unary_stream(method)
+        chosen = self._preferred if index is None else index
+        invoke: Any = self._channels[chosen].unary_stream(method)
         try:
             async for data in invoke(request):
                 yield parse(data)
@@ -106,9 +114,9 @@ class Endpoints:
             error = error_of(failure)
             if error is not None:
                 raise error from None
-            name = self.names[self._preferred]
-            self.prefer_next()
-            raise unreachable([name]) from None
+            if index is None:
+                self.prefer_next()
+            raise unreachable([self.names[chosen]]) from None
 
     async def upload(
         self,
@@ -127,7 +135,7 @@ class Endpoints:
             PeerFault: NODES_UNREACHABLE when fewer nodes answer.
         """
         taken = 0
-        for index in self._order():
+        for index in self.order():
             invoke: Any = self._channels[index].stream_unary(method)
             try:
                 data = await invoke(requests(), timeout=timeout_seconds)
@@ -155,7 +163,8 @@ class Endpoints:
         for channel in self._channels:
             await channel.close()
 
-    def _order(self) -> list[int]:
+    def order(self) -> list[int]:
+        """Indices into `names`, the preferred node first."""
         count = len(self._channels)
         return [(self._preferred + step) % count for step in range(count)]
 

@@ -23,7 +23,7 @@ COUNCIL = {
 QUERIES = (
     "SELECT COUNT(*), SUM(GrAppv), AVG(NoEmp) FROM {table} WHERE UrbanRural = '1'",
     "SELECT RealEstate, COUNT(*), SUM(SBA_Appv) FROM {table} GROUP BY RealEstate",
-    "SELECT COUNT(*) FROM {table} WHERE RealEstate = '1' AND NewExist = '2'",
+    "SELECT COUNT(*) FROM {table} WHERE UrbanRural = '1' AND NewExist = '2'",
 )
 LARGE_QUERIES = ("SELECT COUNT(*), SUM(GrAppv) FROM {table} WHERE RealEstate = '1'",)
 LARGE_SUMMED = ("GrAppv", "RealEstate")

@@ -56,7 +56,7 @@ class Stages:
 
     def note(self, text: str) -> None:
         """A line under the stage that is running."""
-        self._console.print(f"               {text}")
+        self._console.print(f"               {text}", soft_wrap=True, markup=False)
 
     @property
     def elapsed(self) -> float:
