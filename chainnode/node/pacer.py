@@ -18,7 +18,7 @@ class Pacer:
 
     Args:
         chain: tip and pool.
-        config: the interval before the first block.
+        config: the execution depth.
         begin: starts the height; repeats are harmless.
     """
 
@@ -50,7 +50,10 @@ class Pacer:
                 self._begin()
 
     def _has_work(self) -> bool:
-        return self._chain.tip.results_pending or len(self._chain.pool) > 0
+        tip = self._chain.tip
+        # A new chain shows at once that it lives: blocks until execution overlaps with ordering.
+        young = tip.height <= self._config.execution_depth
+        return young or tip.results_pending or len(self._chain.pool) > 0
 
     def _delay_seconds(self) -> float:
         header = self._chain.tip.header
