@@ -205,6 +205,9 @@ def join(left: Type, right: Type, node: ast.AST) -> Type:
                 if isinstance(left, OptionalOf) and other == NONE
                 else OptionalOf(item if other == NONE else join(item, other, node))
             )
+        case TupleOf(first), TupleOf(second) if len(first) == len(second):
+            pairs = zip(first, second, strict=True)
+            return TupleOf(tuple(join(one, other, node) for one, other in pairs))
         case _ if left == NONE:
             return OptionalOf(right)
         case _ if right == NONE:

@@ -109,7 +109,10 @@ class FunctionChecker(Calls):
 
     def _do_return(self, node: ast.Return) -> tuple[list[Stmt], bool]:
         kind = self.info.returns
-        if node.value is None or (kind == NONE and isinstance(node.value, ast.Constant)):
+        bare = node.value is None or (
+            kind == NONE and isinstance(node.value, ast.Constant) and node.value.value is None
+        )
+        if bare or node.value is None:
             if kind != NONE:
                 raise Refused(node, f"expected {describe(kind)}", "return a value")
             return [Stmt("return")], True

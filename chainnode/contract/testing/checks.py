@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import operator
 import sys
 import types
 from collections.abc import Callable
@@ -22,6 +23,10 @@ from chainnode.contract.sdk import Contract
 
 _PREFIX: Final = "__contract_"
 _FUNCTION = ast.FunctionDef
+_OPERATORS: Final[dict[type[ast.operator], str]] = {
+    ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.FloorDiv: "floordiv", ast.Mod: "mod",
+    ast.BitAnd: "and_", ast.BitOr: "or_", ast.BitXor: "xor",
+}  # fmt: skip
 
 
 def in_range(value: Any) -> Any:
@@ -51,6 +56,23 @@ def _fit(value: Any, kind: schema.Type) -> Any:
         case _:
             pass
     return value
+
+
+def fit_item(value: Any, hint: Any) -> Any:
+    """Return an item going into a list; an integer outside the item's range raises RangeError."""
+    kind = resolve(hint) if hint is not None else None
+    return _fit(value, kind.item) if isinstance(kind, schema.ListOf) else in_range(value)
+
+
+def load_item(holder: Any, index: Any) -> tuple[Any, Any, Any]:
+    """Evaluate the target of `holder[index] op= value`, before the value is."""
+    return holder, index, holder[index]
+
+
+def store_item(target: tuple[Any, Any, Any], value: Any, name: str, hint: Any) -> None:
+    """Finish `holder[index] op= value`."""
+    holder, index, old = target
+    holder[index] = fit_item(getattr(operator, name)(old, value), hint)
 
 
 def _call(name: str, *args: ast.expr) -> ast.expr:
@@ -85,6 +107,17 @@ class _Checks(ast.NodeTransformer):
             node.value = _call("fit", node.value, self._returns)
         return node
 
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        match node:
+            case ast.Call(func=ast.Attribute(value=ast.Name() as name, attr="append"), args=[item]):
+                node.args = [_call("fit_item", item, self._hint(name))]
+        return node
+
+    def _hint(self, node: ast.expr) -> ast.expr:
+        known = self._ranges.get(node.id) if isinstance(node, ast.Name) else None
+        return known or ast.Constant(None)
+
     def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
         self.generic_visit(node)
         return _call("in_range", node)
@@ -101,12 +134,19 @@ class _Checks(ast.NodeTransformer):
     def visit_Assign(self, node: ast.Assign) -> ast.AST:
         self.generic_visit(node)
         target = node.targets[0]
+        if isinstance(target, ast.Subscript) and isinstance(target.value, ast.Name):
+            node.value = _call("fit_item", node.value, self._hint(target.value))
         if isinstance(target, ast.Name) and target.id in self._ranges:
             node.value = _call("fit", node.value, self._ranges[target.id])
         return node
 
     def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST:
         self.generic_visit(node)
+        if isinstance(node.target, ast.Subscript):
+            target = node.target
+            loaded = _call("load_item", target.value, target.slice)
+            name = ast.Constant(_OPERATORS[type(node.op)])
+            return ast.Expr(_call("store_item", loaded, node.value, name, self._hint(target.value)))
         if not isinstance(node.target, ast.Name):
             return node
         value = _call(
@@ -124,8 +164,8 @@ def add_checks(contract: type[Contract]) -> None:
     if _PREFIX + "fit__" in names:
         return
     tree = ast.parse(inspect.getsource(module))
-    names[_PREFIX + "fit__"] = fit
-    names[_PREFIX + "in_range__"] = in_range
+    for helper in (fit, in_range, fit_item, load_item, store_item):
+        names[f"{_PREFIX}{helper.__name__}__"] = helper
     tree.body = [
         _Checks().visit(node) if isinstance(node, _FUNCTION | ast.ClassDef) else node
         for node in tree.body
