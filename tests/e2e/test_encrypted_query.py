@@ -1,0 +1,140 @@
+"""Twelve real processes: a bank asks SQL and scores on ciphertexts while a node is killed."""
+
+import asyncio
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "keyholder"))
+
+
+from consortium import IDS, MODEL, OVERDUE, OWNERS, ROWS, SCHEMA, SECTOR, TURNOVER, plain_score
+from local_chain import ORGANISATIONS
+
+from chainnode._proto import types_pb2
+from chainnode.cli.context import description, identity_of
+from chainnode.contract import abi
+from chainnode.contract.package import build
+from chainnode.keyholder.main import read_passphrase
+from chainnode.keyholder.store import KeyStore
+from chainnode.sdk.bank import BankClient, open_bank
+from chainnode.sdk.bank_keys import BankKeys
+from chainnode.sdk.client import AsyncClient
+from chainnode.sdk.scoring import EPOCH_ACTIVE
+from chainnode.types.errors import ChainnodeError
+
+CONTRACT = Path(__file__).resolve().parents[2] / "contracts" / "credit_scoring"
+BASE_PORT = 29_700
+
+
+def command(name: str, folder: Path, *arguments: str) -> None:
+    program = Path(sys.executable).parent / "chainnode"
+    subprocess.run(
+        [program, "testnet", name, *arguments, "--data-dir", folder],
+        check=True,
+        capture_output=True,
+        timeout=90,
+    )
+
+
+class Network:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.endpoints = [node["grpc"] for node in description(folder)["nodes"]]
+        self.genesis = folder / "genesis.bin"
+
+    def client(self, organisation: str, keys: BankKeys | None = None):  # type: ignore[no-untyped-def]
+        identity = identity_of(self.folder, f"{organisation}/client")
+        return open_bank(self.endpoints, identity, self.genesis, keys)
+
+    async def deploy(self) -> None:
+        built = build(CONTRACT)
+        council = {
+            "organisations": list(ORGANISATIONS),
+            "keyholder_name": "keyholder",
+            "worker_name": "worker",
+            "chunk_deadline_blocks": 20,
+            "query_deadline_blocks": 2_000,
+        }
+        package = types_pb2.ContractPackage.FromString(
+            built.package(abi.encode_args(built.abi_json, "setup", {"council": council}))
+        )
+        admin = identity_of(self.folder, "bank-a/admin")
+        async with AsyncClient(self.endpoints, admin, self.genesis) as client:
+            await client.deploy(package, [identity_of(self.folder, "guarantor/admin")])
+
+    async def active(self, bank: BankClient) -> None:
+        async for _ in bank.chain.follow(1):
+            if (await bank.chain.view("epoch_info", epoch=0))[1] == EPOCH_ACTIVE:
+                return
+
+    async def publish(self) -> None:
+        cells = {"sector": SECTOR, "overdue": OVERDUE, "turnover": TURNOVER}
+        async with self.client("registry") as owner:
+            await owner.create_table(SCHEMA, IDS, 10, OWNERS)
+        for name in OWNERS:
+            async with self.client(name) as owner:
+                await owner.publish_columns("firms", cells)
+                await owner.grant("firms", "bank-a", 5)
+                await owner.approve_model("firms", MODEL)
+                await owner.set_consent("firms", "bank-a", IDS[:40])
+
+    def folder_of(self, organisation: str, kind: str) -> Path:
+        text = (self.folder / organisation / f"{kind}.toml").read_text(encoding="utf-8")
+        return Path(tomllib.loads(text)["data_dir"])
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_bank_asks_on_ciphertexts_while_a_node_dies(tmp_path: Path) -> None:
+    folder = tmp_path / "net"
+    command("up", folder, "--seed", "7", "--base-port", str(BASE_PORT))
+    try:
+        asyncio.run(story(Network(folder)))
+        check_secrets(Network(folder))
+    finally:
+        command("down", folder)
+
+
+async def story(network: Network) -> None:
+    await network.deploy()
+    keys = BankKeys(network.folder / "bank-keys", b"a bank's passphrase")
+    async with network.client("bank-a", keys) as bank:
+        await network.active(bank)
+        await network.publish()
+        sql = "SELECT COUNT(*), SUM(turnover) FROM firms WHERE sector = 'trade'"
+        rows = await bank.query("firms", sql)
+        chosen = [int(str(TURNOVER[row])) for row in range(ROWS) if SECTOR[row] == "trade"]
+        assert [row.values for row in rows] == [(len(chosen), sum(chosen))]
+        await asyncio.to_thread(command, "kill", network.folder, "statistics/node")
+        scores = await bank.score("firms", MODEL.name, [*IDS[:5], IDS[50]])
+        assert scores == {IDS[row]: plain_score(row) for row in range(5)}
+        with pytest.raises(ChainnodeError, match="GROUP_TOO_SMALL"):
+            await bank.query(
+                "firms", "SELECT COUNT(*) FROM firms WHERE overdue >= 4 AND sector = 'trade'"
+            )
+        steps = await bank.audit_trail(bank.last_query)
+        assert (steps[0].step, steps[-1].detail) == ("submitted", "group too small")
+
+
+def check_secrets(network: Network) -> None:
+    secret: list[bytes] = []
+    for name in ORGANISATIONS:
+        folder = network.folder_of(name, "keyholder")
+        store = KeyStore(folder / "keys", read_passphrase(folder / "passphrase"))
+        secret += [store.flood_key, store.sealing_key.private_bytes_raw()]
+        assert not list(folder.rglob("*tile*"))
+    seen = 0
+    for name in ORGANISATIONS:
+        places = [network.folder_of(name, kind) for kind in ("node", "worker")]
+        files = [path for place in places for path in place.rglob("*") if path.is_file()]
+        files += list((network.folder / name).glob("*.log"))
+        for path in files:
+            data = path.read_bytes()
+            seen += 1
+            assert not any(part in data for part in secret), path
+    assert seen > 50
