@@ -96,12 +96,15 @@ def query(
     )
 
 
+Ids = Annotated[list[str], typer.Option("--id", help="Only these enterprises.")]
+
+
 @app.command()
 @reporting
 def score(
     model: Annotated[str, typer.Argument(help="Scorecard.")],
     table: Table,
-    ids: Annotated[list[str], typer.Option("--id", help="Only these enterprises.")] = [],  # noqa: B006
+    ids: Ids = [],  # noqa: B006
     network: Network = Path(DEFAULT_NETWORK),
     member: Member = DEFAULT_MEMBER,
     keys: Keys = None,

@@ -1,6 +1,6 @@
 //! The serial engine against a plain model, and each rule of admission.
 
-mod common;
+mod fixtures;
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use chain_types::proto::{
     ContractName, Member, MemberChange, MemberStatus, PayloadKind, ReceiptStatus as S, Role,
 };
 use chain_types::{address, encode_canonical, merkle_root};
-use common::*;
+use fixtures::*;
 use prost::Message;
 
 fn config(seed: u8, salt: u8, method: &str, change: &MemberChange) -> Vec<u8> {
@@ -92,7 +92,7 @@ fn transfers_follow_a_plain_model() {
 #[test]
 fn the_root_equals_one_rebuilt_from_all_writes() {
     let mut chain = Chain::new();
-    let genesis = common::genesis();
+    let genesis = fixtures::genesis();
     let other = chain_exec::Executor::new(CHAIN);
     let mut stored: HashMap<Vec<u8>, Vec<u8>> = HashMap::new();
     let first = chain_exec::Executor::new(CHAIN)
