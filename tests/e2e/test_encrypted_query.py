@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 import tomllib
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,9 @@ class Network:
         self.endpoints = [node["grpc"] for node in description(folder)["nodes"]]
         self.genesis = folder / "genesis.bin"
 
-    def client(self, organisation: str, keys: BankKeys | None = None):  # type: ignore[no-untyped-def]
+    def client(
+        self, organisation: str, keys: BankKeys | None = None
+    ) -> AbstractAsyncContextManager[BankClient]:
         identity = identity_of(self.folder, f"{organisation}/client")
         return open_bank(self.endpoints, identity, self.genesis, keys)
 

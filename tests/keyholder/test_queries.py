@@ -1,7 +1,7 @@
 """Encrypted queries end to end, in one process, on the real contract, engine and proofs."""
 
 import pytest
-from consortium import IDS, MODEL, OWNERS, ROWS, SECTOR, TURNOVER, Consortium, plain_score
+from consortium import IDS, MODEL, OWNERS, ROWS, SECTOR, TURNOVER, Consortium, build, plain_score
 
 from chainnode.types.errors import ClientFault, PeerFault
 from chainnode.worker.worker import Job
@@ -95,3 +95,13 @@ async def test_a_spent_budget_and_an_unknown_id_are_typed_errors(consortium: Con
         await consortium.bank.query("firms", "SELECT COUNT(*) FROM firms")
     with pytest.raises(ClientFault, match="SQL_UNSUPPORTED"):
         await consortium.bank.query("firms", "SELECT turnover FROM firms")
+
+
+async def test_restarted_processes_answer_with_their_stored_keys(consortium: Consortium) -> None:
+    await consortium.stop()
+    again = build(consortium.ledger, consortium.folder)
+    try:
+        rows = await again.bank.query("firms", "SELECT COUNT(*) FROM firms")
+        assert [row.values for row in rows] == [(ROWS,)]
+    finally:
+        await again.stop()
