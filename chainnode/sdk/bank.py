@@ -43,6 +43,8 @@ from chainnode.sdk.scoring import (
 from chainnode.sdk.scoring_chain import SdkScoringChain
 from chainnode.types.errors import ClientFault, ConfigError, PeerFault
 
+__all__ = ["AuditStep", "BankClient", "BankKeys", "Progress", "open_bank"]
+
 Progress = Callable[[int, int], None]
 """Called with (blocks done, blocks in all)."""
 
