@@ -1,5 +1,6 @@
 """`python -m chainnode.node CONFIG`: what the testnet starts, without the command line."""
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -10,5 +11,6 @@ if __name__ == "__main__":
     try:
         run(Path(sys.argv[1]))
     except ChainnodeError as error:
-        sys.stderr.write(f"{error}\n")
+        with contextlib.suppress(OSError):
+            sys.stderr.write(f"{error}\n")
         sys.exit(3 if error.who == "config" else 70)

@@ -48,7 +48,7 @@ class NodeBackend:
         self._admission = admission
         self._peers = peers
         self._architecture = architecture
-        self._waiting: dict[bytes, asyncio.Event] = {}
+        self._waiting: dict[bytes, list[asyncio.Event]] = {}
         self._executed = asyncio.Condition()
         self._events: dict[int, node_pb2.BlockEvents] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -62,15 +62,18 @@ class NodeBackend:
         """Return once the transaction has a receipt, or after the timeout."""
         if self._chain.ledger.locate(tx_id) is not None:
             return
-        waiting = self._waiting.setdefault(tx_id, asyncio.Event())
+        executed = asyncio.Event()
+        self._waiting.setdefault(tx_id, []).append(executed)
         try:
-            await asyncio.wait_for(waiting.wait(), timeout_ms / 1_000)
+            await asyncio.wait_for(executed.wait(), timeout_ms / 1_000)
         except TimeoutError:
             return
         finally:
-            if self._waiting.get(tx_id) is waiting and not waiting.is_set():
-                # Others who wait on the same event keep it; their entry is made again on demand.
-                self._waiting.pop(tx_id, None)
+            others = self._waiting.get(tx_id)
+            if others is not None and executed in others:
+                others.remove(executed)
+                if not others:
+                    del self._waiting[tx_id]
 
     def transaction(self, tx_id: bytes) -> node_pb2.TxResponse:
         """The transaction, its place and its receipt, if executed."""
@@ -199,7 +202,8 @@ class NodeBackend:
 
     def _on_executed(self, executed: Executed) -> None:
         for tx_id in self._waiting.keys() & set(executed.tx_ids):
-            self._waiting.pop(tx_id).set()
+            for executed_event in self._waiting.pop(tx_id):
+                executed_event.set()
         task = asyncio.get_running_loop().create_task(self._wake_subscribers())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -21,6 +21,7 @@ from chainnode.types.vote import CommitCertificate
 
 EXECUTION_LAG_MAX_BLOCKS = 16
 RETRY_SECONDS = 0.5
+PATIENCE_SECONDS = 0.3
 
 
 class BlockSync:
@@ -46,9 +47,11 @@ class BlockSync:
 
     def behind(self, peer: bytes, height: int) -> None:
         """A peer claims to have committed `height`."""
-        if height > self._chain.tip.height and peer in self._peers.links:
-            self._claims[peer] = max(height, self._claims.get(peer, 0))
-            self._wake.set()
+        if height == self._chain.tip.height + 1:
+            # Consensus is usually about to commit it here too.
+            asyncio.get_running_loop().call_later(PATIENCE_SECONDS, self._take_claim, peer, height)
+        else:
+            self._take_claim(peer, height)
 
     async def run(self) -> None:
         """Catch up whenever woken, until cancelled."""
@@ -62,6 +65,11 @@ class BlockSync:
                     self._claims.pop(peer, None)
                     self._log.warning("sync_failed", reason=_reason(error))
                     await asyncio.sleep(RETRY_SECONDS)
+
+    def _take_claim(self, peer: bytes, height: int) -> None:
+        if height > self._chain.tip.height and peer in self._peers.links:
+            self._claims[peer] = max(height, self._claims.get(peer, 0))
+            self._wake.set()
 
     def _best_peer(self) -> bytes | None:
         height = self._chain.tip.height

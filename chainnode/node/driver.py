@@ -48,6 +48,8 @@ from chainnode.types.errors import PeerFault
 from chainnode.types.limits import MEBI
 
 WAL_PRUNE_SIZE_BYTES = 8 * MEBI
+EVENTS_MAX = 4_096
+EVENTS_RETRY_SECONDS = 0.01
 
 
 class SyncRequests(Protocol):
@@ -100,8 +102,10 @@ class Driver:
 
     # --- incoming ---------------------------------------------------------------------------------
 
-    def received(self, peer: bytes, message: ConsensusMessage) -> None:
-        """A consensus message of a peer."""
+    async def received(self, peer: bytes, message: ConsensusMessage) -> None:
+        """A consensus message of a peer; a full queue slows that peer's stream down."""
+        while self._events.qsize() >= EVENTS_MAX:
+            await asyncio.sleep(EVENTS_RETRY_SECONDS)
         self._events.put_nowait(MessageReceived(now_ms(), peer, message))
 
     def peer_height(self, peer: bytes, height: int) -> None:

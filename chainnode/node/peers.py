@@ -24,8 +24,8 @@ SYNC_TIMEOUT_SECONDS = 30.0
 class ConsensusInbox(Protocol):
     """Where consensus messages go."""
 
-    def received(self, peer: bytes, message: ConsensusMessage) -> None:
-        """A decoded message of an authenticated peer."""
+    async def received(self, peer: bytes, message: ConsensusMessage) -> None:
+        """A decoded message of an authenticated peer; may wait."""
 
     def peer_height(self, peer: bytes, height: int) -> None:
         """A peer's claim about its last committed height."""
@@ -177,7 +177,7 @@ class Peers:
             consensus.peer_height(peer, message.status.height)
         else:
             try:
-                consensus.received(peer, _decode_consensus(message))
+                await consensus.received(peer, _decode_consensus(message))
             except ClientFault as error:
                 raise PeerFault(error.code, error.message, subject=error.subject) from error
 

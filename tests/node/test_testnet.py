@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from chainnode._proto import node_pb2, types_pb2
 from chainnode.sdk.client import AsyncClient, endorse
 from chainnode.sdk.problems import TransactionFailed
+from chainnode.sdk.sync import Client
 from chainnode.types.codec import encode
 from chainnode.types.errors import ClientFault, PeerFault
 from chainnode.types.receipt import ReceiptStatus
@@ -193,3 +195,32 @@ async def test_a_stranger_does_not_get_past_the_handshake(
         with pytest.raises(PeerFault) as refused:
             await stranger.status()
         assert refused.value.code == "NODES_UNREACHABLE"
+
+
+async def test_a_node_whose_disk_fails_stops_and_comes_back(testnet: RunningTestnet) -> None:
+    await testnet.deploy_asset(SUPPLY)
+    other = testnet.identity("registry/client").address
+    process = testnet.processes.pop(2)
+    # From now on every write of this process fails: its disk is full.
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+    async with testnet.client(only=0) as client:
+        asset = client.contract("asset")
+        first = await asset.submit("transfer", to=other, amount=1)
+        assert await asyncio.to_thread(process.wait, 20) == 70
+        second = await asset.submit("transfer", to=other, amount=1)
+        await asyncio.to_thread(testnet.start, [2])
+        async with testnet.client(only=2) as failed:
+            for receipt in (first, second):
+                assert await place(failed, receipt.tx_id) == await place(client, receipt.tx_id)
+
+
+def test_the_client_without_an_event_loop(testnet: RunningTestnet) -> None:
+    asyncio.run(testnet.deploy_asset(SUPPLY))
+    other = testnet.identity("registry/client").address
+    endpoints = [node.endpoint for node in testnet.layout.nodes]
+    with Client(endpoints, testnet.identity("bank-a/client"), testnet.layout.genesis) as client:
+        receipt = client.call("asset", "transfer", to=other, amount=7)
+        assert client.view("asset", "balance_of", owner=other) == 7
+        assert client.receipt_proof(receipt.tx_id).height == client.get_tx(receipt.tx_id).height
+        assert client.get_blob(client.put_blob(b"blob")) == b"blob"
+        assert next(client.events(1)).height == 1
