@@ -170,7 +170,9 @@ fn meter_module<'py>(py: Python<'py>, wasm: &[u8]) -> PyResult<Bound<'py, PyByte
 
 /// Nanoseconds for `calls` calls in each of `threads` threads.
 #[pyfunction]
-#[pyo3(signature = (wasm, entry, args, sender, contract, entries, *, calls, reuse, metered, threads))]
+#[pyo3(signature = (
+    wasm, entry, args, sender, contract, entries, *, calls, reuse, metered, threads
+))]
 #[allow(clippy::too_many_arguments)]
 fn time_contract_calls(
     py: Python<'_>,
