@@ -13,7 +13,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from chainnode.ledger.durable_file import DurableFile
+from chainnode.ledger.durable_file import DurableFile, sync_directory
 from chainnode.types.errors import InternalError
 from chainnode.types.limits import BLOCK_SIZE_MAX_BYTES, MEBI
 
@@ -62,6 +62,8 @@ class BlockLog:
         self, directory: Path, *, segment_size_max_bytes: int = SEGMENT_SIZE_MAX_BYTES
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
+        # Synced records in a folder whose own name is lost would be lost with it.
+        sync_directory(directory.parent)
         self._directory = directory
         self._segment_size_max_bytes = segment_size_max_bytes
         self._segments: list[DurableFile] = []
