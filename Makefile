@@ -1,6 +1,6 @@
 # The only door: every CI step is a target here. `make` alone lists them.
 
-PYTHON ?= $(shell command -v python3.12 || command -v python3.11 || echo python3)
+PYTHON ?= $(shell sh deploy/find-python.sh)
 VENV := .venv
 BIN := $(VENV)/bin
 export CARGO_TARGET_DIR ?= $(CURDIR)/target

@@ -39,9 +39,7 @@ Output = Annotated[Format, typer.Option("-o")]
 @reporting
 def build_command(
     source: Source,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for .wasm and .abi.json.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for .wasm and .abi.json.")] = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Compile a contract to WebAssembly and print its hashes."""
