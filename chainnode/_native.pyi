@@ -1,7 +1,7 @@
 """The Rust core as Python sees it: batches in, batches out, interpreter lock released.
 
 All byte strings called canonical are canonical protobuf of `protos/chainnode/v1/types.proto`.
-Errors: malformed input raises `ValueError` with a one-line reason unless a docstring says otherwise.
+Malformed input raises `ValueError` with a one-line reason unless a docstring says otherwise.
 """
 
 from collections.abc import Sequence
@@ -124,7 +124,7 @@ class Executor:
     """The state in memory and the serial engine over it. One block at a time; queries beside it
     see the last finished block."""
 
-    def __init__(self, chain_id: str) -> None: ...
+    def __new__(cls, chain_id: str) -> Executor: ...
     def load(self, entries: Sequence[tuple[bytes, bytes]]) -> None:
         """Add stored state, any order, any number of calls, before the first block."""
     def load_window(self, tx_ids: Sequence[bytes], expiry_heights: Sequence[int]) -> None:
@@ -157,19 +157,28 @@ def meter_module(wasm: bytes) -> bytes:
     """The module with gas counters injected, as the executor runs it."""
 
 def time_contract_calls(
-    wasm: bytes, entry: str, args: bytes, sender: bytes, contract: str,
-    entries: Sequence[tuple[bytes, bytes]], *, calls: int, reuse: bool, metered: bool, threads: int,
+    wasm: bytes,
+    entry: str,
+    args: bytes,
+    sender: bytes,
+    contract: str,
+    entries: Sequence[tuple[bytes, bytes]],
+    *,
+    calls: int,
+    reuse: bool,
+    metered: bool,
+    threads: int,
 ) -> int:
     """Nanoseconds for `calls` calls of an export in each thread, writes dropped: for benchmarks.
 
     entries: state below the calls, full keys. Raises `ValueError` when a call does not return."""
 
-# --- homomorphic engine (chain-he) -----------------------------------------------------------------
+# --- homomorphic engine (chain-he) ----------------------------------------------------------------
 #
 # A ciphertext is raw little-endian u64 residues [polynomial][limb][coefficient], NTT form, SEAL's
-# order and primes; no header. Slots are u64 little-endian, values modulo t. A block is one ciphertext
-# of `slots` values. "limbs" is how many leading limbs of Q a byte string carries or a call reads:
-# a shallow result needs few, and the others are simply not stored.
+# order and primes; no header. Slots are u64 little-endian, values modulo t. A block is one
+# ciphertext of `slots` values. "limbs" is how many leading limbs of Q a byte string carries or a
+# call reads: a shallow result needs few, and the others are simply not stored.
 
 @final
 class HeProfile:
@@ -198,7 +207,7 @@ class HeSecretKey:
     def seal(self, key: bytes) -> bytes:
         """Encrypt under a 32-byte key (ChaCha20-Poly1305, random nonce)."""
     def public_key(self) -> bytes:
-        """A fresh ordinary public key (b, a), all data limbs: what a bank receives results under."""
+        """A fresh ordinary public key (b, a), all data limbs: a bank receives results under it."""
     def decrypt(self, ciphertext: bytes, limbs: int) -> bytes:
         """Slots of a two-polynomial ciphertext."""
     def noise_budget_bits(self, ciphertext: bytes, limbs: int) -> int: ...
@@ -206,24 +215,26 @@ class HeSecretKey:
         """b_i = -(a s_i + t e_i) over data limbs and special prime, a from SHAKE of the seed."""
     def relin_round1(self, common_seed: bytes) -> tuple[bytes, HeRelinEphemeral]: ...
     def relin_round2(self, ephemeral: HeRelinEphemeral, round1: bytes) -> bytes: ...
-    def scalar_share(
-        self, ciphertext: bytes, limbs: int, flood_seed: bytes, parties: int
-    ) -> bytes:
+    def scalar_share(self, ciphertext: bytes, limbs: int, flood_seed: bytes, parties: int) -> bytes:
         """This member's share of the constant coefficient of a two-polynomial ciphertext: 8 bytes a
         limb, times N^-1 before flooding (he.md 6.2); flooding noise drawn from `flood_seed`."""
     def key_switch_share(
-        self, ciphertext: bytes, limbs: int, target_public_key: bytes, flood_seed: bytes, parties: int
+        self,
+        ciphertext: bytes,
+        limbs: int,
+        target_public_key: bytes,
+        flood_seed: bytes,
+        parties: int,
     ) -> bytes:
         """Collective public-key switch share: two polynomials of `limbs` limbs, flooded."""
 
 def he_aggregate_public_key(profile: str, common_seed: bytes, shares: Sequence[bytes]) -> bytes: ...
 def he_aggregate_relin_round1(profile: str, shares: Sequence[bytes]) -> bytes: ...
 def he_relin_key(profile: str, round1: bytes, round2_shares: Sequence[bytes]) -> bytes: ...
-def he_encrypt(
-    profile: str, public_key: bytes, slots: bytes, seed: bytes, limbs: int
-) -> bytes:
+def he_encrypt(profile: str, public_key: bytes, slots: bytes, seed: bytes, limbs: int) -> bytes:
     """Encrypt up to `slots` values; all randomness from the 32-byte seed, so that an auditor can
     encrypt again byte for byte. Only the first `limbs` limbs are returned."""
+
 def he_encrypt_many(
     profile: str, public_key: bytes, blocks: Sequence[bytes], seeds: Sequence[bytes], limbs: int
 ) -> list[bytes]: ...
@@ -233,6 +244,7 @@ def he_combine_scalar(
     """(slot sum modulo t as 0..t-1, remaining noise bits). Slot sum = N x constant coefficient.
 
     A wrong share leaves a phase that fills the modulus: the caller refuses below a margin."""
+
 HE_SCALAR_MARGIN_BITS: Final[int]
 """`he_combine_scalar` leaves at least this many bits when every share is right; a wrong share
 keeps them with probability 2^-this."""
@@ -242,6 +254,7 @@ def he_flood_bits(profile: str, limbs: int, parties: int, scalar: bool) -> int:
 
     Flooding fills the modulus: it needs noise_bits + 32 + (4.6 + log2(queries x coefficients)) / 2
     to hide the phase (he.md 6.2). Raises ValueError when the limbs leave no room at all."""
+
 def he_combine_key_switch(
     profile: str, limbs: int, ciphertext: bytes, shares: Sequence[bytes]
 ) -> bytes:
@@ -249,10 +262,13 @@ def he_combine_key_switch(
 
 def he_validate_ciphertext(profile: str, ciphertext: bytes, polynomials: int, limbs: int) -> None:
     """Raise ValueError unless the length is exact and every residue is below its prime."""
+
 def he_add(profile: str, limbs: int, ciphertexts: Sequence[bytes]) -> bytes:
     """Sum of equal-shaped ciphertexts (2 or 3 polynomials)."""
+
 def he_multiply(profile: str, limbs: int, left: bytes, right: bytes) -> bytes:
-    """Point-wise product of two two-polynomial ciphertexts: three polynomials, relinearise later."""
+    """Point-wise product of two two-polynomial ciphertexts: three polynomials."""
+
 def he_add_plain(profile: str, limbs: int, ciphertext: bytes, slots: bytes) -> bytes: ...
 def he_multiply_plain(profile: str, limbs: int, ciphertext: bytes, slots: bytes) -> bytes: ...
 def he_relinearise(profile: str, limbs: int, ciphertext: bytes, relin_key: bytes) -> bytes: ...
@@ -263,7 +279,9 @@ class HeColumns:
     limb plane). Kernels read each tile once and keep sums in registers."""
 
     @staticmethod
-    def write(directory: str, column: str, profile: str, limbs: int, blocks: Sequence[bytes]) -> None: ...
+    def write(
+        directory: str, column: str, profile: str, limbs: int, blocks: Sequence[bytes]
+    ) -> None: ...
     @staticmethod
     def open(directory: str, profile: str) -> HeColumns: ...
     @property
@@ -272,20 +290,33 @@ class HeColumns:
     def read_all(self, columns: Sequence[str], limbs: int) -> int:
         """Exclusive or of all their words: the pure read loop benchmarks compare with."""
     def mac_scalar(
-        self, columns: Sequence[str], weights: Sequence[Sequence[int]], limbs: int,
-        first_block: int, block_count: int, threads: int = 1,
+        self,
+        columns: Sequence[str],
+        weights: Sequence[Sequence[int]],
+        limbs: int,
+        first_block: int,
+        block_count: int,
+        threads: int = 1,
     ) -> list[list[bytes]]:
-        """For each model (row of signed weights): one ciphertext per block, sum of weight x column."""
+        """Per model (row of signed weights): one ciphertext per block, sum of weight x column."""
     def sum(
-        self, columns: Sequence[str], weights: Sequence[int], limbs: int, first_block: int,
-        block_count: int, threads: int = 1,
+        self,
+        columns: Sequence[str],
+        weights: Sequence[int],
+        limbs: int,
+        first_block: int,
+        block_count: int,
+        threads: int = 1,
     ) -> bytes:
         """Sum over blocks of the weighted columns: one two-polynomial ciphertext."""
     def product_sum(
         self,
         left: tuple[Sequence[str], Sequence[int], int],
         right: tuple[Sequence[str], Sequence[int], int],
-        limbs: int, first_block: int, block_count: int, threads: int = 1,
+        limbs: int,
+        first_block: int,
+        block_count: int,
+        threads: int = 1,
     ) -> bytes:
         """Sum over blocks of (linear left) x (linear right), each (columns, weights, constant):
         one three-polynomial ciphertext, products added before any relinearisation."""

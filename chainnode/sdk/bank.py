@@ -299,7 +299,6 @@ class BankClient:
             encode.selected_rows(plan, await read_ids(self.chain, facts))
         target = await self.chain.put_blob(keys.score_key.public_key())
         query = secrets.token_bytes(32)
-        self.last_query = query
         ask = {
             "table": table,
             **plan_shape(plan),
@@ -308,6 +307,7 @@ class BankClient:
             "target_key": target,
         }
         await self.chain.call("submit", query=query, ask=ask, sql=sql)
+        self.last_query = query
         return await self._released(query), plan
 
     async def _released(self, query: bytes) -> QueryFacts:

@@ -22,7 +22,6 @@ from examples.bank_scoring.stages import Stages
 
 VICTIM_NODE = "statistics/node"
 CHEAT = "guarantor"
-SMALL_GROUP = "SELECT COUNT(*), SUM(GrAppv) FROM {table} WHERE RevLineCr = 'T' AND LowDoc = 'Y'"
 WAIT_SECONDS = 60.0
 
 
@@ -42,8 +41,7 @@ async def all_of(
         shown["wrong_share"] = await wrong_share(network, bank, table)
     stages.note(shown["wrong_share"])
     with stages.stage("small_group", "a question about a group below the minimum size"):
-        sql = SMALL_GROUP.format(table=table.schema.table)
-        shown["small_group"] = await outcome(bank.bank.query(table.schema.table, sql))
+        shown["small_group"] = await small_group(bank, table)
     stages.note(shown["small_group"])
     return shown
 
@@ -57,12 +55,17 @@ async def outcome(work: Awaitable[Any]) -> str:
     return "answered"
 
 
+async def submitted(bank: Party, before: bytes, asking: asyncio.Task[Any]) -> None:
+    """Wait until a question stands on the chain, or ended before it got there."""
+    while bank.bank.last_query == before and not asking.done():
+        await asyncio.sleep(0.01)
+
+
 async def node_killed(network: Network, bank: Party, table: scoring.Table) -> str:
     """Kill a node while a query is computed; the others answer it; the node comes back."""
     before = bank.bank.last_query
     asking = asyncio.create_task(bank.bank.score(table.schema.table, table.model.name))
-    while bank.bank.last_query == before:
-        await asyncio.sleep(0.01)
+    await submitted(bank, before, asking)
     await asyncio.to_thread(network.kill, VICTIM_NODE)
     scores = await asking
     wrong = scoring.mismatches(table, scores)
@@ -103,8 +106,7 @@ async def wrong_share(network: Network, bank: Party, table: scoring.Table) -> st
     await asyncio.to_thread(network.kill, f"{CHEAT}/keyholder")
     before = bank.bank.last_query
     asking = asyncio.create_task(outcome(bank.bank.score(table.schema.table, table.model.name)))
-    while bank.bank.last_query == before:
-        await asyncio.sleep(0.01)
+    await submitted(bank, before, asking)
     identity = load_identity(network.layout.identities[f"{CHEAT}/keyholder"])
     endpoints = [place.endpoint for place in network.layout.nodes]
     async with AsyncClient(endpoints, identity, network.layout.genesis) as client:
@@ -119,6 +121,15 @@ async def wrong_share(network: Network, bank: Party, table: scoring.Table) -> st
     told = await asking
     await asyncio.to_thread(network.restart, f"{CHEAT}/keyholder")
     return told
+
+
+async def small_group(bank: Party, table: scoring.Table) -> str:
+    """Count the enterprises of the smallest group that two of the table's columns can name."""
+    conditions = scoring.smallest_group(table)
+    if conditions is None:
+        return f"no two columns name a group of 1 to {scoring.MINIMUM_GROUP - 1} rows of this file"
+    sql = f"SELECT COUNT(*) FROM {table.schema.table} WHERE {conditions}"
+    return f"{sql}: {await outcome(bank.bank.query(table.schema.table, sql))}"
 
 
 def random_share(table: scoring.Table) -> bytes:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import combinations
 from typing import Any
 
 import duckdb
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 
 from chainnode.he.encode import Cell
 from chainnode.he.engine import Average
-from chainnode.he.schema import TableSchema
+from chainnode.he.schema import OneHot, TableSchema
 from chainnode.he.scorecard import Scorecard
 from examples.bank_scoring import training
 from examples.bank_scoring.network import BANK, Party
@@ -110,6 +112,22 @@ def quality(table: Table, scores: Mapping[str, int] | None = None) -> tuple[floa
     )
     bad = training.outcomes(table.cases)
     return training.area_under_curve(values, bad), training.kolmogorov_smirnov(values, bad)
+
+
+def smallest_group(table: Table) -> str | None:
+    """The condition on two columns that the fewest rows meet, if fewer than the minimum do."""
+    coded = [
+        column
+        for column in table.schema.columns
+        if isinstance(column.encoding, OneHot) and "S36" in column.profiles
+    ]
+    found: list[tuple[int, str]] = []
+    for left, right in combinations(coded, 2):
+        pairs = zip(table.cells[left.name], table.cells[right.name], strict=True)
+        for (first, second), count in Counter(pairs).items():
+            if first and second and count < MINIMUM_GROUP:
+                found.append((count, f"{left.name} = '{first}' AND {right.name} = '{second}'"))
+    return min(found)[1] if found else None
 
 
 def plain_rows(table: Table, sql: str) -> list[list[Any]]:

@@ -240,3 +240,25 @@ def arguments(draw: st.DrawFn) -> bytes:
 @given(programs(), st.lists(arguments(), min_size=2, max_size=3))
 def test_random_programs_agree(source: str, calls: list[bytes]) -> None:
     agree(source, calls, WasmtimeBackend, ExecutorBackend)
+
+
+def main_of(*lines: str) -> str:
+    """A program of these statements on the usual names."""
+    return (
+        HEADER
+        + "    @call\n    def main(self, a: int, b: int, c: u64, d: i64, flag: bool,\n"
+        + "             data: bytes, text: str) -> tuple[int, bytes, str]:\n"
+        + "".join(f"        {line}\n" for line in lines)
+        + "        self.last.set(b)\n        return (a, data, text)\n"
+    )
+
+
+def test_an_operation_whose_every_result_is_outside_int_overflows() -> None:
+    source = main_of(f"b = {2**127 - 1} + (c % 5 + 1)")
+    agree(source, [bytes(57)], WasmtimeBackend, ExecutorBackend)
+    assert outcome(deploy(load(source), backend=WasmtimeBackend), bytes(57))[0] == 2
+
+
+def test_a_constant_outside_int_is_refused_where_it_stands() -> None:
+    with pytest.raises(CompileError, match=f"{2**127} is outside int"):
+        compile_source(main_of("b += 9223372036854775808 + 9223372036854775808 * (2 ** 64 - 1)"))

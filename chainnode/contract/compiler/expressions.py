@@ -154,7 +154,7 @@ class Expressions:
 
     def _integer(self, number: int, node: ast.AST) -> Expr:
         if not INT_MIN <= number <= INT_MAX:
-            raise Refused(node, "the integer exceeds 128 bits", "use a smaller one or bytes")
+            raise Refused(node, f"{number} is outside int", "use a smaller one or bytes")
         return Expr("int", span(number, number), value=number)
 
     def _check_name(self, node: ast.Name, expected: Type | None) -> Expr:
@@ -190,7 +190,7 @@ class Expressions:
         name = _ARITHMETIC[type(op)]
         a, b = left.type, right.type
         if isinstance(a, Int) and isinstance(b, Int):
-            return self.arithmetic(name, left, right)
+            return self.arithmetic(node, name, left, right)
         if name == "add" and a in BYTES_FAMILY and b in BYTES_FAMILY:
             return Expr("concat", BYTES, (left, right))
         if name == "add" and a == b == STR:
@@ -204,14 +204,14 @@ class Expressions:
             node, f"{describe(a)} and {describe(b)} do not go together in this operation", hint
         )
 
-    def arithmetic(self, name: str, left: Expr, right: Expr) -> Expr:
+    def arithmetic(self, node: ast.AST, name: str, left: Expr, right: Expr) -> Expr:
         """Integer arithmetic in the smallest representation that holds operands and result."""
         a, b = left.type, right.type
         assert isinstance(a, Int) and isinstance(b, Int)
         exact = arithmetic_range(name, a, b)
+        if left.op == right.op == "int" and exact.low == exact.high:
+            return self._integer(exact.low, node)
         kind = span(exact.low, exact.high)
-        if left.op == right.op == "int" and exact.low == exact.high == kind.low:
-            return Expr("int", kind, value=exact.low)
         if fits64(a) and fits64(b) and fits64(exact):
             return Expr("arith64", kind, (left, right), name)
         wide = Expr("arith128", INT, (_wide(left), _wide(right)), name)
@@ -231,10 +231,10 @@ class Expressions:
             return operand
         if isinstance(node.op, ast.Invert):
             minus_one = Expr("int", span(-1, -1), value=-1)
-            return self.arithmetic("sub", minus_one, operand)
+            return self.arithmetic(node, "sub", minus_one, operand)
         if operand.op == "int":
             return self._integer(-operand.value, node)
-        return self.arithmetic("sub", Expr("int", span(0, 0), value=0), operand)
+        return self.arithmetic(node, "sub", Expr("int", span(0, 0), value=0), operand)
 
     def _check_boolop(self, node: ast.BoolOp, expected: Type | None) -> Expr:
         name = "and_then" if isinstance(node.op, ast.And) else "or_else"

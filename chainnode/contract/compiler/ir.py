@@ -59,8 +59,11 @@ class Storage:
 
 
 def span(low: int, high: int) -> Int:
-    """An integer known to lie in a range, as far as `int` goes."""
-    return Int("int", 16, max(low, INT_MIN), min(high, INT_MAX))
+    """An integer known to lie in a range, as far as `int` goes.
+
+    An operation whose every result is outside faults, so the bound nearest to it stands for both.
+    """
+    return Int("int", 16, *(min(max(end, INT_MIN), INT_MAX) for end in (low, high)))
 
 
 def fits64(kind: Type) -> bool:

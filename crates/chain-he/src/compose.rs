@@ -53,7 +53,12 @@ impl PlainReducer {
             products[i] = whole;
             whole = plain.mul(whole, plain.reduce(MODULI[i]));
         }
-        Self { plain, products, whole, limbs }
+        Self {
+            plain,
+            products,
+            whole,
+            limbs,
+        }
     }
 
     /// Canonical residue modulo t of the centred integer.
@@ -63,7 +68,10 @@ impl PlainReducer {
         for (digit, product) in digits.iter().zip(self.products).take(self.limbs) {
             sum = t.add(sum, t.mul(t.reduce(*digit), product));
         }
-        t.sub(sum, self.whole & negative(digits, self.limbs).wrapping_neg())
+        t.sub(
+            sum,
+            self.whole & negative(digits, self.limbs).wrapping_neg(),
+        )
     }
 }
 
@@ -92,7 +100,10 @@ pub fn magnitude_bits(digits: &Digits, limbs: usize) -> u32 {
             carry >>= 64;
         }
     }
-    (0..4).rev().find(|i| wide[*i] != 0).map_or(0, |i| 64 * i as u32 + 64 - wide[i].leading_zeros())
+    (0..4)
+        .rev()
+        .find(|i| wide[*i] != 0)
+        .map_or(0, |i| 64 * i as u32 + 64 - wide[i].leading_zeros())
 }
 
 #[cfg(test)]
@@ -106,9 +117,18 @@ mod tests {
         let t = Modulus::new(PLAIN_S36);
         for limbs in 1..=LIMBS {
             let reducer = PlainReducer::new(t, limbs);
-            for value in [0i64, 1, -1, 5_000_000_000, -7_777_777_777, (1 << 40) + 3, -(1 << 40)] {
-                let residues: Vec<u64> =
-                    (0..limbs).map(|i| ring().modulus(i).from_signed(value)).collect();
+            for value in [
+                0i64,
+                1,
+                -1,
+                5_000_000_000,
+                -7_777_777_777,
+                (1 << 40) + 3,
+                -(1 << 40),
+            ] {
+                let residues: Vec<u64> = (0..limbs)
+                    .map(|i| ring().modulus(i).from_signed(value))
+                    .collect();
                 let digits = digits(&residues);
                 assert_eq!(negative(&digits, limbs), u64::from(value < 0));
                 assert_eq!(reducer.reduce(&digits), t.from_signed(value));

@@ -35,7 +35,10 @@ pub struct RelinEphemeral {
 /// Width of one flooding term: the flooding of all parties stays below
 /// `2^(log2 Q - 2 - margin)`, so honest phases never wrap whatever the draw.
 pub fn flood_term_bits(
-    profile: &Profile, limbs: usize, parties: usize, margin: u32,
+    profile: &Profile,
+    limbs: usize,
+    parties: usize,
+    margin: u32,
 ) -> HeResult<u32> {
     profile.check_limbs(limbs)?;
     if parties == 0 || parties > PARTIES_MAX {
@@ -51,19 +54,31 @@ pub fn flood_term_bits(
 }
 
 /// log2 of the standard deviation of one member's flooding noise, rounded down.
-pub fn flood_bits(
-    profile: &Profile, limbs: usize, parties: usize, scalar: bool,
-) -> HeResult<u32> {
-    let margin = if scalar { SCALAR_MARGIN_BITS } else { SWITCH_MARGIN_BITS };
+pub fn flood_bits(profile: &Profile, limbs: usize, parties: usize, scalar: bool) -> HeResult<u32> {
+    let margin = if scalar {
+        SCALAR_MARGIN_BITS
+    } else {
+        SWITCH_MARGIN_BITS
+    };
     Ok(flood_term_bits(profile, limbs, parties, margin)? + profile.plain.modulus.bits() - 1)
 }
 
 fn public_uniform(profile: &Profile, seed: &[u8], limb: usize) -> Vec<u64> {
-    common_uniform(seed, "public-key", [0, limb as u8], profile.ring.modulus(limb))
+    common_uniform(
+        seed,
+        "public-key",
+        [0, limb as u8],
+        profile.ring.modulus(limb),
+    )
 }
 
 fn relin_uniform(profile: &Profile, seed: &[u8], digit: usize, limb: usize) -> Vec<u64> {
-    common_uniform(seed, "relin", [digit as u8, limb as u8], profile.ring.modulus(limb))
+    common_uniform(
+        seed,
+        "relin",
+        [digit as u8, limb as u8],
+        profile.ring.modulus(limb),
+    )
 }
 
 impl SecretKey {
@@ -83,8 +98,11 @@ impl SecretKey {
         let profile = self.profile;
         let t = profile.t() as i64;
         let mut sampler = Sampler::fresh()?;
-        let ephemeral =
-            RelinEphemeral { profile, mask: sampler.ternary(), seed: system_random()? };
+        let ephemeral = RelinEphemeral {
+            profile,
+            mask: sampler.ternary(),
+            seed: system_random()?,
+        };
         let mut out = Vec::with_capacity(LIMBS * 2 * FULL_WORDS);
         for digit in 0..LIMBS {
             let errors = [sampler.error(), sampler.error()];
@@ -117,12 +135,19 @@ impl SecretKey {
         }
         let words = parse("round 1", round1, LIMBS * 2, ALL_LIMBS)?;
         let digest = derive_seed("chainnode/he-relin-input/v1", &[round1]);
-        let seed =
-            derive_seed("chainnode/he-relin/v1", &[ephemeral.seed.as_ref(), digest.as_ref()]);
+        let seed = derive_seed(
+            "chainnode/he-relin/v1",
+            &[ephemeral.seed.as_ref(), digest.as_ref()],
+        );
         let mut sampler = Sampler::new(&seed);
         let t = profile.t() as i64;
         let difference: Zeroizing<Vec<i64>> = Zeroizing::new(
-            ephemeral.mask.iter().zip(self.coefficients.iter()).map(|(u, s)| u - s).collect(),
+            ephemeral
+                .mask
+                .iter()
+                .zip(self.coefficients.iter())
+                .map(|(u, s)| u - s)
+                .collect(),
         );
         let mut out = Vec::with_capacity(LIMBS * FULL_WORDS);
         for digit in 0..LIMBS {
@@ -147,39 +172,54 @@ impl SecretKey {
         let key = derive_seed("chainnode/he-flood-key/v1", &[&secret]);
         let digest = derive_seed("chainnode/he-flood-input/v1", &[ciphertext]);
         let name = self.profile.name.as_bytes();
-        let parts = [key.as_ref(), name, kind.as_bytes(), &[limbs as u8], seed, digest.as_ref()];
+        let parts = [
+            key.as_ref(),
+            name,
+            kind.as_bytes(),
+            &[limbs as u8],
+            seed,
+            digest.as_ref(),
+        ];
         Sampler::new(&derive_seed("chainnode/he-flood/v1", &parts))
     }
 
     /// Share of the constant coefficient: N^-1 sum of c1 s, flooded; one word a limb.
     pub fn scalar_share(
-        &self, ciphertext: &[u8], limbs: usize, flood_seed: &[u8], parties: usize,
+        &self,
+        ciphertext: &[u8],
+        limbs: usize,
+        flood_seed: &[u8],
+        parties: usize,
     ) -> HeResult<Vec<u64>> {
         let profile = self.profile;
         let width = flood_term_bits(profile, limbs, parties, SCALAR_MARGIN_BITS)?;
         let words = parse_two(profile, ciphertext, limbs)?;
         let moduli: Vec<_> = (0..limbs).map(|i| *profile.ring.modulus(i)).collect();
         let seed = [flood_seed, &(parties as u64).to_be_bytes()].concat();
-        let flood = self.release_sampler("scalar", limbs, ciphertext, &seed).flood(
-            1,
-            width,
-            profile.t(),
-            &moduli,
-        );
+        let flood = self
+            .release_sampler("scalar", limbs, ciphertext, &seed)
+            .flood(1, width, profile.t(), &moduli);
         Ok((0..limbs)
             .map(|limb| {
                 let q = &moduli[limb];
                 let c1 = row(&words, 1, limbs, limb);
                 let terms = c1.iter().zip(self.values[limb].iter());
                 let sum = q.reduce_wide(terms.map(|(x, s)| *x as u128 * *s as u128).sum());
-                q.add(q.mul_factor(sum, &profile.ring.degree_inverse[limb]), flood[limb])
+                q.add(
+                    q.mul_factor(sum, &profile.ring.degree_inverse[limb]),
+                    flood[limb],
+                )
             })
             .collect())
     }
 
     /// Share of a switch to another key: (s c1 + p0 u + t flood, p1 u + t e).
     pub fn key_switch_share(
-        &self, ciphertext: &[u8], limbs: usize, target: &PublicKey<'_>, flood_seed: &[u8],
+        &self,
+        ciphertext: &[u8],
+        limbs: usize,
+        target: &PublicKey<'_>,
+        flood_seed: &[u8],
         parties: usize,
     ) -> HeResult<Vec<u64>> {
         let profile = self.profile;
@@ -211,7 +251,9 @@ impl SecretKey {
 }
 
 fn parse_two<'a>(
-    profile: &Profile, bytes: &'a [u8], limbs: usize,
+    profile: &Profile,
+    bytes: &'a [u8],
+    limbs: usize,
 ) -> HeResult<std::borrow::Cow<'a, [u64]>> {
     match parse_ciphertext(profile, bytes, limbs)? {
         (words, 2) => Ok(words),
@@ -221,7 +263,9 @@ fn parse_two<'a>(
 
 /// The joint public key (b, a) over the data limbs.
 pub fn aggregate_public_key(
-    profile: &Profile, common_seed: &[u8], shares: &[&[u8]],
+    profile: &Profile,
+    common_seed: &[u8],
+    shares: &[&[u8]],
 ) -> HeResult<Vec<u64>> {
     let mut out = sum_shares("public key share", shares, 1, ALL_LIMBS)?;
     out.truncate(LIMBS * DEGREE);
@@ -250,7 +294,10 @@ pub fn relin_key(round1: &[u8], round2_shares: &[&[u8]]) -> HeResult<Vec<u64>> {
 
 /// The slot sum modulo t and the noise bits left: below [`SCALAR_MARGIN_BITS`] a share is wrong.
 pub fn combine_scalar(
-    profile: &Profile, limbs: usize, ciphertext: &[u8], shares: &[&[u8]],
+    profile: &Profile,
+    limbs: usize,
+    ciphertext: &[u8],
+    shares: &[&[u8]],
 ) -> HeResult<(u64, u32)> {
     let words = parse_two(profile, ciphertext, limbs)?;
     if shares.is_empty() {
@@ -269,7 +316,9 @@ pub fn combine_scalar(
         for (limb, word) in crate::poly::view(share).iter().enumerate() {
             let q = profile.ring.modulus(limb);
             if *word >= q.value {
-                return refuse(format!("scalar share {place} limb {limb} is not below its prime"));
+                return refuse(format!(
+                    "scalar share {place} limb {limb} is not below its prime"
+                ));
             }
             residues[limb] = q.add(residues[limb], *word);
         }
@@ -277,18 +326,27 @@ pub fn combine_scalar(
     let digits = digits(&residues[..limbs]);
     let t = &profile.plain.modulus;
     let constant = PlainReducer::new(*t, limbs).reduce(&digits);
-    let left = profile.modulus_bits(limbs).saturating_sub(magnitude_bits(&digits, limbs) + 1);
+    let left = profile
+        .modulus_bits(limbs)
+        .saturating_sub(magnitude_bits(&digits, limbs) + 1);
     Ok((t.mul(constant, t.reduce(DEGREE as u64)), left))
 }
 
 /// The ciphertext under the target key: (c0 + sum h0, sum h1).
 pub fn combine_key_switch(
-    profile: &Profile, limbs: usize, ciphertext: &[u8], shares: &[&[u8]],
+    profile: &Profile,
+    limbs: usize,
+    ciphertext: &[u8],
+    shares: &[&[u8]],
 ) -> HeResult<Vec<u64>> {
     let words = parse_two(profile, ciphertext, limbs)?;
     let mut out = sum_shares("key switch share", shares, 2, limbs)?;
     for limb in 0..limbs {
-        add_row(&mut out[limb * DEGREE..][..DEGREE], row(&words, 0, limbs, limb), limb);
+        add_row(
+            &mut out[limb * DEGREE..][..DEGREE],
+            row(&words, 0, limbs, limb),
+            limb,
+        );
     }
     Ok(out)
 }

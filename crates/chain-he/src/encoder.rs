@@ -12,7 +12,10 @@ pub fn words_of(bytes: &[u8]) -> HeResult<Vec<u64>> {
     if !bytes.len().is_multiple_of(8) {
         return refuse(format!("{} bytes are not whole 64-bit words", bytes.len()));
     }
-    Ok(bytes.chunks_exact(8).map(|c| u64::from_le_bytes(c.try_into().unwrap_or([0; 8]))).collect())
+    Ok(bytes
+        .chunks_exact(8)
+        .map(|c| u64::from_le_bytes(c.try_into().unwrap_or([0; 8])))
+        .collect())
 }
 
 /// Little-endian bytes of words, without a copy where the machine allows it.
@@ -27,7 +30,10 @@ pub fn bytes_of(words: &[u64]) -> Cow<'_, [u8]> {
 pub fn encode(profile: &Profile, slots: &[u8]) -> HeResult<Zeroizing<Vec<i64>>> {
     let values = Zeroizing::new(words_of(slots)?);
     if values.len() > DEGREE {
-        return refuse(format!("{} slots given, a block holds {DEGREE}", values.len()));
+        return refuse(format!(
+            "{} slots given, a block holds {DEGREE}",
+            values.len()
+        ));
     }
     let t = profile.t();
     if let Some(place) = values.iter().position(|v| *v >= t) {
@@ -50,7 +56,13 @@ pub fn encode(profile: &Profile, slots: &[u8]) -> HeResult<Zeroizing<Vec<i64>>> 
 /// Slots of a polynomial given by canonical coefficients modulo t.
 pub fn decode(profile: &Profile, mut coefficients: Zeroizing<Vec<u64>>) -> Zeroizing<Vec<u64>> {
     profile.plain.forward(&mut coefficients);
-    Zeroizing::new(profile.slot_index.iter().map(|place| coefficients[*place as usize]).collect())
+    Zeroizing::new(
+        profile
+            .slot_index
+            .iter()
+            .map(|place| coefficients[*place as usize])
+            .collect(),
+    )
 }
 
 #[cfg(test)]
@@ -66,8 +78,10 @@ mod tests {
             let values: Vec<u64> = (0..DEGREE as u64).map(|i| i * i * 977 % t).collect();
             let signed = encode(profile, &bytes_of(&values)).unwrap();
             assert!(signed.iter().all(|c| c.unsigned_abs() <= t / 2));
-            let canonical =
-                signed.iter().map(|c| profile.plain.modulus.from_small_signed(*c)).collect();
+            let canonical = signed
+                .iter()
+                .map(|c| profile.plain.modulus.from_small_signed(*c))
+                .collect();
             assert_eq!(*decode(profile, Zeroizing::new(canonical)), values);
             assert!(encode(profile, &bytes_of(&[t])).is_err());
             assert!(encode(profile, &[1, 2, 3]).is_err());

@@ -26,12 +26,19 @@ pub struct SecretKey {
 impl SecretKey {
     fn from_coefficients(profile: &'static Profile, coefficients: Zeroizing<Vec<i64>>) -> Self {
         let values = (0..ALL_LIMBS).map(|i| lift(&coefficients, 1, i)).collect();
-        Self { profile, coefficients, values }
+        Self {
+            profile,
+            coefficients,
+            values,
+        }
     }
 
     /// A fresh key from system randomness.
     pub fn generate(profile: &'static Profile) -> HeResult<Self> {
-        Ok(Self::from_coefficients(profile, Sampler::fresh()?.ternary()))
+        Ok(Self::from_coefficients(
+            profile,
+            Sampler::fresh()?.ternary(),
+        ))
     }
 
     /// A key fixed by a seed: for reproducible tests and vectors.
@@ -47,7 +54,10 @@ impl SecretKey {
         let plain: Zeroizing<Vec<u8>> =
             Zeroizing::new(self.coefficients.iter().map(|c| (c + 1) as u8).collect());
         let aad = format!("{SEAL_DOMAIN}{}", self.profile.name);
-        let payload = Payload { msg: &plain, aad: aad.as_bytes() };
+        let payload = Payload {
+            msg: &plain,
+            aad: aad.as_bytes(),
+        };
         match cipher.encrypt(Nonce::from_slice(nonce), payload) {
             Ok(body) => Ok([nonce, &body].concat()),
             Err(_) => refuse("sealing the secret key failed"),
@@ -62,8 +72,13 @@ impl SecretKey {
         }
         let (nonce, body) = sealed.split_at(NONCE_BYTES);
         let aad = format!("{SEAL_DOMAIN}{}", profile.name);
-        let payload = Payload { msg: body, aad: aad.as_bytes() };
-        let Ok(plain) = cipher.decrypt(Nonce::from_slice(nonce), payload).map(Zeroizing::new)
+        let payload = Payload {
+            msg: body,
+            aad: aad.as_bytes(),
+        };
+        let Ok(plain) = cipher
+            .decrypt(Nonce::from_slice(nonce), payload)
+            .map(Zeroizing::new)
         else {
             return refuse("sealed secret key does not open with this key and profile");
         };
@@ -79,8 +94,9 @@ impl SecretKey {
         let mut sampler = Sampler::fresh()?;
         let error = sampler.error();
         let mut out = Vec::with_capacity(2 * LIMBS * DEGREE);
-        let uniform: Vec<Vec<u64>> =
-            (0..LIMBS).map(|i| sampler.uniform(self.profile.ring.modulus(i))).collect();
+        let uniform: Vec<Vec<u64>> = (0..LIMBS)
+            .map(|i| sampler.uniform(self.profile.ring.modulus(i)))
+            .collect();
         for (limb, a) in uniform.iter().enumerate() {
             out.extend(self.masked(a, &error, limb));
         }

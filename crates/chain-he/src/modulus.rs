@@ -35,7 +35,10 @@ pub fn subtract_once(x: u64, q: u64) -> u64 {
 }
 
 const fn factor(value: u64, q: u64) -> Factor {
-    Factor { value, quotient: (((value as u128) << 64) / q as u128) as u64 }
+    Factor {
+        value,
+        quotient: (((value as u128) << 64) / q as u128) as u64,
+    }
 }
 
 impl Modulus {
@@ -90,7 +93,10 @@ impl Modulus {
     #[inline(always)]
     pub fn reduce(&self, x: u64) -> u64 {
         let estimate = ((x as u128 * self.word_ratio as u128) >> 64) as u64;
-        subtract_once(x.wrapping_sub(estimate.wrapping_mul(self.value)), self.value)
+        subtract_once(
+            x.wrapping_sub(estimate.wrapping_mul(self.value)),
+            self.value,
+        )
     }
 
     /// Any 128-bit word reduced.
@@ -144,7 +150,8 @@ impl Modulus {
     #[inline(always)]
     pub fn mul_lazy(&self, a: u64, factor: &Factor) -> u64 {
         let estimate = ((a as u128 * factor.quotient as u128) >> 64) as u64;
-        a.wrapping_mul(factor.value).wrapping_sub(estimate.wrapping_mul(self.value))
+        a.wrapping_mul(factor.value)
+            .wrapping_sub(estimate.wrapping_mul(self.value))
     }
 
     /// `a * factor`, canonical, for any 64-bit `a`.
@@ -172,7 +179,10 @@ mod tests {
             for pair in edge.windows(2) {
                 let (a, b) = (pair[0], pair[1]);
                 let wide = (a as u128) << 70 | (b as u128) << 31 | 0x1234;
-                assert_eq!(modulus.mul(a, b), (a as u128 * b as u128 % q as u128) as u64);
+                assert_eq!(
+                    modulus.mul(a, b),
+                    (a as u128 * b as u128 % q as u128) as u64
+                );
                 assert_eq!(modulus.reduce_wide(wide), (wide % q as u128) as u64);
                 assert_eq!(modulus.reduce(wide as u64), wide as u64 % q);
                 let factor = modulus.factor(b);
@@ -180,7 +190,10 @@ mod tests {
                 assert_eq!(modulus.mul_factor(wide as u64, &factor), product as u64);
             }
             assert_eq!(modulus.mul(q - 1, q - 1), 1);
-            assert_eq!(modulus.reduce_wide(u128::MAX), (u128::MAX % q as u128) as u64);
+            assert_eq!(
+                modulus.reduce_wide(u128::MAX),
+                (u128::MAX % q as u128) as u64
+            );
         }
     }
 }

@@ -58,7 +58,13 @@ impl NttTable {
         let (roots, inverse_roots) = (powers(psi), powers(inverse));
         let degree_inverse = modulus.factor(modulus.inverse(degree as u64));
         let vector = kernels::VectorTable::new(&roots, &inverse_roots);
-        Self { modulus, roots, inverse_roots, degree_inverse, vector }
+        Self {
+            modulus,
+            roots,
+            inverse_roots,
+            degree_inverse,
+            vector,
+        }
     }
 
     /// Coefficients to values, canonical in and out.
@@ -135,7 +141,10 @@ mod tests {
         table.forward_portable(&mut values);
         for (i, value) in values.iter().enumerate() {
             let x = q.power(psi, 2 * reverse_bits(i, 6) as u64 + 1);
-            let expected = coefficients.iter().rev().fold(0, |sum, c| q.add(q.mul(sum, x), *c));
+            let expected = coefficients
+                .iter()
+                .rev()
+                .fold(0, |sum, c| q.add(q.mul(sum, x), *c));
             assert_eq!(*value, expected);
         }
         table.inverse_portable(&mut values);

@@ -12,8 +12,12 @@ use crate::ntt::{reverse_bits, NttTable};
 /// Ring degree N; also the number of slots.
 pub const DEGREE: usize = 8192;
 /// Data primes, 1 modulo 2N, in the order Microsoft SEAL creates and drops them.
-pub const MODULI: [u64; 4] =
-    [0x3ff_fff0_c001, 0x3ff_fff3_c001, 0x3ff_fffa_8001, 0x7ff_fffc_8001];
+pub const MODULI: [u64; 4] = [
+    0x3ff_fff0_c001,
+    0x3ff_fff3_c001,
+    0x3ff_fffa_8001,
+    0x7ff_fffc_8001,
+];
 /// The special prime of key switching.
 pub const SPECIAL: u64 = 0x7ff_fffd_8001;
 /// Number of data limbs.
@@ -61,11 +65,17 @@ impl Ring {
             let modulus = &tables[i].modulus;
             modulus.factor(modulus.inverse(value))
         };
-        let garner =
-            (0..LIMBS).map(|i| (0..i).map(|j| inverse(i, MODULI[j])).collect()).collect();
+        let garner = (0..LIMBS)
+            .map(|i| (0..i).map(|j| inverse(i, MODULI[j])).collect())
+            .collect();
         let special_inverse = (0..LIMBS).map(|i| inverse(i, SPECIAL)).collect();
         let degree_inverse = (0..LIMBS).map(|i| inverse(i, DEGREE as u64)).collect();
-        Self { tables, garner, special_inverse, degree_inverse }
+        Self {
+            tables,
+            garner,
+            special_inverse,
+            degree_inverse,
+        }
     }
 
     /// The modulus of limb `i`.
@@ -86,7 +96,13 @@ impl Profile {
         let plain = NttTable::new(plain_modulus, DEGREE);
         let special = plain.modulus.reduce(SPECIAL);
         let special_inverse_plain = plain.modulus.inverse(special);
-        Self { name, ring: ring(), plain, slot_index: slot_index(), special_inverse_plain }
+        Self {
+            name,
+            ring: ring(),
+            plain,
+            slot_index: slot_index(),
+            special_inverse_plain,
+        }
     }
 
     /// The plain modulus t.
@@ -141,7 +157,9 @@ mod tests {
     const STANDARD_BITS_8192: u32 = 218;
 
     fn is_prime(n: u64) -> bool {
-        (2..).take_while(|d| d * d <= n).all(|d| !n.is_multiple_of(d))
+        (2..)
+            .take_while(|d| d * d <= n)
+            .all(|d| !n.is_multiple_of(d))
     }
 
     #[test]

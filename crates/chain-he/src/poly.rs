@@ -41,11 +41,17 @@ pub fn check_residues(what: &str, words: &[u64], limbs: usize) -> HeResult<()> {
 
 /// A byte string of exactly `polynomials` polynomials of `limbs` limbs, checked.
 pub fn parse<'a>(
-    what: &str, bytes: &'a [u8], polynomials: usize, limbs: usize,
+    what: &str,
+    bytes: &'a [u8],
+    polynomials: usize,
+    limbs: usize,
 ) -> HeResult<Cow<'a, [u64]>> {
     let expected = polynomials * limbs * DEGREE * 8;
     if bytes.len() != expected {
-        return refuse(format!("{what} is {} bytes, expected {expected}", bytes.len()));
+        return refuse(format!(
+            "{what} is {} bytes, expected {expected}",
+            bytes.len()
+        ));
     }
     let words = view(bytes);
     check_residues(what, &words, limbs)?;
@@ -54,10 +60,16 @@ pub fn parse<'a>(
 
 /// A ciphertext of two or three polynomials, checked; returns how many it has.
 pub fn parse_ciphertext<'a>(
-    profile: &Profile, bytes: &'a [u8], limbs: usize,
+    profile: &Profile,
+    bytes: &'a [u8],
+    limbs: usize,
 ) -> HeResult<(Cow<'a, [u64]>, usize)> {
     profile.check_limbs(limbs)?;
-    let polynomials = if bytes.len() == 3 * limbs * DEGREE * 8 { 3 } else { 2 };
+    let polynomials = if bytes.len() == 3 * limbs * DEGREE * 8 {
+        3
+    } else {
+        2
+    };
     Ok((parse("ciphertext", bytes, polynomials, limbs)?, polynomials))
 }
 
@@ -85,15 +97,22 @@ pub fn add_product_row(a: &mut [u64], b: &[u64], c: &[u64], limb: usize) {
 pub fn lift(coefficients: &[i64], scale: i64, limb: usize) -> Zeroizing<Vec<u64>> {
     let table = &ring().tables[limb];
     let q = &table.modulus;
-    let mut out: Zeroizing<Vec<u64>> =
-        Zeroizing::new(coefficients.iter().map(|c| q.from_small_signed(c * scale)).collect());
+    let mut out: Zeroizing<Vec<u64>> = Zeroizing::new(
+        coefficients
+            .iter()
+            .map(|c| q.from_small_signed(c * scale))
+            .collect(),
+    );
     table.forward(&mut out);
     out
 }
 
 /// Sum of equal-shaped byte strings of `limbs`-limb polynomials.
 pub fn sum_shares(
-    what: &str, shares: &[&[u8]], polynomials: usize, limbs: usize,
+    what: &str,
+    shares: &[&[u8]],
+    polynomials: usize,
+    limbs: usize,
 ) -> HeResult<Vec<u64>> {
     let Some((first, others)) = shares.split_first() else {
         return refuse(format!("no {what} given"));
@@ -101,8 +120,10 @@ pub fn sum_shares(
     let mut total = parse(what, first, polynomials, limbs)?.into_owned();
     for share in others {
         let words = parse(what, share, polynomials, limbs)?;
-        for (r, (a, b)) in
-            total.chunks_exact_mut(DEGREE).zip(words.chunks_exact(DEGREE)).enumerate()
+        for (r, (a, b)) in total
+            .chunks_exact_mut(DEGREE)
+            .zip(words.chunks_exact(DEGREE))
+            .enumerate()
         {
             add_row(a, b, r % limbs);
         }

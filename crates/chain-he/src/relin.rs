@@ -48,17 +48,30 @@ fn divide_by_special(profile: &Profile, rows: &mut [Vec<u64>], mut special: Vec<
     let pairs: Vec<(i64, i64)> = special
         .iter()
         .map(|d| {
-            let delta = if *d > SPECIAL / 2 { *d as i64 - SPECIAL as i64 } else { *d as i64 };
+            let delta = if *d > SPECIAL / 2 {
+                *d as i64 - SPECIAL as i64
+            } else {
+                *d as i64
+            };
             let k = t.negate(t.mul(t.from_signed(delta), profile.special_inverse_plain));
-            (delta, if k > half_t { k as i64 - t.value as i64 } else { k as i64 })
+            (
+                delta,
+                if k > half_t {
+                    k as i64 - t.value as i64
+                } else {
+                    k as i64
+                },
+            )
         })
         .collect();
     for (limb, target) in rows.iter_mut().enumerate() {
         let table = &ring.tables[limb];
         let q = &table.modulus;
         let special = q.factor(q.reduce(SPECIAL));
-        let mut correction: Vec<u64> =
-            pairs.iter().map(|(delta, k)| correction(q, *delta, *k, &special)).collect();
+        let mut correction: Vec<u64> = pairs
+            .iter()
+            .map(|(delta, k)| correction(q, *delta, *k, &special))
+            .collect();
         table.forward(&mut correction);
         for (x, c) in target.iter_mut().zip(&correction) {
             *x = q.mul_factor(q.sub(*x, *c), &ring.special_inverse[limb]);
@@ -67,12 +80,18 @@ fn divide_by_special(profile: &Profile, rows: &mut [Vec<u64>], mut special: Vec<
 }
 
 fn correction(q: &Modulus, delta: i64, k: i64, special: &crate::modulus::Factor) -> u64 {
-    q.add(q.from_signed(delta), q.mul_factor(q.from_signed(k), special))
+    q.add(
+        q.from_signed(delta),
+        q.mul_factor(q.from_signed(k), special),
+    )
 }
 
 /// Turns a three-polynomial ciphertext into one of two with the same slots.
 pub fn relinearise(
-    profile: &Profile, limbs: usize, ciphertext: &[u8], key: &[u8],
+    profile: &Profile,
+    limbs: usize,
+    ciphertext: &[u8],
+    key: &[u8],
 ) -> HeResult<Vec<u64>> {
     let (words, polynomials) = parse_ciphertext(profile, ciphertext, limbs)?;
     if polynomials != 3 {
@@ -101,7 +120,11 @@ pub fn relinearise(
     for (index, (mut rows, special)) in sums.into_iter().zip(specials).enumerate() {
         divide_by_special(profile, &mut rows, special);
         for (limb, values) in rows.iter().enumerate() {
-            add_row(&mut out[(index * limbs + limb) * DEGREE..][..DEGREE], values, limb);
+            add_row(
+                &mut out[(index * limbs + limb) * DEGREE..][..DEGREE],
+                values,
+                limb,
+            );
         }
     }
     Ok(out)
@@ -109,7 +132,11 @@ pub fn relinearise(
 
 // Sum over digits of digit x key modulo the prime of `limb`, reduced once.
 fn multiply_digits(
-    profile: &Profile, digits: &[Vec<u64>], words: &[u64], key: &[u64], limb: usize,
+    profile: &Profile,
+    digits: &[Vec<u64>],
+    words: &[u64],
+    key: &[u64],
+    limb: usize,
 ) -> [Vec<u64>; 2] {
     let limbs = digits.len();
     let lifted: Vec<Cow<'_, [u64]>> = digits
@@ -125,7 +152,10 @@ fn multiply_digits(
             .iter()
             .enumerate()
             .map(|(j, values)| {
-                (&**values, row(&key[j * 2 * FULL_WORDS..], part, ALL_LIMBS, limb))
+                (
+                    &**values,
+                    row(&key[j * 2 * FULL_WORDS..], part, ALL_LIMBS, limb),
+                )
             })
             .collect();
         let mut out = vec![0; DEGREE];
@@ -136,7 +166,10 @@ fn multiply_digits(
 
 /// s w_j: the secret times P in the digit's own limb, zero elsewhere.
 pub(crate) fn scaled_secret(
-    profile: &Profile, values: &[u64], digit: usize, limb: usize,
+    profile: &Profile,
+    values: &[u64],
+    digit: usize,
+    limb: usize,
 ) -> Option<Zeroizing<Vec<u64>>> {
     (digit == limb).then(|| {
         let q = profile.ring.modulus(limb);

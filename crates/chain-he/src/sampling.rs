@@ -84,7 +84,12 @@ impl Sampler {
     pub fn error(&mut self) -> Zeroizing<Vec<i64>> {
         let words = self.words(DEGREE);
         let weight = |x: u64| (x & BINOMIAL_MASK).count_ones() as i64;
-        Zeroizing::new(words.iter().map(|w| weight(*w) - weight(w >> BINOMIAL_BITS)).collect())
+        Zeroizing::new(
+            words
+                .iter()
+                .map(|w| weight(*w) - weight(w >> BINOMIAL_BITS))
+                .collect(),
+        )
     }
 
     /// Uniform residues by rejection.
@@ -99,7 +104,11 @@ impl Sampler {
     /// A smooth bounded bell: decryption cannot fail by a tail, and the divergence of a shift by B
     /// falls with (B / sigma)^2 as for a Gaussian, sigma = 2^(bits + 0.2).
     pub fn flood(
-        &mut self, count: usize, bits: u32, scale: u64, moduli: &[Modulus],
+        &mut self,
+        count: usize,
+        bits: u32,
+        scale: u64,
+        moduli: &[Modulus],
     ) -> Zeroizing<Vec<u64>> {
         let width = bits.div_ceil(64) as usize;
         let top_mask = u64::MAX >> (64 * width as u32 - bits);
@@ -155,7 +164,12 @@ fn rejection(modulus: &Modulus, mut fill: impl FnMut(&mut [u8])) -> Vec<u64> {
 /// A public uniform polynomial everyone derives alike from a common seed.
 pub fn common_uniform(seed: &[u8], label: &str, index: [u8; 2], modulus: &Modulus) -> Vec<u64> {
     let mut shake = sha3::Shake128::default();
-    for part in [b"chainnode/he-common/v1".as_slice(), label.as_bytes(), &index, seed] {
+    for part in [
+        b"chainnode/he-common/v1".as_slice(),
+        label.as_bytes(),
+        &index,
+        seed,
+    ] {
         shake.update(&(part.len() as u64).to_be_bytes());
         shake.update(part);
     }
@@ -186,7 +200,13 @@ mod tests {
     fn flooding_is_bounded_centred_and_alike_in_all_limbs() {
         let moduli = [Modulus::new(MODULI[0]), Modulus::new(MODULI[1])];
         let rows = Sampler::new(&[1; 32]).flood(512, 30, 3, &moduli);
-        let centred = |x: u64, q: u64| if x > q / 2 { x as i64 - q as i64 } else { x as i64 };
+        let centred = |x: u64, q: u64| {
+            if x > q / 2 {
+                x as i64 - q as i64
+            } else {
+                x as i64
+            }
+        };
         let mut sum = 0i64;
         for k in 0..512 {
             let value = centred(rows[k], MODULI[0]);
@@ -196,14 +216,19 @@ mod tests {
             sum += value / 3;
         }
         assert!(sum.abs() / 512 < 1 << 28);
-        assert!(rows[..512].iter().any(|x| centred(*x, MODULI[0]).abs() > 3 << 29));
+        assert!(rows[..512]
+            .iter()
+            .any(|x| centred(*x, MODULI[0]).abs() > 3 << 29));
     }
 
     #[test]
     fn wide_flooding_matches_across_limbs_and_repeats() {
         let moduli = [Modulus::new(MODULI[0]), Modulus::new(MODULI[1])];
         let first = Sampler::new(&[2; 32]).flood(4, 131, 65_537, &moduli);
-        assert_eq!(*first, *Sampler::new(&[2; 32]).flood(4, 131, 65_537, &moduli));
+        assert_eq!(
+            *first,
+            *Sampler::new(&[2; 32]).flood(4, 131, 65_537, &moduli)
+        );
         assert_ne!(first[0], first[1]);
     }
 

@@ -23,7 +23,10 @@ impl<'a> PublicKey<'a> {
     pub fn parse(bytes: &'a [u8]) -> HeResult<Self> {
         let expected = 2 * LIMBS * DEGREE * 8;
         if bytes.len() != expected {
-            return refuse(format!("public key is {} bytes, expected {expected}", bytes.len()));
+            return refuse(format!(
+                "public key is {} bytes, expected {expected}",
+                bytes.len()
+            ));
         }
         let words = view(bytes);
         check_residues("public key", &words, LIMBS)?;
@@ -38,11 +41,18 @@ impl<'a> PublicKey<'a> {
 
 /// Encrypts slots with all randomness from `seed`: (b u + t e0 + m, a u + t e1).
 pub fn encrypt(
-    profile: &Profile, key: &PublicKey<'_>, slots: &[u8], seed: &[u8], limbs: usize,
+    profile: &Profile,
+    key: &PublicKey<'_>,
+    slots: &[u8],
+    seed: &[u8],
+    limbs: usize,
 ) -> HeResult<Vec<u64>> {
     profile.check_limbs(limbs)?;
     if seed.len() != 32 {
-        return refuse(format!("encryption seed must be 32 bytes, got {}", seed.len()));
+        return refuse(format!(
+            "encryption seed must be 32 bytes, got {}",
+            seed.len()
+        ));
     }
     let seed = derive_seed("chainnode/he-encrypt/v1", &[profile.name.as_bytes(), seed]);
     let mut sampler = Sampler::new(&seed);
@@ -57,7 +67,10 @@ pub fn encrypt(
     let (first, second) = out.split_at_mut(limbs * DEGREE);
     for limb in 0..limbs {
         let u = lift(&mask, 1, limb);
-        let rows = [(first as &mut [u64], &message, 1), (second as &mut [u64], &error, t)];
+        let rows = [
+            (first as &mut [u64], &message, 1),
+            (second as &mut [u64], &error, t),
+        ];
         for (index, (part, noise, scale)) in rows.into_iter().enumerate() {
             let target = &mut part[limb * DEGREE..][..DEGREE];
             target.copy_from_slice(&lift(noise, scale, limb));
@@ -116,26 +129,38 @@ pub fn noise_budget_bits(secret: &SecretKey, bytes: &[u8], limbs: usize) -> HeRe
 
 /// Adds the slots to a ciphertext.
 pub fn add_plain(
-    profile: &Profile, limbs: usize, ciphertext: &[u8], slots: &[u8],
+    profile: &Profile,
+    limbs: usize,
+    ciphertext: &[u8],
+    slots: &[u8],
 ) -> HeResult<Vec<u64>> {
     let mut out = parse_ciphertext(profile, ciphertext, limbs)?.0.into_owned();
     let message = encode(profile, slots)?;
     for limb in 0..limbs {
-        add_row(&mut out[limb * DEGREE..][..DEGREE], &lift(&message, 1, limb), limb);
+        add_row(
+            &mut out[limb * DEGREE..][..DEGREE],
+            &lift(&message, 1, limb),
+            limb,
+        );
     }
     Ok(out)
 }
 
 /// Multiplies a ciphertext slot by slot.
 pub fn multiply_plain(
-    profile: &Profile, limbs: usize, ciphertext: &[u8], slots: &[u8],
+    profile: &Profile,
+    limbs: usize,
+    ciphertext: &[u8],
+    slots: &[u8],
 ) -> HeResult<Vec<u64>> {
     let (words, _) = parse_ciphertext(profile, ciphertext, limbs)?;
     let message = encode(profile, slots)?;
     let mut out = vec![0; words.len()];
     let lifted: Vec<_> = (0..limbs).map(|limb| lift(&message, 1, limb)).collect();
-    for (r, (target, source)) in
-        out.chunks_exact_mut(DEGREE).zip(words.chunks_exact(DEGREE)).enumerate()
+    for (r, (target, source)) in out
+        .chunks_exact_mut(DEGREE)
+        .zip(words.chunks_exact(DEGREE))
+        .enumerate()
     {
         add_product_row(target, source, &lifted[r % limbs], r % limbs);
     }
@@ -166,6 +191,10 @@ pub fn add(profile: &Profile, limbs: usize, ciphertexts: &[&[u8]]) -> HeResult<V
     let Some(first) = ciphertexts.first() else {
         return refuse("no ciphertext given");
     };
-    let polynomials = if first.len() == 3 * limbs * DEGREE * 8 { 3 } else { 2 };
+    let polynomials = if first.len() == 3 * limbs * DEGREE * 8 {
+        3
+    } else {
+        2
+    };
     sum_shares("ciphertext", ciphertexts, polynomials, limbs)
 }

@@ -79,7 +79,9 @@ fn check_name(column: &str) -> HeResult<()> {
         || column.starts_with('.')
         || !column.chars().all(plain)
     {
-        return refuse(format!("column name {column:?} is not plain letters, digits, _ - . ="));
+        return refuse(format!(
+            "column name {column:?} is not plain letters, digits, _ - . ="
+        ));
     }
     Ok(())
 }
@@ -89,7 +91,8 @@ fn io_error(path: &Path, error: &std::io::Error) -> HeError {
 }
 
 fn write_file(
-    path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>,
+    path: &Path,
+    fill: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>,
 ) -> HeResult<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(".part");
@@ -97,7 +100,9 @@ fn write_file(
     let write = || {
         let mut file = BufWriter::with_capacity(1 << 20, File::create(part)?);
         fill(&mut file)?;
-        file.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_data()?;
+        file.into_inner()
+            .map_err(std::io::IntoInnerError::into_error)?
+            .sync_data()?;
         fs::rename(part, path)
     };
     write().map_err(|error| io_error(path, &error))
@@ -105,12 +110,19 @@ fn write_file(
 
 /// Writes a column of two-polynomial ciphertexts; an older column of that name is replaced.
 pub fn write_column(
-    directory: &Path, column: &str, profile: &Profile, limbs: usize, blocks: &[&[u8]],
+    directory: &Path,
+    column: &str,
+    profile: &Profile,
+    limbs: usize,
+    blocks: &[&[u8]],
 ) -> HeResult<()> {
     check_name(column)?;
     profile.check_limbs(limbs)?;
     if blocks.is_empty() || blocks.len() > BLOCKS_MAX {
-        return refuse(format!("a column holds 1 to {BLOCKS_MAX} blocks, got {}", blocks.len()));
+        return refuse(format!(
+            "a column holds 1 to {BLOCKS_MAX} blocks, got {}",
+            blocks.len()
+        ));
     }
     for block in blocks {
         parse("block", block, 2, limbs)?;
@@ -136,7 +148,9 @@ pub fn write_column(
         blocks: blocks.len(),
     };
     let text = serde_json::to_vec(&manifest).map_err(|error| HeError(error.to_string()))?;
-    write_file(&directory.join(format!("{column}.json")), |file| file.write_all(&text))
+    write_file(&directory.join(format!("{column}.json")), |file| {
+        file.write_all(&text)
+    })
 }
 
 fn open_column(directory: &Path, manifest: &Manifest) -> HeResult<Column> {
@@ -153,7 +167,11 @@ fn open_column(directory: &Path, manifest: &Manifest) -> HeResult<Column> {
         }
         planes.push(map);
     }
-    Ok(Column { limbs: manifest.limbs, blocks: manifest.blocks, planes })
+    Ok(Column {
+        limbs: manifest.limbs,
+        blocks: manifest.blocks,
+        planes,
+    })
 }
 
 impl Columns {
@@ -178,7 +196,10 @@ impl Columns {
                 ));
             }
             if manifest.blocks == 0 || manifest.blocks > BLOCKS_MAX {
-                return refuse(format!("column {} has no valid block count", manifest.column));
+                return refuse(format!(
+                    "column {} has no valid block count",
+                    manifest.column
+                ));
             }
             columns.insert(manifest.column.clone(), open_column(directory, &manifest)?);
         }
@@ -191,7 +212,9 @@ impl Columns {
     }
 
     fn column(&self, name: &str) -> HeResult<&Column> {
-        self.columns.get(name).map_or_else(|| refuse(format!("no column {name:?}")), Ok)
+        self.columns
+            .get(name)
+            .map_or_else(|| refuse(format!("no column {name:?}")), Ok)
     }
 
     /// Blocks of a column.
@@ -203,7 +226,10 @@ impl Columns {
     fn check(&self, names: &[&[String]], pass: Pass) -> HeResult<usize> {
         self.profile.check_limbs(pass.limbs)?;
         if pass.threads == 0 || pass.threads > THREADS_MAX {
-            return refuse(format!("threads must be 1 to {THREADS_MAX}, got {}", pass.threads));
+            return refuse(format!(
+                "threads must be 1 to {THREADS_MAX}, got {}",
+                pass.threads
+            ));
         }
         let mut blocks = None;
         for name in names.iter().copied().flatten() {
@@ -212,7 +238,9 @@ impl Columns {
                 return refuse(format!("column {name} has {} limbs only", column.limbs));
             }
             if *blocks.get_or_insert(column.blocks) != column.blocks {
-                return refuse(format!("column {name} has another block count than the others"));
+                return refuse(format!(
+                    "column {name} has another block count than the others"
+                ));
             }
         }
         let Some(blocks) = blocks else {
@@ -220,7 +248,9 @@ impl Columns {
         };
         let end = pass.first_block.checked_add(pass.block_count);
         if pass.block_count == 0 || end.is_none_or(|end| end > blocks) {
-            return refuse(format!("block range is empty or beyond the {blocks} blocks"));
+            return refuse(format!(
+                "block range is empty or beyond the {blocks} blocks"
+            ));
         }
         Ok(blocks)
     }
@@ -247,7 +277,12 @@ impl Columns {
 
     /// Exclusive or of every word the columns hold in these limbs: the bound no kernel can beat.
     pub fn read_all(&self, columns: &[String], limbs: usize) -> HeResult<u64> {
-        let pass = Pass { limbs, first_block: 0, block_count: 1, threads: 1 };
+        let pass = Pass {
+            limbs,
+            first_block: 0,
+            block_count: 1,
+            threads: 1,
+        };
         self.check(&[columns], pass)?;
         let mut all = 0;
         for name in columns {
@@ -260,12 +295,24 @@ impl Columns {
 
     /// Per model and block one ciphertext: the weighted sum of the columns.
     pub fn mac_scalar(
-        &self, columns: &[String], weights: &[Vec<i64>], pass: Pass,
+        &self,
+        columns: &[String],
+        weights: &[Vec<i64>],
+        pass: Pass,
     ) -> HeResult<Vec<Vec<Vec<u64>>>> {
         let blocks = self.check(&[columns], pass)?;
         let models = weights
             .iter()
-            .map(|row| self.sides(&Linear { columns, weights: row, constant: 0 }, pass.limbs))
+            .map(|row| {
+                self.sides(
+                    &Linear {
+                        columns,
+                        weights: row,
+                        constant: 0,
+                    },
+                    pass.limbs,
+                )
+            })
             .collect::<HeResult<Vec<_>>>()?;
         let size = 2 * pass.limbs * DEGREE;
         let mut out = vec![vec![0; size]; models.len() * pass.block_count];
@@ -295,14 +342,24 @@ impl Columns {
     /// Sum over blocks of the weighted columns.
     pub fn sum(&self, columns: &[String], weights: &[i64], pass: Pass) -> HeResult<Vec<u64>> {
         let blocks = self.check(&[columns], pass)?;
-        let sides = self.sides(&Linear { columns, weights, constant: 0 }, pass.limbs)?;
+        let sides = self.sides(
+            &Linear {
+                columns,
+                weights,
+                constant: 0,
+            },
+            pass.limbs,
+        )?;
         let mut out = vec![0; 2 * pass.limbs * DEGREE];
         run(pass, vec![&mut out], |row, first_tile, parts| {
             let (polynomial, limb) = (row / pass.limbs, row % pass.limbs);
             let q = self.profile.ring.modulus(limb);
             for (i, part) in parts[0].chunks_exact_mut(TILE).enumerate() {
                 let offset = place(polynomial, first_tile + i, blocks, pass.first_block);
-                let span = Span { offset, count: pass.block_count };
+                let span = Span {
+                    offset,
+                    count: pass.block_count,
+                };
                 weighted_sum(&sides[limb], span, q, part);
             }
         });
@@ -311,7 +368,10 @@ impl Columns {
 
     /// Sum over blocks of left times right: three polynomials.
     pub fn product_sum(
-        &self, left: &Linear<'_>, right: &Linear<'_>, pass: Pass,
+        &self,
+        left: &Linear<'_>,
+        right: &Linear<'_>,
+        pass: Pass,
     ) -> HeResult<Vec<u64>> {
         let blocks = self.check(&[left.columns, right.columns], pass)?;
         let left = self.sides(left, pass.limbs)?;
@@ -352,17 +412,30 @@ fn place(polynomial: usize, tile: usize, blocks: usize, block: usize) -> usize {
 //
 // A run comes with the (tile, block) of each piece, counted from the group and the pass.
 fn panels(
-    blocks: usize, pass: Pass, first: usize, mut kernel: impl FnMut(Span, &[(usize, usize)]),
+    blocks: usize,
+    pass: Pass,
+    first: usize,
+    mut kernel: impl FnMut(Span, &[(usize, usize)]),
 ) {
     let places: Vec<(usize, usize)> = (0..GROUP_TILES)
         .flat_map(|tile| (0..pass.block_count).map(move |block| (tile, block)))
         .collect();
-    let run_length = if pass.block_count == blocks { places.len() } else { pass.block_count };
+    let run_length = if pass.block_count == blocks {
+        places.len()
+    } else {
+        pass.block_count
+    };
     for run in places.chunks(run_length) {
         for panel in run.chunks(PANEL_PIECES) {
             let (tile, block) = panel[0];
             let offset = first + (tile * blocks + block) * TILE;
-            kernel(Span { offset, count: panel.len() }, panel);
+            kernel(
+                Span {
+                    offset,
+                    count: panel.len(),
+                },
+                panel,
+            );
         }
     }
 }
@@ -370,28 +443,39 @@ fn panels(
 // Runs `kernel(row, first tile, parts)` for every group of tiles. The parts are equally long rows
 // of tiles; a kernel gets its group of each.
 fn run(
-    pass: Pass, parts: Vec<&mut [u64]>,
+    pass: Pass,
+    parts: Vec<&mut [u64]>,
     kernel: impl Fn(usize, usize, &mut [&mut [u64]]) + Sync,
 ) {
     let words = GROUP_TILES * TILE;
     let groups = parts.first().map_or(0, |part| part.len() / words);
     let share = groups.div_ceil(pass.threads).max(1);
     let work = |first: usize, parts: Vec<&mut [u64]>| {
-        let mut rest: Vec<_> = parts.into_iter().map(|p| p.chunks_exact_mut(words)).collect();
+        let mut rest: Vec<_> = parts
+            .into_iter()
+            .map(|p| p.chunks_exact_mut(words))
+            .collect();
         let mut group = first;
         loop {
             let mut pieces: Vec<&mut [u64]> = rest.iter_mut().filter_map(Iterator::next).collect();
             if pieces.is_empty() {
                 return;
             }
-            kernel(group / GROUPS_PER_ROW, group % GROUPS_PER_ROW * GROUP_TILES, &mut pieces);
+            kernel(
+                group / GROUPS_PER_ROW,
+                group % GROUPS_PER_ROW * GROUP_TILES,
+                &mut pieces,
+            );
             group += 1;
         }
     };
     if pass.threads == 1 {
         return work(0, parts);
     }
-    let mut shares: Vec<_> = parts.into_iter().map(|p| p.chunks_mut(share * words)).collect();
+    let mut shares: Vec<_> = parts
+        .into_iter()
+        .map(|p| p.chunks_mut(share * words))
+        .collect();
     std::thread::scope(|scope| {
         for first in (0..groups).step_by(share) {
             let mine: Vec<&mut [u64]> = shares.iter_mut().filter_map(Iterator::next).collect();

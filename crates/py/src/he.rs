@@ -28,7 +28,8 @@ fn slices(items: &[PyBackedBytes]) -> Vec<&[u8]> {
 
 // Runs a computation without the lock and hands its words over as bytes.
 fn words<'py>(
-    py: Python<'py>, compute: impl FnOnce() -> HeResult<Vec<u64>> + Send,
+    py: Python<'py>,
+    compute: impl FnOnce() -> HeResult<Vec<u64>> + Send,
 ) -> PyResult<Bound<'py, PyBytes>> {
     let out = py.detach(compute).map_err(value_error)?;
     Ok(PyBytes::new(py, &bytes_of(&out)))
@@ -76,10 +77,8 @@ impl HeSecretKey {
 
     #[staticmethod]
     fn unseal(py: Python<'_>, profile: &str, sealed: &[u8], key: &[u8]) -> PyResult<Self> {
-        py.detach(|| {
-            SecretKey::unseal(chain_he::params::profile(profile)?, sealed, key).map(Self)
-        })
-        .map_err(value_error)
+        py.detach(|| SecretKey::unseal(chain_he::params::profile(profile)?, sealed, key).map(Self))
+            .map_err(value_error)
     }
 
     fn seal<'py>(&self, py: Python<'py>, key: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
@@ -92,58 +91,89 @@ impl HeSecretKey {
     }
 
     fn decrypt<'py>(
-        &self, py: Python<'py>, ciphertext: &[u8], limbs: usize,
+        &self,
+        py: Python<'py>,
+        ciphertext: &[u8],
+        limbs: usize,
     ) -> PyResult<Bound<'py, PyBytes>> {
-        words(py, || Ok(scheme::decrypt(&self.0, ciphertext, limbs)?.to_vec()))
+        words(py, || {
+            Ok(scheme::decrypt(&self.0, ciphertext, limbs)?.to_vec())
+        })
     }
 
     fn noise_budget_bits(&self, py: Python<'_>, ciphertext: &[u8], limbs: usize) -> PyResult<u32> {
-        py.detach(|| scheme::noise_budget_bits(&self.0, ciphertext, limbs)).map_err(value_error)
+        py.detach(|| scheme::noise_budget_bits(&self.0, ciphertext, limbs))
+            .map_err(value_error)
     }
 
     fn public_key_share<'py>(
-        &self, py: Python<'py>, common_seed: &[u8],
+        &self,
+        py: Python<'py>,
+        common_seed: &[u8],
     ) -> PyResult<Bound<'py, PyBytes>> {
         words(py, || self.0.public_key_share(common_seed))
     }
 
     fn relin_round1<'py>(
-        &self, py: Python<'py>, common_seed: &[u8],
+        &self,
+        py: Python<'py>,
+        common_seed: &[u8],
     ) -> PyResult<(Bound<'py, PyBytes>, HeRelinEphemeral)> {
         let (share, ephemeral) = py
             .detach(|| self.0.relin_round1(common_seed))
             .map_err(value_error)?;
-        Ok((PyBytes::new(py, &bytes_of(&share)), HeRelinEphemeral(ephemeral)))
+        Ok((
+            PyBytes::new(py, &bytes_of(&share)),
+            HeRelinEphemeral(ephemeral),
+        ))
     }
 
     fn relin_round2<'py>(
-        &self, py: Python<'py>, ephemeral: PyRef<'_, HeRelinEphemeral>, round1: &[u8],
+        &self,
+        py: Python<'py>,
+        ephemeral: PyRef<'_, HeRelinEphemeral>,
+        round1: &[u8],
     ) -> PyResult<Bound<'py, PyBytes>> {
         let ephemeral = &ephemeral.0;
         words(py, || self.0.relin_round2(ephemeral, round1))
     }
 
     fn scalar_share<'py>(
-        &self, py: Python<'py>, ciphertext: &[u8], limbs: usize, flood_seed: &[u8],
+        &self,
+        py: Python<'py>,
+        ciphertext: &[u8],
+        limbs: usize,
+        flood_seed: &[u8],
         parties: usize,
     ) -> PyResult<Bound<'py, PyBytes>> {
-        words(py, || self.0.scalar_share(ciphertext, limbs, flood_seed, parties))
+        words(py, || {
+            self.0.scalar_share(ciphertext, limbs, flood_seed, parties)
+        })
     }
 
     fn key_switch_share<'py>(
-        &self, py: Python<'py>, ciphertext: &[u8], limbs: usize, target_public_key: &[u8],
-        flood_seed: &[u8], parties: usize,
+        &self,
+        py: Python<'py>,
+        ciphertext: &[u8],
+        limbs: usize,
+        target_public_key: &[u8],
+        flood_seed: &[u8],
+        parties: usize,
     ) -> PyResult<Bound<'py, PyBytes>> {
         words(py, || {
             let target = PublicKey::parse(target_public_key)?;
-            self.0.key_switch_share(ciphertext, limbs, &target, flood_seed, parties)
+            self.0
+                .key_switch_share(ciphertext, limbs, &target, flood_seed, parties)
         })
     }
 }
 
 #[pyfunction]
 fn he_aggregate_public_key<'py>(
-    py: Python<'py>, profile: &str, common_seed: &[u8], shares: Vec<PyBackedBytes>,
+    py: Python<'py>,
+    profile: &str,
+    common_seed: &[u8],
+    shares: Vec<PyBackedBytes>,
 ) -> PyResult<Bound<'py, PyBytes>> {
     words(py, || {
         let profile = chain_he::params::profile(profile)?;
@@ -153,7 +183,9 @@ fn he_aggregate_public_key<'py>(
 
 #[pyfunction]
 fn he_aggregate_relin_round1<'py>(
-    py: Python<'py>, profile: &str, shares: Vec<PyBackedBytes>,
+    py: Python<'py>,
+    profile: &str,
+    shares: Vec<PyBackedBytes>,
 ) -> PyResult<Bound<'py, PyBytes>> {
     words(py, || {
         chain_he::params::profile(profile)?;
@@ -163,7 +195,10 @@ fn he_aggregate_relin_round1<'py>(
 
 #[pyfunction]
 fn he_relin_key<'py>(
-    py: Python<'py>, profile: &str, round1: &[u8], round2_shares: Vec<PyBackedBytes>,
+    py: Python<'py>,
+    profile: &str,
+    round1: &[u8],
+    round2_shares: Vec<PyBackedBytes>,
 ) -> PyResult<Bound<'py, PyBytes>> {
     words(py, || {
         chain_he::params::profile(profile)?;
@@ -173,18 +208,33 @@ fn he_relin_key<'py>(
 
 #[pyfunction]
 fn he_encrypt<'py>(
-    py: Python<'py>, profile: &str, public_key: &[u8], slots: &[u8], seed: &[u8], limbs: usize,
+    py: Python<'py>,
+    profile: &str,
+    public_key: &[u8],
+    slots: &[u8],
+    seed: &[u8],
+    limbs: usize,
 ) -> PyResult<Bound<'py, PyBytes>> {
     words(py, || {
         let key = PublicKey::parse(public_key)?;
-        scheme::encrypt(chain_he::params::profile(profile)?, &key, slots, seed, limbs)
+        scheme::encrypt(
+            chain_he::params::profile(profile)?,
+            &key,
+            slots,
+            seed,
+            limbs,
+        )
     })
 }
 
 #[pyfunction]
 fn he_encrypt_many<'py>(
-    py: Python<'py>, profile: &str, public_key: &[u8], blocks: Vec<PyBackedBytes>,
-    seeds: Vec<PyBackedBytes>, limbs: usize,
+    py: Python<'py>,
+    profile: &str,
+    public_key: &[u8],
+    blocks: Vec<PyBackedBytes>,
+    seeds: Vec<PyBackedBytes>,
+    limbs: usize,
 ) -> PyResult<Vec<Bound<'py, PyBytes>>> {
     let out = py
         .detach(|| {
@@ -200,12 +250,19 @@ fn he_encrypt_many<'py>(
                 .collect::<HeResult<Vec<_>>>()
         })
         .map_err(value_error)?;
-    Ok(out.iter().map(|block| PyBytes::new(py, &bytes_of(block))).collect())
+    Ok(out
+        .iter()
+        .map(|block| PyBytes::new(py, &bytes_of(block)))
+        .collect())
 }
 
 #[pyfunction]
 fn he_combine_scalar(
-    py: Python<'_>, profile: &str, limbs: usize, ciphertext: &[u8], shares: Vec<PyBackedBytes>,
+    py: Python<'_>,
+    profile: &str,
+    limbs: usize,
+    ciphertext: &[u8],
+    shares: Vec<PyBackedBytes>,
 ) -> PyResult<(u64, u32)> {
     py.detach(|| {
         let profile = chain_he::params::profile(profile)?;
@@ -216,7 +273,11 @@ fn he_combine_scalar(
 
 #[pyfunction]
 fn he_combine_key_switch<'py>(
-    py: Python<'py>, profile: &str, limbs: usize, ciphertext: &[u8], shares: Vec<PyBackedBytes>,
+    py: Python<'py>,
+    profile: &str,
+    limbs: usize,
+    ciphertext: &[u8],
+    shares: Vec<PyBackedBytes>,
 ) -> PyResult<Bound<'py, PyBytes>> {
     words(py, || {
         let profile = chain_he::params::profile(profile)?;
@@ -233,12 +294,18 @@ fn he_flood_bits(profile: &str, limbs: usize, parties: usize, scalar: bool) -> P
 
 #[pyfunction]
 fn he_validate_ciphertext(
-    py: Python<'_>, profile: &str, ciphertext: &[u8], polynomials: usize, limbs: usize,
+    py: Python<'_>,
+    profile: &str,
+    ciphertext: &[u8],
+    polynomials: usize,
+    limbs: usize,
 ) -> PyResult<()> {
     py.detach(|| {
         chain_he::params::profile(profile)?.check_limbs(limbs)?;
         if !(2..=3).contains(&polynomials) {
-            return Err(HeError(format!("a ciphertext has 2 or 3 polynomials, not {polynomials}")));
+            return Err(HeError(format!(
+                "a ciphertext has 2 or 3 polynomials, not {polynomials}"
+            )));
         }
         parse("ciphertext", ciphertext, polynomials, limbs).map(|_| ())
     })
@@ -247,42 +314,84 @@ fn he_validate_ciphertext(
 
 #[pyfunction]
 fn he_add<'py>(
-    py: Python<'py>, profile: &str, limbs: usize, ciphertexts: Vec<PyBackedBytes>,
+    py: Python<'py>,
+    profile: &str,
+    limbs: usize,
+    ciphertexts: Vec<PyBackedBytes>,
 ) -> PyResult<Bound<'py, PyBytes>> {
-    words(py, || scheme::add(chain_he::params::profile(profile)?, limbs, &slices(&ciphertexts)))
+    words(py, || {
+        scheme::add(
+            chain_he::params::profile(profile)?,
+            limbs,
+            &slices(&ciphertexts),
+        )
+    })
 }
 
 #[pyfunction]
 fn he_add_plain<'py>(
-    py: Python<'py>, profile: &str, limbs: usize, ciphertext: &[u8], slots: &[u8],
+    py: Python<'py>,
+    profile: &str,
+    limbs: usize,
+    ciphertext: &[u8],
+    slots: &[u8],
 ) -> PyResult<Bound<'py, PyBytes>> {
     words(py, || {
-        scheme::add_plain(chain_he::params::profile(profile)?, limbs, ciphertext, slots)
+        scheme::add_plain(
+            chain_he::params::profile(profile)?,
+            limbs,
+            ciphertext,
+            slots,
+        )
     })
 }
 
 #[pyfunction]
 fn he_multiply_plain<'py>(
-    py: Python<'py>, profile: &str, limbs: usize, ciphertext: &[u8], slots: &[u8],
+    py: Python<'py>,
+    profile: &str,
+    limbs: usize,
+    ciphertext: &[u8],
+    slots: &[u8],
 ) -> PyResult<Bound<'py, PyBytes>> {
     words(py, || {
-        scheme::multiply_plain(chain_he::params::profile(profile)?, limbs, ciphertext, slots)
+        scheme::multiply_plain(
+            chain_he::params::profile(profile)?,
+            limbs,
+            ciphertext,
+            slots,
+        )
     })
 }
 
 #[pyfunction]
 fn he_multiply<'py>(
-    py: Python<'py>, profile: &str, limbs: usize, left: &[u8], right: &[u8],
+    py: Python<'py>,
+    profile: &str,
+    limbs: usize,
+    left: &[u8],
+    right: &[u8],
 ) -> PyResult<Bound<'py, PyBytes>> {
-    words(py, || scheme::tensor(chain_he::params::profile(profile)?, limbs, left, right))
+    words(py, || {
+        scheme::tensor(chain_he::params::profile(profile)?, limbs, left, right)
+    })
 }
 
 #[pyfunction]
 fn he_relinearise<'py>(
-    py: Python<'py>, profile: &str, limbs: usize, ciphertext: &[u8], relin_key: &[u8],
+    py: Python<'py>,
+    profile: &str,
+    limbs: usize,
+    ciphertext: &[u8],
+    relin_key: &[u8],
 ) -> PyResult<Bound<'py, PyBytes>> {
     words(py, || {
-        relin::relinearise(chain_he::params::profile(profile)?, limbs, ciphertext, relin_key)
+        relin::relinearise(
+            chain_he::params::profile(profile)?,
+            limbs,
+            ciphertext,
+            relin_key,
+        )
     })
 }
 
@@ -294,19 +403,30 @@ struct HeColumns(Columns);
 impl HeColumns {
     #[staticmethod]
     fn write(
-        py: Python<'_>, directory: &str, column: &str, profile: &str, limbs: usize,
+        py: Python<'_>,
+        directory: &str,
+        column: &str,
+        profile: &str,
+        limbs: usize,
         blocks: Vec<PyBackedBytes>,
     ) -> PyResult<()> {
         py.detach(|| {
             let profile = chain_he::params::profile(profile)?;
-            tiles::write_column(Path::new(directory), column, profile, limbs, &slices(&blocks))
+            tiles::write_column(
+                Path::new(directory),
+                column,
+                profile,
+                limbs,
+                &slices(&blocks),
+            )
         })
         .map_err(value_error)
     }
 
     #[staticmethod]
     fn open(py: Python<'_>, directory: &str, profile: &str) -> PyResult<Self> {
-        py.detach(|| tiles::open(Path::new(directory), profile).map(Self)).map_err(value_error)
+        py.detach(|| tiles::open(Path::new(directory), profile).map(Self))
+            .map_err(value_error)
     }
 
     #[getter]
@@ -319,46 +439,89 @@ impl HeColumns {
     }
 
     fn read_all(&self, py: Python<'_>, columns: Vec<String>, limbs: usize) -> PyResult<u64> {
-        py.detach(|| self.0.read_all(&columns, limbs)).map_err(value_error)
+        py.detach(|| self.0.read_all(&columns, limbs))
+            .map_err(value_error)
     }
 
     #[pyo3(signature = (columns, weights, limbs, first_block, block_count, threads = 1))]
     #[allow(clippy::too_many_arguments)]
     fn mac_scalar<'py>(
-        &self, py: Python<'py>, columns: Vec<String>, weights: Vec<Vec<i64>>, limbs: usize,
-        first_block: usize, block_count: usize, threads: usize,
+        &self,
+        py: Python<'py>,
+        columns: Vec<String>,
+        weights: Vec<Vec<i64>>,
+        limbs: usize,
+        first_block: usize,
+        block_count: usize,
+        threads: usize,
     ) -> PyResult<Vec<Vec<Bound<'py, PyBytes>>>> {
-        let pass = Pass { limbs, first_block, block_count, threads };
+        let pass = Pass {
+            limbs,
+            first_block,
+            block_count,
+            threads,
+        };
         let out = py
             .detach(|| self.0.mac_scalar(&columns, &weights, pass))
             .map_err(value_error)?;
         let ciphertext = |words: &Vec<u64>| PyBytes::new(py, &bytes_of(words));
-        Ok(out.iter().map(|model| model.iter().map(ciphertext).collect()).collect())
+        Ok(out
+            .iter()
+            .map(|model| model.iter().map(ciphertext).collect())
+            .collect())
     }
 
     #[pyo3(signature = (columns, weights, limbs, first_block, block_count, threads = 1))]
     #[allow(clippy::too_many_arguments)]
     fn sum<'py>(
-        &self, py: Python<'py>, columns: Vec<String>, weights: Vec<i64>, limbs: usize,
-        first_block: usize, block_count: usize, threads: usize,
+        &self,
+        py: Python<'py>,
+        columns: Vec<String>,
+        weights: Vec<i64>,
+        limbs: usize,
+        first_block: usize,
+        block_count: usize,
+        threads: usize,
     ) -> PyResult<Bound<'py, PyBytes>> {
-        let pass = Pass { limbs, first_block, block_count, threads };
+        let pass = Pass {
+            limbs,
+            first_block,
+            block_count,
+            threads,
+        };
         words(py, || self.0.sum(&columns, &weights, pass))
     }
 
     #[pyo3(signature = (left, right, limbs, first_block, block_count, threads = 1))]
     #[allow(clippy::too_many_arguments)]
     fn product_sum<'py>(
-        &self, py: Python<'py>, left: Side, right: Side, limbs: usize, first_block: usize,
-        block_count: usize, threads: usize,
+        &self,
+        py: Python<'py>,
+        left: Side,
+        right: Side,
+        limbs: usize,
+        first_block: usize,
+        block_count: usize,
+        threads: usize,
     ) -> PyResult<Bound<'py, PyBytes>> {
-        let pass = Pass { limbs, first_block, block_count, threads };
-        words(py, || self.0.product_sum(&linear(&left), &linear(&right), pass))
+        let pass = Pass {
+            limbs,
+            first_block,
+            block_count,
+            threads,
+        };
+        words(py, || {
+            self.0.product_sum(&linear(&left), &linear(&right), pass)
+        })
     }
 }
 
 fn linear(side: &Side) -> Linear<'_> {
-    Linear { columns: &side.0, weights: &side.1, constant: side.2 }
+    Linear {
+        columns: &side.0,
+        weights: &side.1,
+        constant: side.2,
+    }
 }
 
 /// Adds the area's names to the module.

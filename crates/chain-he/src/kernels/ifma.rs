@@ -3,10 +3,10 @@
 //! Products add up as low and high 52-bit halves; `reduce` brings hi 2^52 + lo to [0, q).
 
 use std::arch::x86_64::{
-    _MM_HINT_T0, _MM_HINT_T1, __m512i, _mm512_add_epi64, _mm512_and_si512, _mm512_loadu_si512,
-    _mm512_madd52hi_epu64, _mm512_madd52lo_epu64, _mm512_min_epu64, _mm512_set1_epi64,
-    _mm512_setzero_si512, _mm512_srli_epi64, _mm512_storeu_si512, _mm512_sub_epi64,
-    _mm512_xor_si512, _mm_prefetch,
+    __m512i, _mm512_add_epi64, _mm512_and_si512, _mm512_loadu_si512, _mm512_madd52hi_epu64,
+    _mm512_madd52lo_epu64, _mm512_min_epu64, _mm512_set1_epi64, _mm512_setzero_si512,
+    _mm512_srli_epi64, _mm512_storeu_si512, _mm512_sub_epi64, _mm512_xor_si512, _mm_prefetch,
+    _MM_HINT_T0, _MM_HINT_T1,
 };
 
 use super::{Side, Span, TILE};
@@ -93,7 +93,10 @@ impl Constants {
 
     #[target_feature(enable = "avx512f")]
     fn wide(&self, x: __m512i) -> Wide {
-        Wide { low: x, high: self.zero }
+        Wide {
+            low: x,
+            high: self.zero,
+        }
     }
 }
 
@@ -145,19 +148,29 @@ pub(super) fn weighted_sum(side: &Side<'_>, span: Span, q: &Modulus, out: &mut [
 // Adds GROUP columns to one model's running sums over a panel, asking for the next ones.
 #[target_feature(enable = "avx512f,avx512ifma")]
 fn add_columns(
-    planes: [&[u64]; GROUP], next: [*const u64; GROUP], weights: [u64; GROUP], low: &mut [u64],
+    planes: [&[u64]; GROUP],
+    next: [*const u64; GROUP],
+    weights: [u64; GROUP],
+    low: &mut [u64],
     high: &mut [u64],
 ) {
     let weights = weights.map(|weight| splat(weight));
     let columns = planes.map(|plane| plane.as_chunks::<LANES>().0);
-    let sums = low.as_chunks_mut::<LANES>().0.iter_mut().zip(high.as_chunks_mut::<LANES>().0);
+    let sums = low
+        .as_chunks_mut::<LANES>()
+        .0
+        .iter_mut()
+        .zip(high.as_chunks_mut::<LANES>().0);
     let [a, b, c, d] = columns;
     for (i, (((((low, high), a), b), c), d)) in sums.zip(a).zip(b).zip(c).zip(d).enumerate() {
         for start in next {
             // A prefetch never faults, so the end of the plane needs no check.
             _mm_prefetch::<_MM_HINT_T1>(start.wrapping_add(i * LANES).cast());
         }
-        let mut sum = Wide { low: load(low, 0), high: load(high, 0) };
+        let mut sum = Wide {
+            low: load(low, 0),
+            high: load(high, 0),
+        };
         for (x, weight) in [a, b, c, d].into_iter().zip(weights) {
             sum.add_product(load(x, 0), weight);
         }
@@ -168,7 +181,11 @@ fn add_columns(
 
 #[target_feature(enable = "avx512f,avx512ifma")]
 pub(super) fn weighted_panel(
-    models: &[&Side<'_>], span: Span, q: &Modulus, scratch: &mut [u64], out: &mut [u64],
+    models: &[&Side<'_>],
+    span: Span,
+    q: &Modulus,
+    scratch: &mut [u64],
+    out: &mut [u64],
 ) {
     let constants = Constants::new(q);
     let words = span.count * TILE;
@@ -184,12 +201,13 @@ pub(super) fn weighted_panel(
                 later if later < columns => (later, 0),
                 _ => (i.min(columns - 1), words),
             };
-            models[0].planes[column].as_ptr().wrapping_add(span.offset + skip)
+            models[0].planes[column]
+                .as_ptr()
+                .wrapping_add(span.offset + skip)
         });
         for (side, sums) in models.iter().zip(scratch.chunks_exact_mut(2 * words)) {
-            let weights = std::array::from_fn(|i| {
-                side.weights.get(first + i).copied().unwrap_or(0)
-            });
+            let weights =
+                std::array::from_fn(|i| side.weights.get(first + i).copied().unwrap_or(0));
             let (low, high) = sums.split_at_mut(words);
             add_columns(planes, next, weights, low, high);
         }
@@ -205,12 +223,18 @@ pub(super) fn weighted_panel(
 // Reduces running sums in place, or into `out`.
 #[target_feature(enable = "avx512f,avx512ifma")]
 fn reduce_panel(
-    constants: &Constants, scratch: &mut [u64], words: usize, mut out: Option<&mut [u64]>,
+    constants: &Constants,
+    scratch: &mut [u64],
+    words: usize,
+    mut out: Option<&mut [u64]>,
 ) {
     for (model, sums) in scratch.chunks_exact_mut(2 * words).enumerate() {
         let (low, high) = sums.split_at_mut(words);
         for at in (0..words).step_by(LANES) {
-            let sum = constants.reduce(Wide { low: load(low, at), high: load(high, at) });
+            let sum = constants.reduce(Wide {
+                low: load(low, at),
+                high: load(high, at),
+            });
             match &mut out {
                 Some(out) => store(out, model * words + at, sum),
                 None => {
@@ -225,7 +249,11 @@ fn reduce_panel(
 // The linear combination at one place: below 8 q when the weights are small, else canonical.
 #[target_feature(enable = "avx512f,avx512ifma")]
 fn linear(
-    side: &Side<'_>, at: usize, ahead: usize, constant: __m512i, constants: &Constants,
+    side: &Side<'_>,
+    at: usize,
+    ahead: usize,
+    constant: __m512i,
+    constants: &Constants,
 ) -> __m512i {
     if let Some(small) = &side.small {
         let mut sum = constant;
@@ -258,7 +286,11 @@ fn linear(
 
 #[target_feature(enable = "avx512f,avx512ifma")]
 pub(super) fn product_sum(
-    left: &Side<'_>, right: &Side<'_>, spans: [Span; 2], q: &Modulus, out: &mut [u64],
+    left: &Side<'_>,
+    right: &Side<'_>,
+    spans: [Span; 2],
+    q: &Modulus,
+    out: &mut [u64],
 ) {
     let constants = Constants::new(q);
     let zero = constants.zero;

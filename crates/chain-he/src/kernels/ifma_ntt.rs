@@ -107,16 +107,27 @@ impl Butterfly {
 
     #[target_feature(enable = "avx512f,avx512ifma")]
     fn forward(
-        &self, x: __m512i, y: __m512i, root: __m512i, quotient: __m512i,
+        &self,
+        x: __m512i,
+        y: __m512i,
+        root: __m512i,
+        quotient: __m512i,
     ) -> (__m512i, __m512i) {
         let u = self.once(x, self.twice);
         let v = self.mul_lazy(y, root, quotient);
-        (_mm512_add_epi64(u, v), _mm512_sub_epi64(_mm512_add_epi64(u, self.twice), v))
+        (
+            _mm512_add_epi64(u, v),
+            _mm512_sub_epi64(_mm512_add_epi64(u, self.twice), v),
+        )
     }
 
     #[target_feature(enable = "avx512f,avx512ifma")]
     fn inverse(
-        &self, u: __m512i, v: __m512i, root: __m512i, quotient: __m512i,
+        &self,
+        u: __m512i,
+        v: __m512i,
+        root: __m512i,
+        quotient: __m512i,
     ) -> (__m512i, __m512i) {
         let sum = self.once(_mm512_add_epi64(u, v), self.twice);
         let difference = _mm512_sub_epi64(_mm512_add_epi64(u, self.twice), v);
@@ -132,7 +143,10 @@ pub(super) fn forward(table: &NttTable, a: &mut [u64]) {
     let mut groups = 1;
     while gap >= LANES {
         for (group, pair) in a.chunks_exact_mut(2 * gap).enumerate() {
-            let (root, quotient) = (splat(roots[groups + group]), splat(quotients[groups + group]));
+            let (root, quotient) = (
+                splat(roots[groups + group]),
+                splat(quotients[groups + group]),
+            );
             let (low, high) = pair.split_at_mut(gap);
             for at in (0..gap).step_by(LANES) {
                 let (x, y) = butterfly.forward(load(low, at), load(high, at), root, quotient);
@@ -182,7 +196,10 @@ pub(super) fn inverse(table: &NttTable, a: &mut [u64]) {
     let mut gap = LANES;
     while groups >= 1 {
         for (group, pair) in a.chunks_exact_mut(2 * gap).enumerate() {
-            let (root, quotient) = (splat(roots[groups + group]), splat(quotients[groups + group]));
+            let (root, quotient) = (
+                splat(roots[groups + group]),
+                splat(quotients[groups + group]),
+            );
             let (low, high) = pair.split_at_mut(gap);
             for at in (0..gap).step_by(LANES) {
                 let (x, y) = butterfly.inverse(load(low, at), load(high, at), root, quotient);

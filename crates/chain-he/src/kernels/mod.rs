@@ -33,7 +33,10 @@ impl VectorTable {
                 factors.iter().map(|f| f.quotient >> 12).collect(),
             ]
         };
-        Self { roots: rows(roots), inverse_roots: rows(inverse_roots) }
+        Self {
+            roots: rows(roots),
+            inverse_roots: rows(inverse_roots),
+        }
     }
 }
 
@@ -79,7 +82,9 @@ pub struct Side<'a> {
 impl<'a> Side<'a> {
     /// Planes with one signed weight each and a constant added to every slot.
     pub fn new(planes: Vec<&'a [u64]>, weights: &[i64], constant: i64, q: &Modulus) -> Self {
-        let total = weights.iter().fold(0u64, |sum, w| sum.saturating_add(w.unsigned_abs()));
+        let total = weights
+            .iter()
+            .fold(0u64, |sum, w| sum.saturating_add(w.unsigned_abs()));
         let small = weights.iter().map(|w| (w.unsigned_abs(), *w < 0)).collect();
         Self {
             planes,
@@ -112,7 +117,11 @@ pub fn weighted_sum(side: &Side<'_>, span: Span, q: &Modulus, out: &mut [u64]) {
 ///
 /// The models share their planes; `scratch` has twice the length of `out`.
 pub fn weighted_panel(
-    models: &[&Side<'_>], span: Span, q: &Modulus, scratch: &mut [u64], out: &mut [u64],
+    models: &[&Side<'_>],
+    span: Span,
+    q: &Modulus,
+    scratch: &mut [u64],
+    out: &mut [u64],
 ) {
     assert_eq!(out.len(), models.len() * span.count * TILE);
     assert_eq!(scratch.len(), 2 * out.len());
@@ -126,7 +135,11 @@ pub fn weighted_panel(
 ///
 /// `spans` are the pieces of the first and the second polynomial.
 pub fn product_sum(
-    left: &Side<'_>, right: &Side<'_>, spans: [Span; 2], q: &Modulus, out: &mut [u64],
+    left: &Side<'_>,
+    right: &Side<'_>,
+    spans: [Span; 2],
+    q: &Modulus,
+    out: &mut [u64],
 ) {
     assert_eq!(out.len(), 3 * TILE);
     dispatch!(
@@ -148,8 +161,13 @@ pub fn read(words: &[u64]) -> u64 {
 /// Adds the sum of `pairs` of products to a row; at most 64 pairs, rows of equal length.
 pub fn add_products(out: &mut [u64], pairs: &[(&[u64], &[u64])], q: &Modulus) {
     assert!(pairs.len() <= 64 && out.len().is_multiple_of(8));
-    assert!(pairs.iter().all(|(a, b)| a.len() == out.len() && b.len() == out.len()));
-    dispatch!(ifma::add_products(out, pairs, q), portable::add_products(out, pairs, q));
+    assert!(pairs
+        .iter()
+        .all(|(a, b)| a.len() == out.len() && b.len() == out.len()));
+    dispatch!(
+        ifma::add_products(out, pairs, q),
+        portable::add_products(out, pairs, q)
+    );
 }
 
 /// The forward transform on this machine's path.

@@ -41,13 +41,23 @@ fn linear(side: &Side<'_>, offset: usize, constant: u64, q: &Modulus) -> [u64; T
 }
 
 pub(super) fn product_sum(
-    left: &Side<'_>, right: &Side<'_>, spans: [Span; 2], q: &Modulus, out: &mut [u64],
+    left: &Side<'_>,
+    right: &Side<'_>,
+    spans: [Span; 2],
+    q: &Modulus,
+    out: &mut [u64],
 ) {
     let mut sums = [[0u128; TILE]; 3];
     for piece in 0..spans[0].count {
         let [first, second] = spans.map(|span| span.offset + piece * TILE);
-        let l = [linear(left, first, left.constant, q), linear(left, second, 0, q)];
-        let r = [linear(right, first, right.constant, q), linear(right, second, 0, q)];
+        let l = [
+            linear(left, first, left.constant, q),
+            linear(left, second, 0, q),
+        ];
+        let r = [
+            linear(right, first, right.constant, q),
+            linear(right, second, 0, q),
+        ];
         for k in 0..TILE {
             let [l0, l1, r0, r1] = [l[0][k], l[1][k], r[0][k], r[1][k]].map(u128::from);
             sums[0][k] += l0 * r0;
@@ -62,7 +72,10 @@ pub(super) fn product_sum(
 
 pub(super) fn add_products(out: &mut [u64], pairs: &[(&[u64], &[u64])], q: &Modulus) {
     for (k, x) in out.iter_mut().enumerate() {
-        let sum = pairs.iter().map(|(a, b)| a[k] as u128 * b[k] as u128).sum::<u128>();
+        let sum = pairs
+            .iter()
+            .map(|(a, b)| a[k] as u128 * b[k] as u128)
+            .sum::<u128>();
         *x = q.reduce_wide(sum + *x as u128);
     }
 }

@@ -23,7 +23,9 @@ fn words(seed: u64, count: usize, bound: u64) -> Vec<u64> {
 const PIECES: usize = 21;
 
 fn planes(columns: usize, q: u64) -> Vec<Vec<u64>> {
-    (0..columns).map(|c| words(c as u64 + 1, 2 * PIECES * TILE, q)).collect()
+    (0..columns)
+        .map(|c| words(c as u64 + 1, 2 * PIECES * TILE, q))
+        .collect()
 }
 
 #[test]
@@ -31,9 +33,15 @@ fn weighted_sums_are_equal() {
     for (limb, prime) in MODULI.into_iter().enumerate() {
         let q = ring().modulus(limb);
         let data = planes(7, prime);
-        for weights in [[1i64, -1, 2, 3, 0, 4, 5], [i64::MAX, i64::MIN, -113, 7, 1 << 41, -1, 9]] {
+        for weights in [
+            [1i64, -1, 2, 3, 0, 4, 5],
+            [i64::MAX, i64::MIN, -113, 7, 1 << 41, -1, 9],
+        ] {
             let side = Side::new(data.iter().map(Vec::as_slice).collect(), &weights, 0, q);
-            let span = Span { offset: TILE, count: PIECES };
+            let span = Span {
+                offset: TILE,
+                count: PIECES,
+            };
             let mut fast = vec![0; TILE];
             let mut slow = vec![0; TILE];
             weighted_sum(&side, span, q, &mut fast);
@@ -49,12 +57,23 @@ fn long_sums_of_the_largest_residues_do_not_overflow() {
     let data = vec![q.value - 1; 70 * TILE];
     let side = Side::new(vec![&data; 130], &[-1; 130], 0, q);
     let mut fast = vec![0; TILE];
-    weighted_sum(&side, Span { offset: 0, count: 70 }, q, &mut fast);
+    weighted_sum(
+        &side,
+        Span {
+            offset: 0,
+            count: 70,
+        },
+        q,
+        &mut fast,
+    );
     // 130 x 70 times (q - 1)^2 is 1 each.
     assert_eq!(fast, vec![130 * 70; TILE]);
     let whole = vec![q.value - 1; 1300 * TILE];
     let side = Side::new(vec![&whole], &[7], 0, q);
-    let spans = [Span { offset: 0, count: 1300 }; 2];
+    let spans = [Span {
+        offset: 0,
+        count: 1300,
+    }; 2];
     let mut fast = vec![0; 3 * TILE];
     let mut slow = vec![0; 3 * TILE];
     product_sum(&side, &side, spans, q, &mut fast);
@@ -71,11 +90,13 @@ fn panels_are_equal_for_any_number_of_columns() {
     for columns in 1..=9 {
         let weights: Vec<i64> = (0..columns).map(|c| (c as i64 - 4) << (5 * c)).collect();
         let negated: Vec<i64> = weights.iter().map(|w| -w).collect();
-        let side = |w: &[i64]| {
-            Side::new(data[..columns].iter().map(Vec::as_slice).collect(), w, 0, q)
-        };
+        let side =
+            |w: &[i64]| Side::new(data[..columns].iter().map(Vec::as_slice).collect(), w, 0, q);
         let (first, second) = (side(&weights), side(&negated));
-        let span = Span { offset: TILE, count: PIECES };
+        let span = Span {
+            offset: TILE,
+            count: PIECES,
+        };
         let mut fast = vec![0; 2 * PIECES * TILE];
         let mut slow = fast.clone();
         let models = [&first, &second];
@@ -91,14 +112,33 @@ fn product_sums_are_equal() {
         let q = ring().modulus(limb);
         let data = planes(4, prime);
         let side = |from: usize, weights: &[i64], constant: i64| {
-            let planes = data[from..from + weights.len()].iter().map(Vec::as_slice).collect();
+            let planes = data[from..from + weights.len()]
+                .iter()
+                .map(Vec::as_slice)
+                .collect();
             Side::new(planes, weights, constant, q)
         };
-        let lefts = [side(0, &[1, -1], 1), side(0, &[3, -4], -5), side(0, &[900, -12_345], 77)];
-        let rights = [side(2, &[1], 0), side(2, &[-1, 6], -1), side(2, &[1 << 40], 0)];
+        let lefts = [
+            side(0, &[1, -1], 1),
+            side(0, &[3, -4], -5),
+            side(0, &[900, -12_345], 77),
+        ];
+        let rights = [
+            side(2, &[1], 0),
+            side(2, &[-1, 6], -1),
+            side(2, &[1 << 40], 0),
+        ];
         for (left, right) in lefts.iter().zip(&rights) {
-            let spans =
-                [Span { offset: 0, count: PIECES }, Span { offset: PIECES * TILE, count: PIECES }];
+            let spans = [
+                Span {
+                    offset: 0,
+                    count: PIECES,
+                },
+                Span {
+                    offset: PIECES * TILE,
+                    count: PIECES,
+                },
+            ];
             let mut fast = vec![0; 3 * TILE];
             let mut slow = vec![0; 3 * TILE];
             product_sum(left, right, spans, q, &mut fast);
@@ -113,8 +153,10 @@ fn row_products_are_equal() {
     for (limb, prime) in MODULI.into_iter().enumerate() {
         let q = ring().modulus(limb);
         let data = planes(9, prime);
-        let pairs: Vec<(&[u64], &[u64])> =
-            data[1..].chunks_exact(2).map(|p| (p[0].as_slice(), p[1].as_slice())).collect();
+        let pairs: Vec<(&[u64], &[u64])> = data[1..]
+            .chunks_exact(2)
+            .map(|p| (p[0].as_slice(), p[1].as_slice()))
+            .collect();
         let mut fast = data[0].clone();
         let mut slow = data[0].clone();
         add_products(&mut fast, &pairs, q);
