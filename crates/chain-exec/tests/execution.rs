@@ -143,7 +143,10 @@ fn one_id_has_one_effect_whatever_its_endorsements() {
     assert_eq!(statuses(&result), [S::Ok, S::Duplicate, S::Duplicate]);
     assert_eq!(result.expiry_heights, [50, 0, 0]);
     assert_ne!(receipts(&result)[0].wid, receipts(&result)[1].wid);
-    assert_eq!(statuses(&chain.block(std::slice::from_ref(&endorsed))), [S::Duplicate]);
+    assert_eq!(
+        statuses(&chain.block(std::slice::from_ref(&endorsed))),
+        [S::Duplicate]
+    );
     assert_eq!(chain.balance(12), 10);
     // A restarted node knows what it is told, and answers alike.
     let ids = result.tx_ids.iter().copied().zip(result.expiry_heights);
