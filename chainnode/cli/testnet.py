@@ -104,7 +104,7 @@ def up(
         return
     for node in described["nodes"]:
         print(f"{node['name']:<20} grpc {node['grpc']}  metrics http://{node['metrics']}/metrics")
-    say("next: chainnode contract deploy contracts/asset --endorse guarantor/admin")
+    say("next: chainnode contract deploy contracts/evidence --endorse guarantor/admin")
     say("      chainnode testnet status | logs | down")
 
 

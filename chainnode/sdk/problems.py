@@ -112,14 +112,28 @@ class TransactionFailed(ClientFault):
     def __init__(
         self, receipt: Receipt, error: str = "", fields: dict[str, object] | None = None
     ) -> None:
-        shown = ", ".join(f"{name} {value}" for name, value in (fields or {}).items())
+        shown = ", ".join(f"{name} {_plain(value)}" for name, value in (fields or {}).items())
         told = f"{error} ({shown})" if error else receipt.message or receipt.status.name
         super().__init__(
             receipt.status.name,
             f"The chain refused the transaction: {told}",
             subject=receipt.tx_id.hex(),
-            fix=f"chainnode tx get {receipt.tx_id.hex()}",
+            fix=_FIXES.get(receipt.status.name, f"chainnode tx get {receipt.tx_id.hex()}"),
         )
         self.receipt = receipt
         self.error = error
         self.fields = dict(fields or {})
+
+
+def _plain(value: object) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
+_FIXES = {
+    "POLICY_NOT_MET": "have admins of more organisations endorse the same payload: "
+    "--endorse ORGANISATION/admin, once for each",
+    "CERTIFICATE_EXPIRED": "have the organisation's authority issue the member a new certificate",
+    "MEMBER_FROZEN": "ask the consortium's admins to unfreeze the member",
+    "OUT_OF_GAS": "raise the transaction's gas limit, or do less in one call",
+    "BAD_ENDORSEMENT": "have every endorser sign exactly this payload with its member key",
+}

@@ -261,4 +261,4 @@ def test_an_operation_whose_every_result_is_outside_int_overflows() -> None:
 
 def test_a_constant_outside_int_is_refused_where_it_stands() -> None:
     with pytest.raises(CompileError, match=f"{2**127} is outside int"):
-        compile_source(main_of("b += 9223372036854775808 + 9223372036854775808 * 18446744073709551615"))
+        compile_source(main_of(f"b += {2**63} + {2**63} * {2**64 - 1}"))
