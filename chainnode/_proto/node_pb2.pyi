@@ -190,19 +190,23 @@ class EvaluateRequest(_message.Message):
     CONTRACT_FIELD_NUMBER: _builtins.int
     METHOD_FIELD_NUMBER: _builtins.int
     ARGS_FIELD_NUMBER: _builtins.int
+    MIN_HEIGHT_FIELD_NUMBER: _builtins.int
     contract: _builtins.str
     method: _builtins.str
     args: _builtins.bytes
+    min_height: _builtins.int
+    """answer from a state that has executed this height"""
     def __init__(
         self,
         *,
         contract: _builtins.str = ...,
         method: _builtins.str = ...,
         args: _builtins.bytes = ...,
+        min_height: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "contract", b"contract", "method", b"method"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "contract", b"contract", "method", b"method", "min_height", b"min_height"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -15,7 +15,7 @@ from chainnode.node.chain import Chain
 from chainnode.node.peers import Peers
 from chainnode.node.pipeline import Executed
 from chainnode.types.errors import ClientFault
-from chainnode.types.limits import SUBSCRIBER_QUEUE_BLOCKS_MAX
+from chainnode.types.limits import SUBSCRIBER_QUEUE_BLOCKS_MAX, VIEW_WAIT_MAX_MS
 
 
 class NodeBackend:
@@ -97,7 +97,12 @@ class NodeBackend:
     async def evaluate(
         self, sender: bytes, request: node_pb2.EvaluateRequest
     ) -> node_pb2.EvaluateResponse:
-        """Run a view against the executed state."""
+        """Run a view against the executed state, once it has reached the height asked for.
+
+        Raises:
+            ClientFault: `MALFORMED`; `NODE_BEHIND` when the height does not come in time.
+        """
+        await self._wait_height(request.min_height)
         height = self._chain.ledger.executed_height
         try:
             receipt = await asyncio.to_thread(
@@ -113,6 +118,23 @@ class NodeBackend:
         return node_pb2.EvaluateResponse(
             height=height, receipt=types_pb2.Receipt.FromString(receipt)
         )
+
+    async def _wait_height(self, height: int) -> None:
+        ledger = self._chain.ledger
+        try:
+            async with asyncio.timeout(VIEW_WAIT_MAX_MS / 1_000):
+                while ledger.executed_height < height:
+                    async with self._executed:
+                        await self._executed.wait()
+        except TimeoutError:
+            raise ClientFault(
+                "NODE_BEHIND",
+                f"This node has executed {ledger.executed_height}, asked for {height}.",
+                subject=str(height),
+                fix="ask another node, or again later",
+                retry="after",
+                retry_after_ms=500,
+            ) from None
 
     def block(self, height: int) -> node_pb2.BlockResponse:
         """A committed block (0: the last executed one)."""

@@ -68,6 +68,7 @@ class AsyncClient:
         self.identity = identity
         self.endpoints = Endpoints(endpoints, identity, self.genesis.to_proto(), server_name)
         self._height = (0, -HEIGHT_FRESH_SECONDS)
+        self.seen_height = 0
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -109,12 +110,22 @@ class AsyncClient:
 
     async def get_tx(self, tx_id: bytes, wait_ms: int = 0) -> node_pb2.TxResponse:
         """A transaction, its place and its receipt; `found` is False before it is executed."""
-        return await self.endpoints.call(
+        response = await self.endpoints.call(
             "/chainnode.v1.Tx/Get",
             encode(node_pb2.TxRequest(tx_id=tx_id, wait_ms=wait_ms)),
             node_pb2.TxResponse.FromString,
             wait_ms / 1_000 + 10,
         )
+        self.saw(response.height)
+        return response
+
+    def saw(self, height: int) -> None:
+        """Ask from now on only for views of a state that has executed this height.
+
+        The client does this for what it was itself told; another member's client may hand its
+        `seen_height` over, so that a slower node does not answer from before that.
+        """
+        self.seen_height = max(self.seen_height, height)
 
     async def get_contract(self, name: str) -> node_pb2.ContractResponse:
         """A contract's record and ABI."""
@@ -133,12 +144,31 @@ class AsyncClient:
         )
 
     async def evaluate(self, contract: str, method: str, args: bytes) -> node_pb2.EvaluateResponse:
-        """Run a view against one node's executed state; nothing is proven."""
-        return await self.endpoints.call(
-            "/chainnode.v1.Query/Evaluate",
-            encode(node_pb2.EvaluateRequest(contract=contract, method=method, args=args)),
-            node_pb2.EvaluateResponse.FromString,
+        """Run a view against one node's executed state; nothing is proven.
+
+        The state is never older than what this client has seen, whichever node answers.
+
+        Raises:
+            ClientFault: NODE_BEHIND when that height does not come in time.
+        """
+        request = node_pb2.EvaluateRequest(
+            contract=contract, method=method, args=args, min_height=self.seen_height
         )
+        for others in reversed(range(len(self.endpoints.names))):
+            try:
+                response = await self.endpoints.call(
+                    "/chainnode.v1.Query/Evaluate",
+                    encode(request),
+                    node_pb2.EvaluateResponse.FromString,
+                )
+            except ClientFault as fault:
+                if fault.code != "NODE_BEHIND" or not others:
+                    raise
+                self.endpoints.prefer_next()
+            else:
+                break
+        self.saw(response.height)
+        return response
 
     async def receipt_proof(
         self, tx_id: bytes, timeout_seconds: float = RECEIPT_TIMEOUT_SECONDS
@@ -187,6 +217,7 @@ class AsyncClient:
                 ):
                     silent = 0
                     height = block.height + 1
+                    self.saw(block.height)
                     yield block
             except PeerFault:
                 silent += 1

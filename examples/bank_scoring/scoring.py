@@ -75,6 +75,9 @@ async def publish(table: Table, parties: Mapping[str, Party], advance: Advance) 
     await parties["registry"].bank.create_table(
         table.schema, table.ids, minimum_group=MINIMUM_GROUP, owners=list(OWNERS)
     )
+    for party in parties.values():
+        # In a consortium this height comes with the invitation to the table.
+        party.client.saw(parties["registry"].client.seen_height)
     holders = [owner for owner in OWNERS if holds_columns(table.schema, owner)]
     for number, owner in enumerate(holders):
 

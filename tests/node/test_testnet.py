@@ -94,6 +94,22 @@ async def test_transfers_proofs_events_and_blobs(testnet: RunningTestnet) -> Non
         assert absent.value.code == "BLOB_NOT_FOUND"
 
 
+async def test_a_view_is_never_older_than_what_its_client_has_seen(
+    testnet: RunningTestnet,
+) -> None:
+    await testnet.deploy_asset(SUPPLY)
+    other = testnet.identity("registry/client").address
+    async with testnet.client(only=0) as writer, testnet.client("registry/client", only=3) as late:
+        for count in range(1, 21):
+            await writer.contract("asset").submit("transfer", to=other, amount=1)
+            late.saw(writer.seen_height)
+            assert await late.contract("asset").evaluate("balance_of", owner=other) == count
+        late.saw(writer.seen_height + 1_000)
+        with pytest.raises(ClientFault) as behind:
+            await late.contract("asset").evaluate("balance_of", owner=other)
+        assert behind.value.code == "NODE_BEHIND"
+
+
 async def test_kill_nine_under_load_loses_nothing_acknowledged(testnet: RunningTestnet) -> None:
     await testnet.deploy_asset(SUPPLY)
     other = testnet.identity("registry/client").address
