@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-import click
 import typer
 
 from chainnode.cli.main import app
@@ -17,13 +17,14 @@ EXIT_CODES = """## Exit codes
 """
 
 
-def describe(command: click.Command, path: str) -> list[str]:
+def describe(command: Any, path: str) -> list[str]:
     """Markdown of one command and those below it."""
-    context = click.Context(command, info_name=path)
-    if isinstance(command, click.Group):
+    context = command.make_context(path, [], resilient_parsing=True)
+    below = getattr(command, "commands", None)
+    if below is not None:
         lines = [] if path == "chainnode" else [f"## {path}", "", command.help or "", ""]
-        for name in sorted(command.commands):
-            lines += describe(command.commands[name], f"{path} {name}")
+        for name in sorted(below):
+            lines += describe(below[name], f"{path} {name}")
         return lines
     lines = [f"### {path}", "", (command.help or "").strip(), ""]
     for parameter in command.get_params(context):
@@ -33,10 +34,15 @@ def describe(command: click.Command, path: str) -> list[str]:
     return [*lines, ""]
 
 
+def page() -> str:
+    """The whole page."""
+    body = describe(typer.main.get_command(app), "chainnode")
+    return "\n".join(["# Commands", "", *body, EXIT_CODES])
+
+
 def main() -> None:
     """Generate the page."""
-    body = describe(typer.main.get_command(app), "chainnode")
-    TARGET.write_text("\n".join(["# Commands", "", *body, EXIT_CODES]))
+    TARGET.write_text(page())
 
 
 if __name__ == "__main__":
