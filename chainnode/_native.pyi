@@ -150,6 +150,32 @@ class Executor:
     def contract(self, name: str) -> tuple[bytes, bytes] | None:
         """Canonical ContractRecord and the ABI."""
 
+@final
+class AccessTemplates:
+    """What each method of a contract touches, as its ABI says (docs/spec/access-templates.md)."""
+
+    def __new__(cls, abi: bytes) -> AccessTemplates:
+        """An ABI without templates, or one that is not understood, has none: hints are advisory."""
+    def predict(
+        self,
+        contract: str,
+        method: str,
+        args: bytes,
+        *,
+        sender: bytes,
+        sender_org: str = "",
+        sender_role: str = "",
+        sender_name: str = "",
+        tx_id: bytes | None = None,
+        chain_id: str = "",
+        height: int = 0,
+        time_ms: int = 0,
+    ) -> tuple[list[bytes], list[bytes], list[bytes], list[bytes], list[bytes]] | None:
+        """(keys read, written, added to; beginnings of keys read, of keys written), full state
+        keys; None where there is no template or the arguments do not fit it.
+
+        sender: address."""
+
 def check_module(wasm: bytes) -> None:
     """Raise `ValueError` naming the rule a contract module breaks (docs/spec/contract-vm.md)."""
 

@@ -31,6 +31,7 @@ class ExecutorBackend:
         )
         self.compiled = compile_source(source)
         self.gas_used = 0
+        self.receipts: list[bytes] = []
 
     def run(self, frame: Frame, kind: str, method: str, args: bytes) -> Outcome:
         executor = self._executor(frame, installed=kind != "init")
@@ -124,6 +125,7 @@ class ExecutorBackend:
         )
         batch = encode(types_pb2.TransactionBatch(transactions=[transaction]))
         block = executor.execute_block(encode(context), batch, b"\x01")
+        self.receipts.append(block.receipts[0])
         outcome = self._outcome(block.receipts[0], frame)
         name = self.compiled.name.encode()
         prefix = b"\x04" + bytes([len(name)]) + name

@@ -1,4 +1,5 @@
-"""Every contract test runs under CPython and as compiled code on the real executor."""
+"""Every contract test runs under CPython, its access templates checked on every call, and as
+compiled code on the real executor."""
 
 import importlib.util
 import sys
@@ -9,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from chainnode.contract.testing import NativeBackend, default_backend
+from chainnode.contract.testing import default_backend
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "contract"))
 
 from executor_backend import ExecutorBackend  # noqa: E402 - found through the path above
+from hinted_backend import HintedBackend  # noqa: E402
 
 
 def load_module(name: str, path: Path) -> ModuleType:
@@ -29,7 +31,7 @@ def load_module(name: str, path: Path) -> ModuleType:
 
 @pytest.fixture(autouse=True, params=["native", "vm"])
 def backend(request: pytest.FixtureRequest) -> Iterator[str]:
-    with default_backend(NativeBackend if request.param == "native" else ExecutorBackend):
+    with default_backend(HintedBackend if request.param == "native" else ExecutorBackend):
         yield request.param
 
 

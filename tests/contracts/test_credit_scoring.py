@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 from executor_backend import ExecutorBackend
+from hinted_backend import HintedBackend
 
-from chainnode.contract.testing import Deployed, NativeBackend, Reverted, deploy, member
+from chainnode.contract.testing import Deployed, Reverted, deploy, member
 
 SOURCE = Path(__file__).resolve().parents[2] / "contracts" / "credit_scoring" / "contract.py"
 ORGANISATIONS = ["bank-a", "guarantor", "registry", "statistics"]
@@ -70,7 +71,7 @@ def new_chain() -> Deployed:
 @pytest.fixture(autouse=True, params=["cpython", "executor"])
 def backend(request: pytest.FixtureRequest) -> Iterator[None]:
     """Every rule holds in the contract's own Python and in its WebAssembly on the real executor."""
-    BACKENDS.append(NativeBackend if request.param == "cpython" else compiled)
+    BACKENDS.append(HintedBackend if request.param == "cpython" else compiled)
     yield
     BACKENDS.pop()
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from chainnode.contract import describe, schema
 from chainnode.contract.abi import ABI_VERSION, dump
+from chainnode.contract.compiler.access import access_section
 from chainnode.contract.compiler.assembler import load_runtime
 from chainnode.contract.compiler.declarations import FunctionInfo, Program, read_module
 from chainnode.contract.compiler.diagnostics import CompileError, Diagnostic, Refused
@@ -61,6 +62,7 @@ def compile_source(source: str, file: str = "contract.py") -> Compiled:
     wasm = _generate(program, bodies)
     digest = hashlib.sha256(source.encode()).digest()
     document = _abi(program) | {
+        "access": access_section(program, bodies),
         "compiler": COMPILER,
         "source_sha256": digest.hex(),
         "wasm_sha256": hashlib.sha256(wasm).hexdigest(),

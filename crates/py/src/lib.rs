@@ -5,6 +5,7 @@
 mod exec;
 mod formats;
 mod he;
+mod hints;
 mod pool;
 mod signatures;
 
@@ -16,6 +17,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     exec::register(module)?;
     formats::register(module)?;
     he::register(module)?;
+    hints::register(module)?;
     pool::register(module)?;
     signatures::register(module)
 }
