@@ -146,6 +146,6 @@ def test_class_and_compiler_give_one_abi(name: str, contract: str) -> None:
     sys.modules[f"abi_{name}"] = module
     spec.loader.exec_module(module)
     compiled = json.loads(compile_source(path.read_text(encoding="utf-8")).abi)
-    for key in ("compiler", "source_sha256", "wasm_sha256"):
+    for key in ("access", "compiler", "source_sha256", "wasm_sha256"):
         assert compiled.pop(key)
     assert compiled == json.loads(abi.dump(describe(getattr(module, contract))))
