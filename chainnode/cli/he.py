@@ -26,6 +26,9 @@ from chainnode.types.errors import ConfigError
 app = typer.Typer(help="Encrypted queries: worker, keyholder, questions.")
 
 Config = Annotated[Path, typer.Option("--config", help="The process's TOML file.")]
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", help="Keep the data here, not where the file says.")
+]
 Table = Annotated[str, typer.Option("--table", help="Name of the encrypted table.")]
 Sql = Annotated[str, typer.Argument(help="One SELECT.")]
 Output = Annotated[Format, typer.Option("-o")]
@@ -42,20 +45,20 @@ Value = TypeVar("Value")
 
 @app.command()
 @reporting
-def worker(config: Config) -> None:
+def worker(config: Config, data_dir: DataDir = None) -> None:
     """Run an HE worker in the foreground until SIGTERM."""
     from chainnode.worker.main import run
 
-    run(config)
+    run(config, data_dir)
 
 
 @app.command()
 @reporting
-def keyholder(config: Config) -> None:
+def keyholder(config: Config, data_dir: DataDir = None) -> None:
     """Run a keyholder in the foreground until SIGTERM."""
     from chainnode.keyholder.main import run
 
-    run(config)
+    run(config, data_dir)
 
 
 @app.command()

@@ -21,8 +21,11 @@ def node() -> None:
 @reporting
 def start(
     config: Annotated[Path, typer.Option("--config", help="The node's TOML file.")],
+    data_dir: Annotated[
+        Path | None, typer.Option("--data-dir", help="Keep the data here, not where the file says.")
+    ] = None,
 ) -> None:
     """Run a node in the foreground until SIGTERM."""
     from chainnode.node.main import run
 
-    run(config)
+    run(config, data_dir)

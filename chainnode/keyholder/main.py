@@ -7,6 +7,7 @@ import os
 import resource
 import secrets
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from chainnode.keyholder.keyholder import Keyholder
@@ -73,11 +74,13 @@ async def serve(config: ServiceConfig) -> None:
         await client.close()
 
 
-def run(config_path: Path | str) -> None:
-    """Run the keyholder until SIGTERM or SIGINT."""
+def run(config_path: Path | str, data_dir: Path | None = None) -> None:
+    """Run the keyholder until SIGTERM or SIGINT; its data go to `data_dir` instead, if given."""
     # A core dump would hold the key share.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     config = load_service_config(Path(config_path))
+    if data_dir is not None:
+        config = replace(config, data_dir=data_dir.resolve())
     asyncio.run(until_signalled(serve(config)))
 
 

@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
@@ -16,14 +17,20 @@ from chainnode.node.logs import configure_logs
 from chainnode.types.errors import ChainnodeError
 
 
-def run(config_path: Path) -> None:
+def run(config_path: Path, data_dir: Path | None = None) -> None:
     """Run a node in the foreground until SIGTERM or SIGINT.
+
+    Args:
+        config_path: its TOML file.
+        data_dir: where its data go instead of the file's `data_dir`.
 
     Raises:
         ConfigError: the configuration, genesis, identity or data folder is wrong.
         InternalError: the node stopped itself: an invariant is broken or storage failed.
     """
     config = load_config(config_path)
+    if data_dir is not None:
+        config = replace(config, data_dir=data_dir.resolve())
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     configure_logs(config.log_level, config.name)
     with asyncio.Runner(loop_factory=_loop_factory(config.loop)) as runner:

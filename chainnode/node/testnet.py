@@ -305,9 +305,7 @@ def _write_identities(layout: TestnetLayout, seed: int, nodes: int, config: Chai
 def _write_node(place: ProcessPlace, layout: TestnetLayout, addresses: dict[str, bytes]) -> None:
     lines = [
         f"name = {json.dumps(place.name)}",
-        f"genesis = {json.dumps(str(layout.genesis))}",
-        f"identity = {json.dumps(str(place.identity))}",
-        f"data_dir = {json.dumps(str(place.data_dir))}",
+        *_path_lines(place, layout),
         f"listen = {json.dumps(place.endpoint)}",
         f"metrics = {json.dumps(place.metrics)}",
     ]
@@ -332,9 +330,7 @@ def _write_service(place: ProcessPlace, layout: TestnetLayout) -> None:
     worker = next(item for item in layout.workers if item.name == f"{organisation}/worker")
     lines = [
         f"name = {json.dumps(place.name)}",
-        f"genesis = {json.dumps(str(layout.genesis))}",
-        f"identity = {json.dumps(str(place.identity))}",
-        f"data_dir = {json.dumps(str(place.data_dir))}",
+        *_path_lines(place, layout),
         f"nodes = {json.dumps([node.endpoint, *others])}",
     ]
     if place.kind == "worker":
@@ -342,6 +338,15 @@ def _write_service(place: ProcessPlace, layout: TestnetLayout) -> None:
     else:
         lines.append(f"worker = {json.dumps(worker.endpoint)}")
     _write(place, lines)
+
+
+def _path_lines(place: ProcessPlace, layout: TestnetLayout) -> list[str]:
+    # Relative to the file, so that an organisation's folders can be carried to its own machine.
+    paths = {"genesis": layout.genesis, "identity": place.identity, "data_dir": place.data_dir}
+    return [
+        f"{key} = {json.dumps(os.path.relpath(path, place.config.parent))}"
+        for key, path in paths.items()
+    ]
 
 
 def _write(place: ProcessPlace, lines: list[str]) -> None:

@@ -1,7 +1,7 @@
 """The TOML file of a process beside a node: HE worker or keyholder.
 
     name = "bank-a/worker"
-    genesis = "/etc/chainnode/genesis.bin"
+    genesis = "/etc/chainnode/genesis.bin"             # relative paths: to this file
     identity = "/etc/chainnode/worker-identity"
     data_dir = "/var/lib/chainnode/worker"
     node = "127.0.0.1:26600"            # or nodes = ["...", "..."]: tried in this order
@@ -40,7 +40,7 @@ _NUMBERS: Final = ("threads", "memory_max_mib", "tick_ms")
 
 @dataclass(frozen=True, slots=True)
 class ServiceConfig:
-    """What a service was told. Paths are as written; sizes and times carry their unit."""
+    """What a service was told. Paths are absolute; sizes and times carry their unit."""
 
     name: str
     genesis: Path
@@ -103,13 +103,13 @@ def _config(path: Path, raw: dict[str, Any]) -> ServiceConfig:
     chosen = {key: raw[key] for key in (*_NUMBERS, "server_name", "keyholder_name") if key in raw}
     return ServiceConfig(
         name=raw.get("name", path.stem),
-        genesis=Path(raw["genesis"]),
-        identity=Path(raw["identity"]),
-        data_dir=Path(raw["data_dir"]),
+        genesis=(path.parent / raw["genesis"]).resolve(),
+        identity=(path.parent / raw["identity"]).resolve(),
+        data_dir=(path.parent / raw["data_dir"]).resolve(),
         nodes=tuple(nodes),
         listen=raw.get("listen", ""),
         worker=raw.get("worker", ""),
-        passphrase_file=None if secret is None else Path(secret),
+        passphrase_file=None if secret is None else (path.parent / secret).resolve(),
         **chosen,
     )
 

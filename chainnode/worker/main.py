@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Coroutine
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +64,11 @@ async def serve(config: ServiceConfig) -> None:
         await client.close()
 
 
-def run(config_path: Path | str) -> None:
-    """Run the worker until SIGTERM or SIGINT."""
+def run(config_path: Path | str, data_dir: Path | None = None) -> None:
+    """Run the worker until SIGTERM or SIGINT; its data go to `data_dir` instead, if given."""
     config = load_service_config(Path(config_path))
+    if data_dir is not None:
+        config = replace(config, data_dir=data_dir.resolve())
     limit_process(config.memory_max_mib)
     asyncio.run(until_signalled(serve(config)))
 

@@ -57,7 +57,10 @@ class Journey:
     async def run(self) -> dict[str, Any]:
         """Everything, in order; returns the closing line's object."""
         stages = self._stages
-        stages.note("all parties run on this machine; in production each runs on its own")
+        stages.note(
+            "here all parties are one machine; each on its own, with a --data-dir of its own: "
+            "docs/how-to/run-each-organisation-on-its-own.md"
+        )
         stages.note(
             "trust: owners are believed to encrypt what they say, until ciphertexts carry a proof"
         )

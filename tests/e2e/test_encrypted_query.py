@@ -86,8 +86,8 @@ class Network:
                 await owner.set_consent("firms", "bank-a", IDS[:40])
 
     def folder_of(self, organisation: str, kind: str) -> Path:
-        text = (self.folder / organisation / f"{kind}.toml").read_text(encoding="utf-8")
-        return Path(tomllib.loads(text)["data_dir"])
+        path = self.folder / organisation / f"{kind}.toml"
+        return path.parent / tomllib.loads(path.read_text(encoding="utf-8"))["data_dir"]
 
 
 @pytest.mark.e2e
