@@ -214,9 +214,19 @@ class HeProfile:
     plain_modulus: int
     moduli: list[int]
     special_modulus: int
+    factors_max: int
+    """Factors of the deepest product: 3 (S), 2 (S36), 4 (M); refused beyond, with a reason."""
+    noise_bits: list[int]
+    """Noise of a relinearised product of 1, 2, .. `factors_max` factors: measured bits of the
+    largest coefficient for uniform slots, one key, one block, weights of one. With p parties, k
+    blocks and squared weights w_i the variance grows by p^factors x k x w_1 x w_2 ..."""
 
 def he_profile(name: str) -> HeProfile:
-    """A named 128-bit profile: "S" (t = 65537) or "S36" (36-bit t); N = 8192, 42,42,42,43 + 43."""
+    """A named 128-bit profile. S (t = 65537) and S36 (36-bit t): N = 8192, limbs of 42,42,42,43
+    bits + special 43. M (36-bit t = 68718428161): N = 16384, seven limbs of 43 bits + special 43.
+
+    A block holds N slots: 16,384 rows in M. Key shares, keys and ciphertexts of M go through the
+    same calls as those of S; the ceremony needs s^2 only, whatever the degree."""
 
 @final
 class HeRelinEphemeral:
@@ -290,14 +300,16 @@ def he_validate_ciphertext(profile: str, ciphertext: bytes, polynomials: int, li
     """Raise ValueError unless the length is exact and every residue is below its prime."""
 
 def he_add(profile: str, limbs: int, ciphertexts: Sequence[bytes]) -> bytes:
-    """Sum of equal-shaped ciphertexts (2 or 3 polynomials)."""
+    """Sum of equal-shaped ciphertexts (2 to 5 polynomials)."""
 
 def he_multiply(profile: str, limbs: int, left: bytes, right: bytes) -> bytes:
     """Point-wise product of two two-polynomial ciphertexts: three polynomials."""
 
 def he_add_plain(profile: str, limbs: int, ciphertext: bytes, slots: bytes) -> bytes: ...
 def he_multiply_plain(profile: str, limbs: int, ciphertext: bytes, slots: bytes) -> bytes: ...
-def he_relinearise(profile: str, limbs: int, ciphertext: bytes, relin_key: bytes) -> bytes: ...
+def he_relinearise(profile: str, limbs: int, ciphertext: bytes, relin_key: bytes) -> bytes:
+    """Two polynomials with the slots of a ciphertext of 3 to 5: from the top down, c_d s^d =
+    (c_d s^2) s^(d-2), so that the one key for s^2 serves products of up to four factors."""
 
 @final
 class HeColumns:
@@ -346,3 +358,16 @@ class HeColumns:
     ) -> bytes:
         """Sum over blocks of (linear left) x (linear right), each (columns, weights, constant):
         one three-polynomial ciphertext, products added before any relinearisation."""
+    def tensor_sum(
+        self,
+        factors: Sequence[tuple[Sequence[str], Sequence[int], int]],
+        limbs: int,
+        first_block: int,
+        block_count: int,
+        threads: int = 1,
+    ) -> bytes:
+        """Sum over blocks of the product of 2 to `HeProfile.factors_max` factors, each (columns,
+        weights, constant): one ciphertext of factors + 1 polynomials, one relinearisation for all.
+
+        Read all limbs of the profile: a deeper product fills them. Raises ValueError for more
+        factors than the profile carries."""

@@ -19,7 +19,7 @@ from chainnode import _native
 from chainnode.he import encode
 from chainnode.he.plan import AggregatePart, LinearForm, Output, Plan, ScorePart, Term
 from chainnode.he.profiles import PROFILES
-from chainnode.he.schema import ROWS_PER_BLOCK, SLOTS_PER_BLOCK
+from chainnode.he.schema import ROWS_PER_BLOCK
 from chainnode.types.errors import ClientFault, InternalError, PeerFault
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class LocalEngine:
         results = []
         for index in range(len(_aggregate(plan).outputs)):
             total = _add(plan, [chunk[index] for chunk in opened])
-            if len(total) == 3 * _polynomial_bytes(plan):
+            if len(total) > 2 * _polynomial_bytes(plan):
                 total = _native.he_relinearise(plan.profile, plan.limbs, total, relin_key)
             results.append(total)
         return pack_container(results)
@@ -402,13 +402,13 @@ def _native_form(form: LinearForm) -> tuple[Sequence[str], Sequence[int], int]:
 
 
 def _polynomial_bytes(plan: Plan) -> int:
-    return plan.limbs * SLOTS_PER_BLOCK * RESIDUE_BYTES
+    return plan.limbs * PROFILES[plan.profile].slots * RESIDUE_BYTES
 
 
 def _add(plan: Plan, ciphertexts: Sequence[bytes]) -> bytes:
     if len(ciphertexts) == 1:
         return ciphertexts[0]
     longest = max(len(item) for item in ciphertexts)
-    # A ciphertext of two polynomials is one of three whose last is zero.
+    # A shorter ciphertext is a longer one whose last polynomials are zero.
     padded = [item + bytes(longest - len(item)) for item in ciphertexts]
     return _native.he_add(plan.profile, plan.limbs, padded)

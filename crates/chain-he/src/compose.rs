@@ -2,15 +2,17 @@
 
 use zeroize::Zeroizing;
 
-use crate::params::{ring, LIMBS, MODULI};
+use crate::params::{Ring, LIMBS_MAX};
 
 /// Mixed-radix digits of an integer modulo the first limbs; digit i is below q_i.
-pub type Digits = [u64; LIMBS];
+pub type Digits = [u64; LIMBS_MAX];
+
+// 64-bit words of the largest modulus.
+const WIDE_WORDS: usize = 5;
 
 /// Digits of the integer with these residues.
-pub fn digits(residues: &[u64]) -> Digits {
-    let ring = ring();
-    let mut out = [0; LIMBS];
+pub fn digits(ring: &Ring, residues: &[u64]) -> Digits {
+    let mut out = [0; LIMBS_MAX];
     for (i, residue) in residues.iter().enumerate() {
         let q = ring.modulus(i);
         let mut value = *residue;
@@ -25,10 +27,10 @@ pub fn digits(residues: &[u64]) -> Digits {
 /// 1 when the integer exceeds half the modulus, that is when it stands for a negative; else 0.
 ///
 /// The digits of (Q - 1) / 2 are (q_i - 1) / 2.
-pub fn negative(digits: &Digits, limbs: usize) -> u64 {
+pub fn negative(ring: &Ring, digits: &Digits, limbs: usize) -> u64 {
     let mut greater = 0u64;
-    for (digit, prime) in digits.iter().zip(MODULI).take(limbs) {
-        let half = prime / 2;
+    for (digit, table) in digits.iter().zip(&ring.tables).take(limbs) {
+        let half = table.modulus.value / 2;
         let above = half.wrapping_sub(*digit) >> 63;
         let below = digit.wrapping_sub(half) >> 63;
         greater = above | (greater & (1 - below));
@@ -37,23 +39,25 @@ pub fn negative(digits: &Digits, limbs: usize) -> u64 {
 }
 
 /// The centred integer modulo a plain modulus.
-pub struct PlainReducer {
+pub struct PlainReducer<'a> {
+    ring: &'a Ring,
     plain: crate::modulus::Modulus,
-    products: [u64; LIMBS],
+    products: [u64; LIMBS_MAX],
     whole: u64,
     limbs: usize,
 }
 
-impl PlainReducer {
+impl<'a> PlainReducer<'a> {
     /// Constants for the first `limbs` primes.
-    pub fn new(plain: crate::modulus::Modulus, limbs: usize) -> Self {
-        let mut products = [0; LIMBS];
+    pub fn new(ring: &'a Ring, plain: crate::modulus::Modulus, limbs: usize) -> Self {
+        let mut products = [0; LIMBS_MAX];
         let mut whole = 1;
-        for i in 0..limbs {
-            products[i] = whole;
-            whole = plain.mul(whole, plain.reduce(MODULI[i]));
+        for (i, product) in products.iter_mut().enumerate().take(limbs) {
+            *product = whole;
+            whole = plain.mul(whole, plain.reduce(ring.modulus(i).value));
         }
         Self {
+            ring,
             plain,
             products,
             whole,
@@ -70,37 +74,38 @@ impl PlainReducer {
         }
         t.sub(
             sum,
-            self.whole & negative(digits, self.limbs).wrapping_neg(),
+            self.whole & negative(self.ring, digits, self.limbs).wrapping_neg(),
         )
     }
 }
 
 /// Bit length of the magnitude of the centred integer.
-pub fn magnitude_bits(digits: &Digits, limbs: usize) -> u32 {
+pub fn magnitude_bits(ring: &Ring, digits: &Digits, limbs: usize) -> u32 {
     let mut value = Zeroizing::new(*digits);
-    if negative(digits, limbs) == 1 {
+    let prime = |i: usize| ring.modulus(i).value;
+    if negative(ring, digits, limbs) == 1 {
         // Q - x: complement every digit, then add one.
         for i in 0..limbs {
-            value[i] = MODULI[i] - 1 - value[i];
+            value[i] = prime(i) - 1 - value[i];
         }
         for i in 0..limbs {
             value[i] += 1;
-            if value[i] < MODULI[i] {
+            if value[i] < prime(i) {
                 break;
             }
             value[i] = 0;
         }
     }
-    let mut wide = [0u64; 4];
+    let mut wide = [0u64; WIDE_WORDS];
     for i in (0..limbs).rev() {
         let mut carry = value[i] as u128;
         for word in &mut wide {
-            carry += *word as u128 * MODULI[i] as u128;
+            carry += *word as u128 * prime(i) as u128;
             *word = carry as u64;
             carry >>= 64;
         }
     }
-    (0..4)
+    (0..WIDE_WORDS)
         .rev()
         .find(|i| wide[*i] != 0)
         .map_or(0, |i| 64 * i as u32 + 64 - wide[i].leading_zeros())
@@ -110,13 +115,14 @@ pub fn magnitude_bits(digits: &Digits, limbs: usize) -> u32 {
 mod tests {
     use super::*;
     use crate::modulus::Modulus;
-    use crate::params::PLAIN_S36;
+    use crate::params::{ring_m, PLAIN_S36};
 
     #[test]
     fn centred_integers_come_back() {
         let t = Modulus::new(PLAIN_S36);
-        for limbs in 1..=LIMBS {
-            let reducer = PlainReducer::new(t, limbs);
+        let ring = ring_m();
+        for limbs in 1..=LIMBS_MAX {
+            let reducer = PlainReducer::new(ring, t, limbs);
             for value in [
                 0i64,
                 1,
@@ -127,13 +133,13 @@ mod tests {
                 -(1 << 40),
             ] {
                 let residues: Vec<u64> = (0..limbs)
-                    .map(|i| ring().modulus(i).from_signed(value))
+                    .map(|i| ring.modulus(i).from_signed(value))
                     .collect();
-                let digits = digits(&residues);
-                assert_eq!(negative(&digits, limbs), u64::from(value < 0));
+                let digits = digits(ring, &residues);
+                assert_eq!(negative(ring, &digits, limbs), u64::from(value < 0));
                 assert_eq!(reducer.reduce(&digits), t.from_signed(value));
                 let bits = 64 - value.unsigned_abs().leading_zeros();
-                assert_eq!(magnitude_bits(&digits, limbs), bits);
+                assert_eq!(magnitude_bits(ring, &digits, limbs), bits);
             }
         }
     }

@@ -10,10 +10,8 @@ use zeroize::Zeroizing;
 use crate::compose::{digits, magnitude_bits, PlainReducer};
 use crate::error::{refuse, HeResult};
 use crate::keys::SecretKey;
-use crate::params::{Profile, ALL_LIMBS, DEGREE, LIMBS};
-use crate::poly::{
-    add_product_row, add_row, lift, parse, parse_ciphertext, row, sum_shares, FULL_WORDS,
-};
+use crate::params::{Profile, LIMBS_MAX};
+use crate::poly::parse_ciphertext;
 use crate::relin::scaled_secret;
 use crate::sampling::{common_uniform, derive_seed, system_random, Sampler, FLOOD_TERM_BITS};
 use crate::scheme::PublicKey;
@@ -65,6 +63,7 @@ pub fn flood_bits(profile: &Profile, limbs: usize, parties: usize, scalar: bool)
 
 fn public_uniform(profile: &Profile, seed: &[u8], limb: usize) -> Vec<u64> {
     common_uniform(
+        profile.ring.degree,
         seed,
         "public-key",
         [0, limb as u8],
@@ -74,6 +73,7 @@ fn public_uniform(profile: &Profile, seed: &[u8], limb: usize) -> Vec<u64> {
 
 fn relin_uniform(profile: &Profile, seed: &[u8], digit: usize, limb: usize) -> Vec<u64> {
     common_uniform(
+        profile.ring.degree,
         seed,
         "relin",
         [digit as u8, limb as u8],
@@ -84,9 +84,10 @@ fn relin_uniform(profile: &Profile, seed: &[u8], digit: usize, limb: usize) -> V
 impl SecretKey {
     /// b_i = -(a s_i + t e_i) over data limbs and special prime, a from the common seed.
     pub fn public_key_share(&self, common_seed: &[u8]) -> HeResult<Vec<u64>> {
-        let error = Sampler::fresh()?.error();
-        let mut out = Vec::with_capacity(FULL_WORDS);
-        for limb in 0..ALL_LIMBS {
+        let ring = self.profile.ring;
+        let error = Sampler::fresh()?.error(ring.degree);
+        let mut out = Vec::with_capacity(ring.full_words());
+        for limb in 0..ring.all_limbs() {
             let a = public_uniform(self.profile, common_seed, limb);
             out.extend(self.masked(&a, &error, limb));
         }
@@ -96,30 +97,31 @@ impl SecretKey {
     /// Round 1: per digit h0 = -u a + s w + t e0 and h1 = s a + t e1.
     pub fn relin_round1(&self, common_seed: &[u8]) -> HeResult<(Vec<u64>, RelinEphemeral)> {
         let profile = self.profile;
+        let (ring, degree) = (profile.ring, profile.ring.degree);
         let t = profile.t() as i64;
         let mut sampler = Sampler::fresh()?;
         let ephemeral = RelinEphemeral {
             profile,
-            mask: sampler.ternary(),
+            mask: sampler.ternary(degree),
             seed: system_random()?,
         };
-        let mut out = Vec::with_capacity(LIMBS * 2 * FULL_WORDS);
-        for digit in 0..LIMBS {
-            let errors = [sampler.error(), sampler.error()];
-            let mut second = Vec::with_capacity(FULL_WORDS);
-            for limb in 0..ALL_LIMBS {
+        let mut out = Vec::with_capacity(ring.limbs * 2 * ring.full_words());
+        for digit in 0..ring.limbs {
+            let errors = [sampler.error(degree), sampler.error(degree)];
+            let mut second = Vec::with_capacity(ring.full_words());
+            for limb in 0..ring.all_limbs() {
                 let q = profile.ring.modulus(limb);
                 let a = relin_uniform(profile, common_seed, digit, limb);
-                let mut h0 = vec![0; DEGREE];
-                add_product_row(&mut h0, &a, &lift(&ephemeral.mask, 1, limb), limb);
+                let mut h0 = vec![0; degree];
+                ring.add_product_row(&mut h0, &a, &ring.lift(&ephemeral.mask, 1, limb), limb);
                 h0.iter_mut().for_each(|x| *x = q.negate(*x));
                 if let Some(scaled) = scaled_secret(profile, &self.values[limb], digit, limb) {
-                    add_row(&mut h0, &scaled, limb);
+                    ring.add_row(&mut h0, &scaled, limb);
                 }
-                add_row(&mut h0, &lift(&errors[0], t, limb), limb);
+                ring.add_row(&mut h0, &ring.lift(&errors[0], t, limb), limb);
                 out.extend(h0);
-                let mut h1 = lift(&errors[1], t, limb).to_vec();
-                add_product_row(&mut h1, &a, &self.values[limb], limb);
+                let mut h1 = ring.lift(&errors[1], t, limb).to_vec();
+                ring.add_product_row(&mut h1, &a, &self.values[limb], limb);
                 second.extend(h1);
             }
             out.extend(second);
@@ -130,10 +132,11 @@ impl SecretKey {
     /// Round 2: per digit s h0 + (u - s) h1 + fresh noise, the same bytes when asked again.
     pub fn relin_round2(&self, ephemeral: &RelinEphemeral, round1: &[u8]) -> HeResult<Vec<u64>> {
         let profile = self.profile;
+        let (ring, degree) = (profile.ring, profile.ring.degree);
         if ephemeral.profile.name != profile.name {
             return refuse("round 1 was run with another profile");
         }
-        let words = parse("round 1", round1, LIMBS * 2, ALL_LIMBS)?;
+        let words = ring.parse("round 1", round1, ring.limbs * 2, ring.all_limbs())?;
         let digest = derive_seed("chainnode/he-relin-input/v1", &[round1]);
         let seed = derive_seed(
             "chainnode/he-relin/v1",
@@ -149,16 +152,16 @@ impl SecretKey {
                 .map(|(u, s)| u - s)
                 .collect(),
         );
-        let mut out = Vec::with_capacity(LIMBS * FULL_WORDS);
-        for digit in 0..LIMBS {
-            let errors = [sampler.error(), sampler.error()];
-            for limb in 0..ALL_LIMBS {
-                let mut share = lift(&errors[0], t, limb).to_vec();
-                add_row(&mut share, &lift(&errors[1], t, limb), limb);
-                let h0 = row(&words, 2 * digit, ALL_LIMBS, limb);
-                let h1 = row(&words, 2 * digit + 1, ALL_LIMBS, limb);
-                add_product_row(&mut share, h0, &self.values[limb], limb);
-                add_product_row(&mut share, h1, &lift(&difference, 1, limb), limb);
+        let mut out = Vec::with_capacity(ring.limbs * ring.full_words());
+        for digit in 0..ring.limbs {
+            let errors = [sampler.error(degree), sampler.error(degree)];
+            for limb in 0..ring.all_limbs() {
+                let mut share = ring.lift(&errors[0], t, limb).to_vec();
+                ring.add_row(&mut share, &ring.lift(&errors[1], t, limb), limb);
+                let h0 = ring.row(&words, 2 * digit, ring.all_limbs(), limb);
+                let h1 = ring.row(&words, 2 * digit + 1, ring.all_limbs(), limb);
+                ring.add_product_row(&mut share, h0, &self.values[limb], limb);
+                ring.add_product_row(&mut share, h1, &ring.lift(&difference, 1, limb), limb);
                 out.extend(share);
             }
         }
@@ -193,6 +196,7 @@ impl SecretKey {
     ) -> HeResult<Vec<u64>> {
         let profile = self.profile;
         let width = flood_term_bits(profile, limbs, parties, SCALAR_MARGIN_BITS)?;
+        let ring = profile.ring;
         let words = parse_two(profile, ciphertext, limbs)?;
         let moduli: Vec<_> = (0..limbs).map(|i| *profile.ring.modulus(i)).collect();
         let seed = [flood_seed, &(parties as u64).to_be_bytes()].concat();
@@ -202,7 +206,7 @@ impl SecretKey {
         Ok((0..limbs)
             .map(|limb| {
                 let q = &moduli[limb];
-                let c1 = row(&words, 1, limbs, limb);
+                let c1 = ring.row(&words, 1, limbs, limb);
                 let terms = c1.iter().zip(self.values[limb].iter());
                 let sum = q.reduce_wide(terms.map(|(x, s)| *x as u128 * *s as u128).sum());
                 q.add(
@@ -225,26 +229,33 @@ impl SecretKey {
         let profile = self.profile;
         let t = profile.t();
         let width = flood_term_bits(profile, limbs, parties, SWITCH_MARGIN_BITS)?;
+        let ring = profile.ring;
         let words = parse_two(profile, ciphertext, limbs)?;
         let moduli: Vec<_> = (0..limbs).map(|i| *profile.ring.modulus(i)).collect();
         let seed = [flood_seed, &(parties as u64).to_be_bytes()].concat();
         let mut sampler = self.release_sampler("switch", limbs, ciphertext, &seed);
-        let mask = sampler.ternary();
-        let error = sampler.error();
-        let mut flood = sampler.flood(DEGREE, width, t, &moduli);
-        let mut out = vec![0; 2 * limbs * DEGREE];
-        let (first, second) = out.split_at_mut(limbs * DEGREE);
+        let degree = ring.degree;
+        let mask = sampler.ternary(degree);
+        let error = sampler.error(degree);
+        let mut flood = sampler.flood(degree, width, t, &moduli);
+        let mut out = vec![0; 2 * limbs * degree];
+        let (first, second) = out.split_at_mut(limbs * degree);
         for limb in 0..limbs {
-            let u = lift(&mask, 1, limb);
-            let rows = limb * DEGREE..(limb + 1) * DEGREE;
+            let u = ring.lift(&mask, 1, limb);
+            let rows = limb * degree..(limb + 1) * degree;
             profile.ring.tables[limb].forward(&mut flood[rows.clone()]);
             let h0 = &mut first[rows.clone()];
             h0.copy_from_slice(&flood[rows.clone()]);
-            add_product_row(h0, row(&words, 1, limbs, limb), &self.values[limb], limb);
-            add_product_row(h0, target.row(0, limb), &u, limb);
+            ring.add_product_row(
+                h0,
+                ring.row(&words, 1, limbs, limb),
+                &self.values[limb],
+                limb,
+            );
+            ring.add_product_row(h0, target.row(0, limb), &u, limb);
             let h1 = &mut second[rows];
-            h1.copy_from_slice(&lift(&error, t as i64, limb));
-            add_product_row(h1, target.row(1, limb), &u, limb);
+            h1.copy_from_slice(&ring.lift(&error, t as i64, limb));
+            ring.add_product_row(h1, target.row(1, limb), &u, limb);
         }
         Ok(out)
     }
@@ -267,27 +278,31 @@ pub fn aggregate_public_key(
     common_seed: &[u8],
     shares: &[&[u8]],
 ) -> HeResult<Vec<u64>> {
-    let mut out = sum_shares("public key share", shares, 1, ALL_LIMBS)?;
-    out.truncate(LIMBS * DEGREE);
-    for limb in 0..LIMBS {
+    let ring = profile.ring;
+    let mut out = ring.sum_shares("public key share", shares, 1, ring.all_limbs())?;
+    out.truncate(ring.limbs * ring.degree);
+    for limb in 0..ring.limbs {
         out.extend(public_uniform(profile, common_seed, limb));
     }
     Ok(out)
 }
 
 /// Sum of round 1 shares.
-pub fn aggregate_relin_round1(shares: &[&[u8]]) -> HeResult<Vec<u64>> {
-    sum_shares("round 1 share", shares, LIMBS * 2, ALL_LIMBS)
+pub fn aggregate_relin_round1(profile: &Profile, shares: &[&[u8]]) -> HeResult<Vec<u64>> {
+    let ring = profile.ring;
+    ring.sum_shares("round 1 share", shares, ring.limbs * 2, ring.all_limbs())
 }
 
 /// The joint relinearisation key.
-pub fn relin_key(round1: &[u8], round2_shares: &[&[u8]]) -> HeResult<Vec<u64>> {
-    let words = parse("round 1", round1, LIMBS * 2, ALL_LIMBS)?;
-    let sums = sum_shares("round 2 share", round2_shares, LIMBS, ALL_LIMBS)?;
-    let mut out = Vec::with_capacity(2 * LIMBS * FULL_WORDS);
-    for digit in 0..LIMBS {
-        out.extend_from_slice(&sums[digit * FULL_WORDS..][..FULL_WORDS]);
-        out.extend_from_slice(&words[(2 * digit + 1) * FULL_WORDS..][..FULL_WORDS]);
+pub fn relin_key(profile: &Profile, round1: &[u8], round2_shares: &[&[u8]]) -> HeResult<Vec<u64>> {
+    let ring = profile.ring;
+    let full_words = ring.full_words();
+    let words = ring.parse("round 1", round1, ring.limbs * 2, ring.all_limbs())?;
+    let sums = ring.sum_shares("round 2 share", round2_shares, ring.limbs, ring.all_limbs())?;
+    let mut out = Vec::with_capacity(2 * ring.limbs * full_words);
+    for digit in 0..ring.limbs {
+        out.extend_from_slice(&sums[digit * full_words..][..full_words]);
+        out.extend_from_slice(&words[(2 * digit + 1) * full_words..][..full_words]);
     }
     Ok(out)
 }
@@ -303,10 +318,15 @@ pub fn combine_scalar(
     if shares.is_empty() {
         return refuse("no scalar share given");
     }
-    let mut residues = [0; LIMBS];
+    let ring = profile.ring;
+    let mut residues = [0; LIMBS_MAX];
     for (limb, residue) in residues.iter_mut().enumerate().take(limbs) {
         let q = profile.ring.modulus(limb);
-        let sum = row(&words, 0, limbs, limb).iter().map(|x| *x as u128).sum();
+        let sum = ring
+            .row(&words, 0, limbs, limb)
+            .iter()
+            .map(|x| *x as u128)
+            .sum();
         *residue = q.mul_factor(q.reduce_wide(sum), &profile.ring.degree_inverse[limb]);
     }
     for (place, share) in shares.iter().enumerate() {
@@ -323,13 +343,13 @@ pub fn combine_scalar(
             residues[limb] = q.add(residues[limb], *word);
         }
     }
-    let digits = digits(&residues[..limbs]);
+    let digits = digits(ring, &residues[..limbs]);
     let t = &profile.plain.modulus;
-    let constant = PlainReducer::new(*t, limbs).reduce(&digits);
+    let constant = PlainReducer::new(ring, *t, limbs).reduce(&digits);
     let left = profile
         .modulus_bits(limbs)
-        .saturating_sub(magnitude_bits(&digits, limbs) + 1);
-    Ok((t.mul(constant, t.reduce(DEGREE as u64)), left))
+        .saturating_sub(magnitude_bits(ring, &digits, limbs) + 1);
+    Ok((t.mul(constant, t.reduce(ring.degree as u64)), left))
 }
 
 /// The ciphertext under the target key: (c0 + sum h0, sum h1).
@@ -340,11 +360,12 @@ pub fn combine_key_switch(
     shares: &[&[u8]],
 ) -> HeResult<Vec<u64>> {
     let words = parse_two(profile, ciphertext, limbs)?;
-    let mut out = sum_shares("key switch share", shares, 2, limbs)?;
+    let ring = profile.ring;
+    let mut out = ring.sum_shares("key switch share", shares, 2, limbs)?;
     for limb in 0..limbs {
-        add_row(
-            &mut out[limb * DEGREE..][..DEGREE],
-            row(&words, 0, limbs, limb),
+        ring.add_row(
+            &mut out[limb * ring.degree..][..ring.degree],
+            ring.row(&words, 0, limbs, limb),
             limb,
         );
     }

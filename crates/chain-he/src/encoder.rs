@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use zeroize::Zeroizing;
 
 use crate::error::{refuse, HeResult};
-use crate::params::{Profile, DEGREE};
+use crate::params::Profile;
 
 /// Little-endian words of a byte string.
 pub fn words_of(bytes: &[u8]) -> HeResult<Vec<u64>> {
@@ -29,9 +29,10 @@ pub fn bytes_of(words: &[u64]) -> Cow<'_, [u8]> {
 /// Coefficients in (-t/2, t/2] of the polynomial with these slots; missing slots are zero.
 pub fn encode(profile: &Profile, slots: &[u8]) -> HeResult<Zeroizing<Vec<i64>>> {
     let values = Zeroizing::new(words_of(slots)?);
-    if values.len() > DEGREE {
+    let degree = profile.ring.degree;
+    if values.len() > degree {
         return refuse(format!(
-            "{} slots given, a block holds {DEGREE}",
+            "{} slots given, a block holds {degree}",
             values.len()
         ));
     }
@@ -39,7 +40,7 @@ pub fn encode(profile: &Profile, slots: &[u8]) -> HeResult<Zeroizing<Vec<i64>>> 
     if let Some(place) = values.iter().position(|v| *v >= t) {
         return refuse(format!("slot {place} is not below the plain modulus {t}"));
     }
-    let mut coefficients = Zeroizing::new(vec![0u64; DEGREE]);
+    let mut coefficients = Zeroizing::new(vec![0u64; degree]);
     for (value, place) in values.iter().zip(&profile.slot_index) {
         coefficients[*place as usize] = *value;
     }
@@ -72,10 +73,11 @@ mod tests {
 
     #[test]
     fn slots_round_trip_and_bounds_are_kept() {
-        for name in ["S", "S36"] {
+        for name in ["S", "S36", "M"] {
             let profile = profile(name).unwrap();
             let t = profile.t();
-            let values: Vec<u64> = (0..DEGREE as u64).map(|i| i * i * 977 % t).collect();
+            let degree = profile.ring.degree;
+            let values: Vec<u64> = (0..degree as u64).map(|i| i * i * 977 % t).collect();
             let signed = encode(profile, &bytes_of(&values)).unwrap();
             assert!(signed.iter().all(|c| c.unsigned_abs() <= t / 2));
             let canonical = signed
@@ -85,7 +87,7 @@ mod tests {
             assert_eq!(*decode(profile, Zeroizing::new(canonical)), values);
             assert!(encode(profile, &bytes_of(&[t])).is_err());
             assert!(encode(profile, &[1, 2, 3]).is_err());
-            assert!(encode(profile, &vec![0; 8 * (DEGREE + 1)]).is_err());
+            assert!(encode(profile, &vec![0; 8 * (degree + 1)]).is_err());
         }
     }
 }

@@ -8,8 +8,7 @@ use chacha20poly1305::{ChaCha20Poly1305, Key, KeyInit, Nonce};
 use zeroize::Zeroizing;
 
 use crate::error::{refuse, HeResult};
-use crate::params::{Profile, ALL_LIMBS, DEGREE, LIMBS};
-use crate::poly::{add_product_row, add_row, lift};
+use crate::params::Profile;
 use crate::sampling::{system_random, Sampler};
 
 const SEAL_DOMAIN: &str = "chainnode/he-secret-key/v1/";
@@ -25,7 +24,10 @@ pub struct SecretKey {
 
 impl SecretKey {
     fn from_coefficients(profile: &'static Profile, coefficients: Zeroizing<Vec<i64>>) -> Self {
-        let values = (0..ALL_LIMBS).map(|i| lift(&coefficients, 1, i)).collect();
+        let ring = profile.ring;
+        let values = (0..ring.all_limbs())
+            .map(|i| ring.lift(&coefficients, 1, i))
+            .collect();
         Self {
             profile,
             coefficients,
@@ -37,13 +39,13 @@ impl SecretKey {
     pub fn generate(profile: &'static Profile) -> HeResult<Self> {
         Ok(Self::from_coefficients(
             profile,
-            Sampler::fresh()?.ternary(),
+            Sampler::fresh()?.ternary(profile.ring.degree),
         ))
     }
 
     /// A key fixed by a seed: for reproducible tests and vectors.
     pub fn from_seed(profile: &'static Profile, seed: &[u8; 32]) -> Self {
-        Self::from_coefficients(profile, Sampler::new(seed).ternary())
+        Self::from_coefficients(profile, Sampler::new(seed).ternary(profile.ring.degree))
     }
 
     /// Encrypts the key under a 32-byte key.
@@ -82,7 +84,7 @@ impl SecretKey {
         else {
             return refuse("sealed secret key does not open with this key and profile");
         };
-        if plain.len() != DEGREE || plain.iter().any(|c| *c > 2) {
+        if plain.len() != profile.ring.degree || plain.iter().any(|c| *c > 2) {
             return refuse("sealed secret key is not a ternary polynomial");
         }
         let coefficients = Zeroizing::new(plain.iter().map(|c| *c as i64 - 1).collect());
@@ -91,11 +93,12 @@ impl SecretKey {
 
     /// A fresh public key (b, a) over the data limbs, b = -(a s + t e).
     pub fn public_key(&self) -> HeResult<Vec<u64>> {
+        let ring = self.profile.ring;
         let mut sampler = Sampler::fresh()?;
-        let error = sampler.error();
-        let mut out = Vec::with_capacity(2 * LIMBS * DEGREE);
-        let uniform: Vec<Vec<u64>> = (0..LIMBS)
-            .map(|i| sampler.uniform(self.profile.ring.modulus(i)))
+        let error = sampler.error(ring.degree);
+        let mut out = Vec::with_capacity(2 * ring.limbs * ring.degree);
+        let uniform: Vec<Vec<u64>> = (0..ring.limbs)
+            .map(|i| sampler.uniform(ring.degree, ring.modulus(i)))
             .collect();
         for (limb, a) in uniform.iter().enumerate() {
             out.extend(self.masked(a, &error, limb));
@@ -106,10 +109,15 @@ impl SecretKey {
 
     /// -(a s + t e) modulo the prime of `limb`, NTT form.
     pub(crate) fn masked(&self, a: &[u64], error: &[i64], limb: usize) -> Vec<u64> {
-        let q = self.profile.ring.modulus(limb);
-        let mut row = vec![0; DEGREE];
-        add_product_row(&mut row, a, &self.values[limb], limb);
-        add_row(&mut row, &lift(error, self.profile.t() as i64, limb), limb);
+        let ring = self.profile.ring;
+        let q = ring.modulus(limb);
+        let mut row = vec![0; ring.degree];
+        ring.add_product_row(&mut row, a, &self.values[limb], limb);
+        ring.add_row(
+            &mut row,
+            &ring.lift(error, self.profile.t() as i64, limb),
+            limb,
+        );
         for x in &mut row {
             *x = q.negate(*x);
         }

@@ -164,12 +164,13 @@ impl Modulus {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::params::{MODULI, PLAIN_S, PLAIN_S36, SPECIAL};
+    use crate::params::{MODULI, MODULI_M, PLAIN_M, PLAIN_S, PLAIN_S36, SPECIAL};
 
     #[test]
     fn reductions_agree_with_wide_division() {
         let mut word = 0x9e37_79b9_7f4a_7c15u64;
-        for q in MODULI.into_iter().chain([SPECIAL, PLAIN_S, PLAIN_S36]) {
+        let others = [SPECIAL, PLAIN_S, PLAIN_S36, PLAIN_M];
+        for q in MODULI.into_iter().chain(MODULI_M).chain(others) {
             let modulus = Modulus::new(q);
             let mut edge = vec![0, 1, q - 1, q / 2];
             for _ in 0..2000 {

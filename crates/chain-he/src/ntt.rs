@@ -129,7 +129,7 @@ impl NttTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::params::{profile, DEGREE, MODULI};
+    use crate::params::{profile, ring_m, MODULI};
 
     #[test]
     fn values_are_evaluations_at_odd_powers_of_psi() {
@@ -154,9 +154,17 @@ mod tests {
     #[test]
     fn chosen_path_equals_the_portable_one() {
         let profile = profile("S36").unwrap();
-        for table in profile.ring.tables.iter().chain([&profile.plain]) {
+        for table in profile
+            .ring
+            .tables
+            .iter()
+            .chain([&profile.plain])
+            .chain(&ring_m().tables)
+        {
             let q = &table.modulus;
-            let mut a: Vec<u64> = (0..DEGREE as u64).map(|i| q.power(5, i * i + 7)).collect();
+            let mut a: Vec<u64> = (0..table.roots.len() as u64)
+                .map(|i| q.power(5, i * i + 7))
+                .collect();
             a[0] = q.value - 1;
             a[1] = 0;
             let (original, mut b) = (a.clone(), a.clone());

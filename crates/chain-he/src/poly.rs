@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{refuse, HeResult};
 use crate::kernels::add_products;
-use crate::params::{ring, Profile, ALL_LIMBS, DEGREE};
+use crate::params::{Profile, Ring, POLYNOMIALS_MAX};
 
 /// Words of a byte string, without a copy where the machine allows it.
 pub fn view(bytes: &[u8]) -> Cow<'_, [u64]> {
@@ -23,113 +23,113 @@ pub fn view(bytes: &[u8]) -> Cow<'_, [u64]> {
     )
 }
 
-/// Refuses words outside their primes; `words` holds polynomials of `limbs` rows.
-pub fn check_residues(what: &str, words: &[u64], limbs: usize) -> HeResult<()> {
-    for (row, residues) in words.chunks_exact(DEGREE).enumerate() {
-        let q = ring().modulus(row % limbs).value;
-        let largest = residues.iter().fold(0, |max, x| max.max(*x));
-        if largest >= q {
-            return refuse(format!(
-                "{what}: a residue of polynomial {} limb {} is not below its prime",
-                row / limbs,
-                row % limbs
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// A byte string of exactly `polynomials` polynomials of `limbs` limbs, checked.
-pub fn parse<'a>(
-    what: &str,
-    bytes: &'a [u8],
-    polynomials: usize,
-    limbs: usize,
-) -> HeResult<Cow<'a, [u64]>> {
-    let expected = polynomials * limbs * DEGREE * 8;
-    if bytes.len() != expected {
-        return refuse(format!(
-            "{what} is {} bytes, expected {expected}",
-            bytes.len()
-        ));
-    }
-    let words = view(bytes);
-    check_residues(what, &words, limbs)?;
-    Ok(words)
-}
-
-/// A ciphertext of two or three polynomials, checked; returns how many it has.
+/// A ciphertext of two to five polynomials, checked; returns how many it has.
 pub fn parse_ciphertext<'a>(
     profile: &Profile,
     bytes: &'a [u8],
     limbs: usize,
 ) -> HeResult<(Cow<'a, [u64]>, usize)> {
     profile.check_limbs(limbs)?;
-    let polynomials = if bytes.len() == 3 * limbs * DEGREE * 8 {
-        3
-    } else {
-        2
-    };
-    Ok((parse("ciphertext", bytes, polynomials, limbs)?, polynomials))
+    let polynomials = (bytes.len() / (limbs * profile.ring.degree * 8)).clamp(2, POLYNOMIALS_MAX);
+    let words = profile
+        .ring
+        .parse("ciphertext", bytes, polynomials, limbs)?;
+    Ok((words, polynomials))
 }
 
-/// Row `limb` of polynomial `index`.
-pub fn row(words: &[u64], index: usize, limbs: usize, limb: usize) -> &[u64] {
-    &words[(index * limbs + limb) * DEGREE..][..DEGREE]
-}
-
-/// Adds `b` to `a` modulo the prime of `limb`.
-pub fn add_row(a: &mut [u64], b: &[u64], limb: usize) {
-    let q = ring().modulus(limb);
-    for (x, y) in a.iter_mut().zip(b) {
-        *x = q.add(*x, *y);
+impl Ring {
+    /// Refuses words outside their primes; `words` holds polynomials of `limbs` rows.
+    pub fn check_residues(&self, what: &str, words: &[u64], limbs: usize) -> HeResult<()> {
+        for (row, residues) in words.chunks_exact(self.degree).enumerate() {
+            let q = self.modulus(row % limbs).value;
+            let largest = residues.iter().fold(0, |max, x| max.max(*x));
+            if largest >= q {
+                return refuse(format!(
+                    "{what}: a residue of polynomial {} limb {} is not below its prime",
+                    row / limbs,
+                    row % limbs
+                ));
+            }
+        }
+        Ok(())
     }
-}
 
-/// Adds `b * c` to `a` modulo the prime of `limb`.
-pub fn add_product_row(a: &mut [u64], b: &[u64], c: &[u64], limb: usize) {
-    add_products(a, &[(b, c)], ring().modulus(limb));
-}
+    /// A byte string of exactly `polynomials` polynomials of `limbs` limbs, checked.
+    pub fn parse<'a>(
+        &self,
+        what: &str,
+        bytes: &'a [u8],
+        polynomials: usize,
+        limbs: usize,
+    ) -> HeResult<Cow<'a, [u64]>> {
+        let expected = polynomials * limbs * self.degree * 8;
+        if bytes.len() != expected {
+            return refuse(format!(
+                "{what} is {} bytes, expected {expected}",
+                bytes.len()
+            ));
+        }
+        let words = view(bytes);
+        self.check_residues(what, &words, limbs)?;
+        Ok(words)
+    }
 
-/// Small signed coefficients times `scale`, in NTT form modulo the prime of `limb`.
-///
-/// Magnitudes of `scale * coefficient` must be below every prime.
-pub fn lift(coefficients: &[i64], scale: i64, limb: usize) -> Zeroizing<Vec<u64>> {
-    let table = &ring().tables[limb];
-    let q = &table.modulus;
-    let mut out: Zeroizing<Vec<u64>> = Zeroizing::new(
-        coefficients
-            .iter()
-            .map(|c| q.from_small_signed(c * scale))
-            .collect(),
-    );
-    table.forward(&mut out);
-    out
-}
+    /// Row `limb` of polynomial `index`.
+    pub fn row<'a>(&self, words: &'a [u64], index: usize, limbs: usize, limb: usize) -> &'a [u64] {
+        &words[(index * limbs + limb) * self.degree..][..self.degree]
+    }
 
-/// Sum of equal-shaped byte strings of `limbs`-limb polynomials.
-pub fn sum_shares(
-    what: &str,
-    shares: &[&[u8]],
-    polynomials: usize,
-    limbs: usize,
-) -> HeResult<Vec<u64>> {
-    let Some((first, others)) = shares.split_first() else {
-        return refuse(format!("no {what} given"));
-    };
-    let mut total = parse(what, first, polynomials, limbs)?.into_owned();
-    for share in others {
-        let words = parse(what, share, polynomials, limbs)?;
-        for (r, (a, b)) in total
-            .chunks_exact_mut(DEGREE)
-            .zip(words.chunks_exact(DEGREE))
-            .enumerate()
-        {
-            add_row(a, b, r % limbs);
+    /// Adds `b` to `a` modulo the prime of `limb`.
+    pub fn add_row(&self, a: &mut [u64], b: &[u64], limb: usize) {
+        let q = self.modulus(limb);
+        for (x, y) in a.iter_mut().zip(b) {
+            *x = q.add(*x, *y);
         }
     }
-    Ok(total)
-}
 
-/// Words of one full-basis polynomial (data limbs and the special prime).
-pub const FULL_WORDS: usize = ALL_LIMBS * DEGREE;
+    /// Adds `b * c` to `a` modulo the prime of `limb`.
+    pub fn add_product_row(&self, a: &mut [u64], b: &[u64], c: &[u64], limb: usize) {
+        add_products(a, &[(b, c)], self.modulus(limb));
+    }
+
+    /// Small signed coefficients times `scale`, in NTT form modulo the prime of `limb`.
+    ///
+    /// Magnitudes of `scale * coefficient` must be below every prime.
+    pub fn lift(&self, coefficients: &[i64], scale: i64, limb: usize) -> Zeroizing<Vec<u64>> {
+        let table = &self.tables[limb];
+        let q = &table.modulus;
+        let mut out: Zeroizing<Vec<u64>> = Zeroizing::new(
+            coefficients
+                .iter()
+                .map(|c| q.from_small_signed(c * scale))
+                .collect(),
+        );
+        table.forward(&mut out);
+        out
+    }
+
+    /// Sum of equal-shaped byte strings of `limbs`-limb polynomials.
+    pub fn sum_shares(
+        &self,
+        what: &str,
+        shares: &[&[u8]],
+        polynomials: usize,
+        limbs: usize,
+    ) -> HeResult<Vec<u64>> {
+        let Some((first, others)) = shares.split_first() else {
+            return refuse(format!("no {what} given"));
+        };
+        let mut total = self.parse(what, first, polynomials, limbs)?.into_owned();
+        for share in others {
+            let words = self.parse(what, share, polynomials, limbs)?;
+            for (r, (a, b)) in total
+                .chunks_exact_mut(self.degree)
+                .zip(words.chunks_exact(self.degree))
+                .enumerate()
+            {
+                self.add_row(a, b, r % limbs);
+            }
+        }
+        Ok(total)
+    }
+}

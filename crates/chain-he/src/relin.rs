@@ -11,23 +11,17 @@ use zeroize::Zeroizing;
 use crate::error::{refuse, HeResult};
 use crate::kernels::add_products;
 use crate::modulus::Modulus;
-use crate::params::{Profile, ALL_LIMBS, DEGREE, LIMBS, SPECIAL, SPECIAL_INDEX};
-use crate::poly::{add_row, check_residues, parse_ciphertext, row, view, FULL_WORDS};
+use crate::params::{Profile, Ring};
+use crate::poly::parse_ciphertext;
 
-/// Words of a relinearisation key: per digit (b, a) over data limbs and special prime.
-pub const KEY_WORDS: usize = LIMBS * 2 * FULL_WORDS;
-
-fn check_key(bytes: &[u8]) -> HeResult<Cow<'_, [u64]>> {
-    if bytes.len() != KEY_WORDS * 8 {
-        return refuse(format!(
-            "relinearisation key is {} bytes, expected {}",
-            bytes.len(),
-            KEY_WORDS * 8
-        ));
-    }
-    let words = view(bytes);
-    check_residues("relinearisation key", &words, ALL_LIMBS)?;
-    Ok(words)
+// Words of a relinearisation key: per digit (b, a) over data limbs and special prime.
+fn check_key<'a>(ring: &Ring, bytes: &'a [u8]) -> HeResult<Cow<'a, [u64]>> {
+    ring.parse(
+        "relinearisation key",
+        bytes,
+        2 * ring.limbs,
+        ring.all_limbs(),
+    )
 }
 
 // Digit `j` (coefficients below q_j) in NTT form modulo the prime of `limb`.
@@ -41,15 +35,15 @@ fn digit_in_limb(profile: &Profile, digit: &[u64], limb: usize) -> Vec<u64> {
 // (acc - c) / P with c = acc modulo P and 0 modulo t, in place on the data limbs.
 fn divide_by_special(profile: &Profile, rows: &mut [Vec<u64>], mut special: Vec<u64>) {
     let ring = profile.ring;
-    ring.tables[SPECIAL_INDEX].inverse(&mut special);
+    ring.tables[ring.limbs].inverse(&mut special);
     let t = &profile.plain.modulus;
     let half_t = t.value / 2;
     // c = delta + P k with k = -delta / P modulo t, both centred.
     let pairs: Vec<(i64, i64)> = special
         .iter()
         .map(|d| {
-            let delta = if *d > SPECIAL / 2 {
-                *d as i64 - SPECIAL as i64
+            let delta = if *d > ring.special / 2 {
+                *d as i64 - ring.special as i64
             } else {
                 *d as i64
             };
@@ -67,7 +61,7 @@ fn divide_by_special(profile: &Profile, rows: &mut [Vec<u64>], mut special: Vec<
     for (limb, target) in rows.iter_mut().enumerate() {
         let table = &ring.tables[limb];
         let q = &table.modulus;
-        let special = q.factor(q.reduce(SPECIAL));
+        let special = q.factor(q.reduce(ring.special));
         let mut correction: Vec<u64> = pairs
             .iter()
             .map(|(delta, k)| correction(q, *delta, *k, &special))
@@ -86,7 +80,10 @@ fn correction(q: &Modulus, delta: i64, k: i64, special: &crate::modulus::Factor)
     )
 }
 
-/// Turns a three-polynomial ciphertext into one of two with the same slots.
+/// Turns a ciphertext of three to five polynomials into one of two with the same slots.
+///
+/// From the top down, c_d s^d = (c_d s^2) s^(d-2): one key for s^2 serves every degree, and the
+/// switching noise times s^(d-2) stays far below the noise of the product itself (ADR 4).
 pub fn relinearise(
     profile: &Profile,
     limbs: usize,
@@ -94,40 +91,44 @@ pub fn relinearise(
     key: &[u8],
 ) -> HeResult<Vec<u64>> {
     let (words, polynomials) = parse_ciphertext(profile, ciphertext, limbs)?;
-    if polynomials != 3 {
-        return refuse("relinearisation takes a ciphertext of three polynomials");
+    if polynomials < 3 {
+        return refuse("relinearisation takes a ciphertext of three to five polynomials");
     }
-    let key = check_key(key)?;
-    let digits: Vec<Vec<u64>> = (0..limbs)
-        .map(|j| {
-            let mut digit = row(&words, 2, limbs, j).to_vec();
-            profile.ring.tables[j].inverse(&mut digit);
-            digit
-        })
-        .collect();
-    let mut sums = [vec![Vec::new(); limbs], vec![Vec::new(); limbs]];
-    let mut specials = [Vec::new(), Vec::new()];
-    for limb in (0..limbs).chain([SPECIAL_INDEX]) {
-        let [b, a] = multiply_digits(profile, &digits, &words, &key, limb);
-        if limb == SPECIAL_INDEX {
-            specials = [b, a];
-        } else {
-            sums[0][limb] = b;
-            sums[1][limb] = a;
-        }
-    }
-    let mut out = words[..2 * limbs * DEGREE].to_vec();
-    for (index, (mut rows, special)) in sums.into_iter().zip(specials).enumerate() {
-        divide_by_special(profile, &mut rows, special);
-        for (limb, values) in rows.iter().enumerate() {
-            add_row(
-                &mut out[(index * limbs + limb) * DEGREE..][..DEGREE],
-                values,
-                limb,
-            );
+    let ring = profile.ring;
+    let key = check_key(ring, key)?;
+    let mut out = words.into_owned();
+    for top in (2..polynomials).rev() {
+        let switched = switch(profile, limbs, &out[top * limbs * ring.degree..], &key);
+        out.truncate(top * limbs * ring.degree);
+        for (index, rows) in switched.iter().enumerate() {
+            for (limb, values) in rows.iter().enumerate() {
+                let first = ((top - 2 + index) * limbs + limb) * ring.degree;
+                ring.add_row(&mut out[first..first + ring.degree], values, limb);
+            }
         }
     }
     Ok(out)
+}
+
+// (b, a) with b + a s = x s^2, one row per limb each.
+fn switch(profile: &Profile, limbs: usize, x: &[u64], key: &[u64]) -> [Vec<Vec<u64>>; 2] {
+    let ring = profile.ring;
+    let digits: Vec<Vec<u64>> = (0..limbs)
+        .map(|j| {
+            let mut digit = ring.row(x, 0, limbs, j).to_vec();
+            ring.tables[j].inverse(&mut digit);
+            digit
+        })
+        .collect();
+    let (b, a) = (0..limbs)
+        .map(|limb| <(_, _)>::from(multiply_digits(profile, &digits, x, key, limb)))
+        .unzip();
+    let mut sums: [Vec<Vec<u64>>; 2] = [b, a];
+    let specials = multiply_digits(profile, &digits, x, key, ring.limbs);
+    for (rows, special) in sums.iter_mut().zip(specials) {
+        divide_by_special(profile, rows, special);
+    }
+    sums
 }
 
 // Sum over digits of digit x key modulo the prime of `limb`, reduced once.
@@ -138,12 +139,13 @@ fn multiply_digits(
     key: &[u64],
     limb: usize,
 ) -> [Vec<u64>; 2] {
+    let ring = profile.ring;
     let limbs = digits.len();
     let lifted: Vec<Cow<'_, [u64]>> = digits
         .iter()
         .enumerate()
         .map(|(j, digit)| match limb == j {
-            true => Cow::Borrowed(row(words, 2, limbs, j)),
+            true => Cow::Borrowed(ring.row(words, 0, limbs, j)),
             false => Cow::Owned(digit_in_limb(profile, digit, limb)),
         })
         .collect();
@@ -154,12 +156,17 @@ fn multiply_digits(
             .map(|(j, values)| {
                 (
                     &**values,
-                    row(&key[j * 2 * FULL_WORDS..], part, ALL_LIMBS, limb),
+                    ring.row(
+                        &key[j * 2 * ring.full_words()..],
+                        part,
+                        ring.all_limbs(),
+                        limb,
+                    ),
                 )
             })
             .collect();
-        let mut out = vec![0; DEGREE];
-        add_products(&mut out, &pairs, profile.ring.modulus(limb));
+        let mut out = vec![0; ring.degree];
+        add_products(&mut out, &pairs, ring.modulus(limb));
         out
     })
 }
@@ -173,7 +180,7 @@ pub(crate) fn scaled_secret(
 ) -> Option<Zeroizing<Vec<u64>>> {
     (digit == limb).then(|| {
         let q = profile.ring.modulus(limb);
-        let factor = q.factor(q.reduce(SPECIAL));
+        let factor = q.factor(q.reduce(profile.ring.special));
         Zeroizing::new(values.iter().map(|x| q.mul_factor(*x, &factor)).collect())
     })
 }

@@ -12,7 +12,6 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::error::{refuse, HeResult};
 use crate::modulus::Modulus;
-use crate::params::DEGREE;
 
 const BINOMIAL_BITS: u32 = 21;
 const BINOMIAL_MASK: u64 = (1 << BINOMIAL_BITS) - 1;
@@ -66,9 +65,9 @@ impl Sampler {
     }
 
     /// Uniform coefficients of {-1, 0, 1} (bias below 2^-50).
-    pub fn ternary(&mut self) -> Zeroizing<Vec<i64>> {
-        let words = self.words(DEGREE / TRITS_PER_WORD);
-        let mut out = Zeroizing::new(Vec::with_capacity(DEGREE));
+    pub fn ternary(&mut self, degree: usize) -> Zeroizing<Vec<i64>> {
+        let words = self.words(degree / TRITS_PER_WORD);
+        let mut out = Zeroizing::new(Vec::with_capacity(degree));
         for word in words.iter() {
             let mut fraction = *word;
             for _ in 0..TRITS_PER_WORD {
@@ -81,8 +80,8 @@ impl Sampler {
     }
 
     /// Centred binomial coefficients of variance 10.5.
-    pub fn error(&mut self) -> Zeroizing<Vec<i64>> {
-        let words = self.words(DEGREE);
+    pub fn error(&mut self, degree: usize) -> Zeroizing<Vec<i64>> {
+        let words = self.words(degree);
         let weight = |x: u64| (x & BINOMIAL_MASK).count_ones() as i64;
         Zeroizing::new(
             words
@@ -93,9 +92,9 @@ impl Sampler {
     }
 
     /// Uniform residues by rejection.
-    pub fn uniform(&mut self, modulus: &Modulus) -> Vec<u64> {
+    pub fn uniform(&mut self, degree: usize, modulus: &Modulus) -> Vec<u64> {
         let rng = &mut self.0;
-        rejection(modulus, |bytes| rng.fill_bytes(bytes))
+        rejection(degree, modulus, |bytes| rng.fill_bytes(bytes))
     }
 
     /// `count` flooding values, each the sum of four uniform `bits`-bit integers, centred; given
@@ -142,17 +141,17 @@ impl Sampler {
     }
 }
 
-fn rejection(modulus: &Modulus, mut fill: impl FnMut(&mut [u8])) -> Vec<u64> {
+fn rejection(degree: usize, modulus: &Modulus, mut fill: impl FnMut(&mut [u8])) -> Vec<u64> {
     let mask = u64::MAX >> (64 - modulus.bits());
-    let mut out = Vec::with_capacity(DEGREE);
+    let mut out = Vec::with_capacity(degree);
     let mut buffer = [0u8; 1344];
-    while out.len() < DEGREE {
+    while out.len() < degree {
         fill(&mut buffer);
         for bytes in buffer.chunks_exact(8) {
             let mut word = [0u8; 8];
             word.copy_from_slice(bytes);
             let value = u64::from_le_bytes(word) & mask;
-            if value < modulus.value && out.len() < DEGREE {
+            if value < modulus.value && out.len() < degree {
                 out.push(value);
             }
         }
@@ -162,7 +161,13 @@ fn rejection(modulus: &Modulus, mut fill: impl FnMut(&mut [u8])) -> Vec<u64> {
 }
 
 /// A public uniform polynomial everyone derives alike from a common seed.
-pub fn common_uniform(seed: &[u8], label: &str, index: [u8; 2], modulus: &Modulus) -> Vec<u64> {
+pub fn common_uniform(
+    degree: usize,
+    seed: &[u8],
+    label: &str,
+    index: [u8; 2],
+    modulus: &Modulus,
+) -> Vec<u64> {
     let mut shake = sha3::Shake128::default();
     for part in [
         b"chainnode/he-common/v1".as_slice(),
@@ -174,23 +179,23 @@ pub fn common_uniform(seed: &[u8], label: &str, index: [u8; 2], modulus: &Modulu
         shake.update(part);
     }
     let mut reader = shake.finalize_xof();
-    rejection(modulus, |bytes| reader.read(bytes))
+    rejection(degree, modulus, |bytes| reader.read(bytes))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::params::MODULI;
+    use crate::params::{DEGREE, MODULI};
 
     #[test]
     fn distributions_have_their_moments() {
         let mut sampler = Sampler::new(&[7; 32]);
-        let ternary = sampler.ternary();
+        let ternary = sampler.ternary(DEGREE);
         for value in -1..=1 {
             let count = ternary.iter().filter(|x| **x == value).count();
             assert!((2500..2960).contains(&count), "{value}: {count}");
         }
-        let error = sampler.error();
+        let error = sampler.error(DEGREE);
         let variance = error.iter().map(|x| (x * x) as f64).sum::<f64>() / DEGREE as f64;
         assert!((9.7..11.3).contains(&variance), "{variance}");
         assert!(error.iter().all(|x| x.abs() <= 21));
@@ -235,10 +240,10 @@ mod tests {
     #[test]
     fn common_elements_depend_on_every_input() {
         let q = Modulus::new(MODULI[0]);
-        let base = common_uniform(b"seed", "pk", [0, 0], &q);
+        let base = common_uniform(DEGREE, b"seed", "pk", [0, 0], &q);
         assert!(base.iter().all(|x| *x < q.value));
-        assert_ne!(base, common_uniform(b"seed", "pk", [0, 1], &q));
-        assert_ne!(base, common_uniform(b"seed", "rk", [0, 0], &q));
-        assert_ne!(base, common_uniform(b"sees", "pk", [0, 0], &q));
+        assert_ne!(base, common_uniform(DEGREE, b"seed", "pk", [0, 1], &q));
+        assert_ne!(base, common_uniform(DEGREE, b"seed", "rk", [0, 0], &q));
+        assert_ne!(base, common_uniform(DEGREE, b"sees", "pk", [0, 0], &q));
     }
 }

@@ -5,23 +5,25 @@
 
 use zeroize::Zeroizing;
 
-use crate::compose::{digits, magnitude_bits, PlainReducer};
+use crate::compose::{digits, magnitude_bits, Digits, PlainReducer};
 use crate::encoder::{decode, encode};
 use crate::error::{refuse, HeResult};
 use crate::keys::SecretKey;
-use crate::params::{Profile, DEGREE, LIMBS};
-use crate::poly::{
-    add_product_row, add_row, check_residues, lift, parse_ciphertext, row, sum_shares, view,
-};
+use crate::params::{Profile, Ring, LIMBS_MAX};
+use crate::poly::{parse_ciphertext, view};
 use crate::sampling::{derive_seed, Sampler};
 
 /// A public key with its residues checked once.
-pub struct PublicKey<'a>(std::borrow::Cow<'a, [u64]>);
+pub struct PublicKey<'a> {
+    ring: &'static Ring,
+    words: std::borrow::Cow<'a, [u64]>,
+}
 
 impl<'a> PublicKey<'a> {
     /// Checks (b, a) over the data limbs.
-    pub fn parse(bytes: &'a [u8]) -> HeResult<Self> {
-        let expected = 2 * LIMBS * DEGREE * 8;
+    pub fn parse(profile: &Profile, bytes: &'a [u8]) -> HeResult<Self> {
+        let ring = profile.ring;
+        let expected = 2 * ring.limbs * ring.degree * 8;
         if bytes.len() != expected {
             return refuse(format!(
                 "public key is {} bytes, expected {expected}",
@@ -29,13 +31,13 @@ impl<'a> PublicKey<'a> {
             ));
         }
         let words = view(bytes);
-        check_residues("public key", &words, LIMBS)?;
-        Ok(Self(words))
+        ring.check_residues("public key", &words, ring.limbs)?;
+        Ok(Self { ring, words })
     }
 
     /// Row `limb` of b (0) or a (1).
     pub(crate) fn row(&self, index: usize, limb: usize) -> &[u64] {
-        row(&self.0, index, LIMBS, limb)
+        self.ring.row(&self.words, index, self.ring.limbs, limb)
     }
 }
 
@@ -48,6 +50,10 @@ pub fn encrypt(
     limbs: usize,
 ) -> HeResult<Vec<u64>> {
     profile.check_limbs(limbs)?;
+    let (ring, degree) = (profile.ring, profile.ring.degree);
+    if key.ring.degree != degree {
+        return refuse("the public key belongs to another profile");
+    }
     if seed.len() != 32 {
         return refuse(format!(
             "encryption seed must be 32 bytes, got {}",
@@ -56,72 +62,75 @@ pub fn encrypt(
     }
     let seed = derive_seed("chainnode/he-encrypt/v1", &[profile.name.as_bytes(), seed]);
     let mut sampler = Sampler::new(&seed);
-    let mask = sampler.ternary();
+    let mask = sampler.ternary(degree);
     let mut message = encode(profile, slots)?;
     let t = profile.t() as i64;
-    for (m, e) in message.iter_mut().zip(sampler.error().iter()) {
+    for (m, e) in message.iter_mut().zip(sampler.error(degree).iter()) {
         *m += t * e;
     }
-    let error = sampler.error();
-    let mut out = vec![0; 2 * limbs * DEGREE];
-    let (first, second) = out.split_at_mut(limbs * DEGREE);
+    let error = sampler.error(degree);
+    let mut out = vec![0; 2 * limbs * degree];
+    let (first, second) = out.split_at_mut(limbs * degree);
     for limb in 0..limbs {
-        let u = lift(&mask, 1, limb);
+        let u = ring.lift(&mask, 1, limb);
         let rows = [
             (first as &mut [u64], &message, 1),
             (second as &mut [u64], &error, t),
         ];
         for (index, (part, noise, scale)) in rows.into_iter().enumerate() {
-            let target = &mut part[limb * DEGREE..][..DEGREE];
-            target.copy_from_slice(&lift(noise, scale, limb));
-            add_product_row(target, key.row(index, limb), &u, limb);
+            let target = &mut part[limb * degree..][..degree];
+            target.copy_from_slice(&ring.lift(noise, scale, limb));
+            ring.add_product_row(target, key.row(index, limb), &u, limb);
         }
     }
     Ok(out)
 }
 
-// c0 + c1 s (+ c2 s^2) as coefficients, one row per limb.
+// c0 + c1 s + c2 s^2 ... as coefficients, one row per limb.
 fn phase(secret: &SecretKey, bytes: &[u8], limbs: usize) -> HeResult<Zeroizing<Vec<u64>>> {
     let (words, polynomials) = parse_ciphertext(secret.profile, bytes, limbs)?;
-    let mut out = Zeroizing::new(vec![0u64; limbs * DEGREE]);
-    for limb in 0..limbs {
-        let target = &mut out[limb * DEGREE..][..DEGREE];
+    let ring = secret.profile.ring;
+    let mut out = Zeroizing::new(vec![0u64; limbs * ring.degree]);
+    for (limb, target) in out.chunks_exact_mut(ring.degree).enumerate() {
         let s = &secret.values[limb];
-        target.copy_from_slice(row(&words, 0, limbs, limb));
-        add_product_row(target, row(&words, 1, limbs, limb), s, limb);
-        if polynomials == 3 {
-            let mut square = Zeroizing::new(vec![0u64; DEGREE]);
-            add_product_row(&mut square, s, s, limb);
-            add_product_row(target, row(&words, 2, limbs, limb), &square, limb);
+        target.copy_from_slice(ring.row(&words, 0, limbs, limb));
+        let mut power = Zeroizing::new(s.to_vec());
+        for index in 1..polynomials {
+            ring.add_product_row(target, ring.row(&words, index, limbs, limb), &power, limb);
+            let mut next = Zeroizing::new(vec![0u64; ring.degree]);
+            ring.add_product_row(&mut next, &power, s, limb);
+            power = next;
         }
-        secret.profile.ring.tables[limb].inverse(target);
+        ring.tables[limb].inverse(target);
     }
     Ok(out)
 }
 
-fn residues_at(rows: &[u64], limbs: usize, k: usize) -> [u64; LIMBS] {
-    let mut out = [0; LIMBS];
+fn digits_at(ring: &Ring, rows: &[u64], limbs: usize, k: usize) -> Digits {
+    let mut out = [0; LIMBS_MAX];
     for limb in 0..limbs {
-        out[limb] = rows[limb * DEGREE + k];
+        out[limb] = rows[limb * ring.degree + k];
     }
-    out
+    digits(ring, &out[..limbs])
 }
 
-/// Slots of a ciphertext of two or three polynomials.
+/// Slots of a ciphertext of two to five polynomials.
 pub fn decrypt(secret: &SecretKey, bytes: &[u8], limbs: usize) -> HeResult<Zeroizing<Vec<u64>>> {
+    let ring = secret.profile.ring;
     let phase = phase(secret, bytes, limbs)?;
-    let reducer = PlainReducer::new(secret.profile.plain.modulus, limbs);
-    let coefficients = (0..DEGREE)
-        .map(|k| reducer.reduce(&digits(&residues_at(&phase, limbs, k)[..limbs])))
+    let reducer = PlainReducer::new(ring, secret.profile.plain.modulus, limbs);
+    let coefficients = (0..ring.degree)
+        .map(|k| reducer.reduce(&digits_at(ring, &phase, limbs, k)))
         .collect();
     Ok(decode(secret.profile, Zeroizing::new(coefficients)))
 }
 
 /// Bits left before decryption fails: log2 Q - log2 of the largest phase coefficient - 1.
 pub fn noise_budget_bits(secret: &SecretKey, bytes: &[u8], limbs: usize) -> HeResult<u32> {
+    let ring = secret.profile.ring;
     let phase = phase(secret, bytes, limbs)?;
-    let largest = (0..DEGREE)
-        .map(|k| magnitude_bits(&digits(&residues_at(&phase, limbs, k)[..limbs]), limbs))
+    let largest = (0..ring.degree)
+        .map(|k| magnitude_bits(ring, &digits_at(ring, &phase, limbs, k), limbs))
         .max()
         .unwrap_or(0);
     Ok((secret.profile.modulus_bits(limbs)).saturating_sub(largest + 1))
@@ -136,10 +145,11 @@ pub fn add_plain(
 ) -> HeResult<Vec<u64>> {
     let mut out = parse_ciphertext(profile, ciphertext, limbs)?.0.into_owned();
     let message = encode(profile, slots)?;
+    let (ring, degree) = (profile.ring, profile.ring.degree);
     for limb in 0..limbs {
-        add_row(
-            &mut out[limb * DEGREE..][..DEGREE],
-            &lift(&message, 1, limb),
+        ring.add_row(
+            &mut out[limb * degree..][..degree],
+            &ring.lift(&message, 1, limb),
             limb,
         );
     }
@@ -155,14 +165,17 @@ pub fn multiply_plain(
 ) -> HeResult<Vec<u64>> {
     let (words, _) = parse_ciphertext(profile, ciphertext, limbs)?;
     let message = encode(profile, slots)?;
+    let ring = profile.ring;
     let mut out = vec![0; words.len()];
-    let lifted: Vec<_> = (0..limbs).map(|limb| lift(&message, 1, limb)).collect();
+    let lifted: Vec<_> = (0..limbs)
+        .map(|limb| ring.lift(&message, 1, limb))
+        .collect();
     for (r, (target, source)) in out
-        .chunks_exact_mut(DEGREE)
-        .zip(words.chunks_exact(DEGREE))
+        .chunks_exact_mut(ring.degree)
+        .zip(words.chunks_exact(ring.degree))
         .enumerate()
     {
-        add_product_row(target, source, &lifted[r % limbs], r % limbs);
+        ring.add_product_row(target, source, &lifted[r % limbs], r % limbs);
     }
     Ok(out)
 }
@@ -174,12 +187,16 @@ pub fn tensor(profile: &Profile, limbs: usize, left: &[u8], right: &[u8]) -> HeR
     if left_size != 2 || right_size != 2 {
         return refuse("a product takes two ciphertexts of two polynomials");
     }
-    let mut out = vec![0; 3 * limbs * DEGREE];
-    for (r, target) in out.chunks_exact_mut(DEGREE).enumerate() {
+    let ring = profile.ring;
+    let mut out = vec![0; 3 * limbs * ring.degree];
+    for (r, target) in out.chunks_exact_mut(ring.degree).enumerate() {
         let (degree, limb) = (r / limbs, r % limbs);
         for i in degree.saturating_sub(1)..=degree.min(1) {
-            let (x, y) = (row(&a, i, limbs, limb), row(&b, degree - i, limbs, limb));
-            add_product_row(target, x, y, limb);
+            let (x, y) = (
+                ring.row(&a, i, limbs, limb),
+                ring.row(&b, degree - i, limbs, limb),
+            );
+            ring.add_product_row(target, x, y, limb);
         }
     }
     Ok(out)
@@ -191,10 +208,8 @@ pub fn add(profile: &Profile, limbs: usize, ciphertexts: &[&[u8]]) -> HeResult<V
     let Some(first) = ciphertexts.first() else {
         return refuse("no ciphertext given");
     };
-    let polynomials = if first.len() == 3 * limbs * DEGREE * 8 {
-        3
-    } else {
-        2
-    };
-    sum_shares("ciphertext", ciphertexts, polynomials, limbs)
+    let (_, polynomials) = parse_ciphertext(profile, first, limbs)?;
+    profile
+        .ring
+        .sum_shares("ciphertext", ciphertexts, polynomials, limbs)
 }

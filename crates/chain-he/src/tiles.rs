@@ -13,14 +13,12 @@ use memmap2::Mmap;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{refuse, HeError, HeResult};
-use crate::kernels::{product_sum, read, weighted_panel, weighted_sum, Side, Span, TILE};
-use crate::params::{profile, Profile, DEGREE};
-use crate::poly::parse;
+use crate::kernels::{read, tensor_sum, weighted_panel, weighted_sum};
+use crate::kernels::{Side, Span, TILE};
+use crate::params::{profile, Profile};
 
-const TILES: usize = DEGREE / TILE;
 // Tiles one step of a pass works on, and pieces whose sums stay in the L1 cache together.
 const GROUP_TILES: usize = 64;
-const GROUPS_PER_ROW: usize = TILES / GROUP_TILES;
 const PANEL_PIECES: usize = 64;
 const FORMAT: u32 = 1;
 const NAME_BYTES_MAX: usize = 128;
@@ -124,15 +122,17 @@ pub fn write_column(
             blocks.len()
         ));
     }
+    let ring = profile.ring;
+    let tiles = ring.degree / TILE;
     for block in blocks {
-        parse("block", block, 2, limbs)?;
+        ring.parse("block", block, 2, limbs)?;
     }
     fs::create_dir_all(directory).map_err(|error| io_error(directory, &error))?;
     for limb in 0..limbs {
         write_file(&directory.join(format!("{column}.{limb}.tiles")), |file| {
-            for piece in 0..2 * TILES {
-                let (polynomial, tile) = (piece / TILES, piece % TILES);
-                let start = ((polynomial * limbs + limb) * DEGREE + tile * TILE) * 8;
+            for piece in 0..2 * tiles {
+                let (polynomial, tile) = (piece / tiles, piece % tiles);
+                let start = ((polynomial * limbs + limb) * ring.degree + tile * TILE) * 8;
                 for block in blocks {
                     file.write_all(&block[start..start + TILE * 8])?;
                 }
@@ -153,8 +153,8 @@ pub fn write_column(
     })
 }
 
-fn open_column(directory: &Path, manifest: &Manifest) -> HeResult<Column> {
-    let expected = 2 * manifest.blocks * DEGREE * 8;
+fn open_column(profile: &Profile, directory: &Path, manifest: &Manifest) -> HeResult<Column> {
+    let expected = 2 * manifest.blocks * profile.ring.degree * 8;
     let mut planes = Vec::new();
     for limb in 0..manifest.limbs {
         let path = directory.join(format!("{}.{limb}.tiles", manifest.column));
@@ -201,7 +201,10 @@ impl Columns {
                     manifest.column
                 ));
             }
-            columns.insert(manifest.column.clone(), open_column(directory, &manifest)?);
+            columns.insert(
+                manifest.column.clone(),
+                open_column(profile, directory, &manifest)?,
+            );
         }
         Ok(Self { profile, columns })
     }
@@ -314,14 +317,22 @@ impl Columns {
                 )
             })
             .collect::<HeResult<Vec<_>>>()?;
-        let size = 2 * pass.limbs * DEGREE;
+        let ring = self.profile.ring;
+        let tiles = ring.degree / TILE;
+        let size = 2 * pass.limbs * ring.degree;
         let mut out = vec![vec![0; size]; models.len() * pass.block_count];
         let parts = out.iter_mut().map(Vec::as_mut_slice).collect();
-        run(pass, parts, |row, first_tile, parts| {
+        run(tiles, pass, parts, |row, first_tile, parts| {
             let limb = row % pass.limbs;
             let sides: Vec<&Side<'_>> = models.iter().map(|model| &model[limb]).collect();
             let q = self.profile.ring.modulus(limb);
-            let first = place(row / pass.limbs, first_tile, blocks, pass.first_block);
+            let first = place(
+                tiles,
+                row / pass.limbs,
+                first_tile,
+                blocks,
+                pass.first_block,
+            );
             panels(blocks, pass, first, |span, places| {
                 let mut sums = vec![0; models.len() * span.count * TILE];
                 weighted_panel(&sides, span, q, &mut vec![0; 2 * sums.len()], &mut sums);
@@ -350,12 +361,14 @@ impl Columns {
             },
             pass.limbs,
         )?;
-        let mut out = vec![0; 2 * pass.limbs * DEGREE];
-        run(pass, vec![&mut out], |row, first_tile, parts| {
+        let ring = self.profile.ring;
+        let tiles = ring.degree / TILE;
+        let mut out = vec![0; 2 * pass.limbs * ring.degree];
+        run(tiles, pass, vec![&mut out], |row, first_tile, parts| {
             let (polynomial, limb) = (row / pass.limbs, row % pass.limbs);
             let q = self.profile.ring.modulus(limb);
             for (i, part) in parts[0].chunks_exact_mut(TILE).enumerate() {
-                let offset = place(polynomial, first_tile + i, blocks, pass.first_block);
+                let offset = place(tiles, polynomial, first_tile + i, blocks, pass.first_block);
                 let span = Span {
                     offset,
                     count: pass.block_count,
@@ -366,27 +379,36 @@ impl Columns {
         Ok(out)
     }
 
-    /// Sum over blocks of left times right: three polynomials.
-    pub fn product_sum(
-        &self,
-        left: &Linear<'_>,
-        right: &Linear<'_>,
-        pass: Pass,
-    ) -> HeResult<Vec<u64>> {
-        let blocks = self.check(&[left.columns, right.columns], pass)?;
-        let left = self.sides(left, pass.limbs)?;
-        let right = self.sides(right, pass.limbs)?;
-        let mut out = vec![0; 3 * pass.limbs * DEGREE];
-        let parts = out.chunks_exact_mut(pass.limbs * DEGREE).collect();
-        run(pass, parts, |limb, first_tile, parts| {
-            let q = self.profile.ring.modulus(limb);
+    /// Sum over blocks of the product of two to four factors, one polynomial more than factors.
+    pub fn tensor_sum(&self, factors: &[Linear<'_>], pass: Pass) -> HeResult<Vec<u64>> {
+        let most = self.profile.factors_max();
+        if factors.len() < 2 || factors.len() > most {
+            return refuse(format!(
+                "profile {} multiplies 2 to {most} factors, got {}",
+                self.profile.name,
+                factors.len()
+            ));
+        }
+        let names: Vec<&[String]> = factors.iter().map(|factor| factor.columns).collect();
+        let blocks = self.check(&names, pass)?;
+        let factors = factors
+            .iter()
+            .map(|factor| self.sides(factor, pass.limbs))
+            .collect::<HeResult<Vec<_>>>()?;
+        let ring = self.profile.ring;
+        let tiles = ring.degree / TILE;
+        let mut out = vec![0; (factors.len() + 1) * pass.limbs * ring.degree];
+        let parts = out.chunks_exact_mut(pass.limbs * ring.degree).collect();
+        run(tiles, pass, parts, |limb, first_tile, parts| {
+            let q = ring.modulus(limb);
+            let sides: Vec<&Side<'_>> = factors.iter().map(|factor| &factor[limb]).collect();
+            let mut sums = vec![0; parts.len() * TILE];
             for i in 0..GROUP_TILES {
                 let spans = [0, 1].map(|polynomial| Span {
-                    offset: place(polynomial, first_tile + i, blocks, pass.first_block),
+                    offset: place(tiles, polynomial, first_tile + i, blocks, pass.first_block),
                     count: pass.block_count,
                 });
-                let mut sums = [0; 3 * TILE];
-                product_sum(&left[limb], &right[limb], spans, q, &mut sums);
+                tensor_sum(&sides, spans, q, &mut sums);
                 for (part, sum) in parts.iter_mut().zip(sums.chunks_exact(TILE)) {
                     part[i * TILE..][..TILE].copy_from_slice(sum);
                 }
@@ -404,8 +426,8 @@ fn words_of_map(map: &Mmap) -> HeResult<&[u64]> {
 }
 
 // First word of a piece.
-fn place(polynomial: usize, tile: usize, blocks: usize, block: usize) -> usize {
-    ((polynomial * TILES + tile) * blocks + block) * TILE
+fn place(tiles: usize, polynomial: usize, tile: usize, blocks: usize, block: usize) -> usize {
+    ((polynomial * tiles + tile) * blocks + block) * TILE
 }
 
 // Cuts one group of tiles into runs that lie together in the file; `first` is its first word.
@@ -443,11 +465,13 @@ fn panels(
 // Runs `kernel(row, first tile, parts)` for every group of tiles. The parts are equally long rows
 // of tiles; a kernel gets its group of each.
 fn run(
+    tiles: usize,
     pass: Pass,
     parts: Vec<&mut [u64]>,
     kernel: impl Fn(usize, usize, &mut [&mut [u64]]) + Sync,
 ) {
     let words = GROUP_TILES * TILE;
+    let groups_per_row = tiles / GROUP_TILES;
     let groups = parts.first().map_or(0, |part| part.len() / words);
     let share = groups.div_ceil(pass.threads).max(1);
     let work = |first: usize, parts: Vec<&mut [u64]>| {
@@ -462,8 +486,8 @@ fn run(
                 return;
             }
             kernel(
-                group / GROUPS_PER_ROW,
-                group % GROUPS_PER_ROW * GROUP_TILES,
+                group / groups_per_row,
+                group % groups_per_row * GROUP_TILES,
                 &mut pieces,
             );
             group += 1;

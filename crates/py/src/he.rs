@@ -1,33 +1,27 @@
 //! The homomorphic engine for Python: bytes in, bytes out, interpreter lock released.
 
-use std::path::Path;
-
 use chain_he::council;
 use chain_he::encoder::bytes_of;
 use chain_he::error::HeResult;
 use chain_he::keys::SecretKey;
-use chain_he::params::{profile, DEGREE, MODULI, SPECIAL};
-use chain_he::poly::parse;
+use chain_he::params::{profile, POLYNOMIALS_MAX};
 use chain_he::scheme::{self, PublicKey};
-use chain_he::tiles::{self, Columns, Linear, Pass};
 use chain_he::{relin, HeError};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
-type Side = (Vec<String>, Vec<i64>, i64);
-
-fn value_error(error: HeError) -> PyErr {
+pub(crate) fn value_error(error: HeError) -> PyErr {
     PyValueError::new_err(error.0)
 }
 
-fn slices(items: &[PyBackedBytes]) -> Vec<&[u8]> {
+pub(crate) fn slices(items: &[PyBackedBytes]) -> Vec<&[u8]> {
     items.iter().map(|item| &**item).collect()
 }
 
 // Runs a computation without the lock and hands its words over as bytes.
-fn words<'py>(
+pub(crate) fn words<'py>(
     py: Python<'py>,
     compute: impl FnOnce() -> HeResult<Vec<u64>> + Send,
 ) -> PyResult<Bound<'py, PyBytes>> {
@@ -44,6 +38,8 @@ struct HeProfile {
     plain_modulus: u64,
     moduli: Vec<u64>,
     special_modulus: u64,
+    factors_max: usize,
+    noise_bits: Vec<u32>,
 }
 
 #[pyfunction]
@@ -51,11 +47,15 @@ fn he_profile(name: &str) -> PyResult<HeProfile> {
     let profile = profile(name).map_err(value_error)?;
     Ok(HeProfile {
         name: profile.name.to_owned(),
-        ring_degree: DEGREE,
-        slots: DEGREE,
+        ring_degree: profile.ring.degree,
+        slots: profile.ring.degree,
         plain_modulus: profile.t(),
-        moduli: MODULI.to_vec(),
-        special_modulus: SPECIAL,
+        moduli: (0..profile.ring.limbs)
+            .map(|limb| profile.ring.modulus(limb).value)
+            .collect(),
+        special_modulus: profile.ring.special,
+        factors_max: profile.factors_max(),
+        noise_bits: profile.noise_bits.to_vec(),
     })
 }
 
@@ -161,7 +161,7 @@ impl HeSecretKey {
         parties: usize,
     ) -> PyResult<Bound<'py, PyBytes>> {
         words(py, || {
-            let target = PublicKey::parse(target_public_key)?;
+            let target = PublicKey::parse(self.0.profile, target_public_key)?;
             self.0
                 .key_switch_share(ciphertext, limbs, &target, flood_seed, parties)
         })
@@ -188,8 +188,8 @@ fn he_aggregate_relin_round1<'py>(
     shares: Vec<PyBackedBytes>,
 ) -> PyResult<Bound<'py, PyBytes>> {
     words(py, || {
-        chain_he::params::profile(profile)?;
-        council::aggregate_relin_round1(&slices(&shares))
+        let profile = chain_he::params::profile(profile)?;
+        council::aggregate_relin_round1(profile, &slices(&shares))
     })
 }
 
@@ -201,8 +201,8 @@ fn he_relin_key<'py>(
     round2_shares: Vec<PyBackedBytes>,
 ) -> PyResult<Bound<'py, PyBytes>> {
     words(py, || {
-        chain_he::params::profile(profile)?;
-        council::relin_key(round1, &slices(&round2_shares))
+        let profile = chain_he::params::profile(profile)?;
+        council::relin_key(profile, round1, &slices(&round2_shares))
     })
 }
 
@@ -216,14 +216,9 @@ fn he_encrypt<'py>(
     limbs: usize,
 ) -> PyResult<Bound<'py, PyBytes>> {
     words(py, || {
-        let key = PublicKey::parse(public_key)?;
-        scheme::encrypt(
-            chain_he::params::profile(profile)?,
-            &key,
-            slots,
-            seed,
-            limbs,
-        )
+        let profile = chain_he::params::profile(profile)?;
+        let key = PublicKey::parse(profile, public_key)?;
+        scheme::encrypt(profile, &key, slots, seed, limbs)
     })
 }
 
@@ -243,7 +238,7 @@ fn he_encrypt_many<'py>(
                 return Err(HeError(format!("{seeds} seeds given for {blocks} blocks")));
             }
             let profile = chain_he::params::profile(profile)?;
-            let key = PublicKey::parse(public_key)?;
+            let key = PublicKey::parse(profile, public_key)?;
             let pairs = blocks.iter().zip(&seeds);
             pairs
                 .map(|(block, seed)| scheme::encrypt(profile, &key, block, seed, limbs))
@@ -301,13 +296,18 @@ fn he_validate_ciphertext(
     limbs: usize,
 ) -> PyResult<()> {
     py.detach(|| {
-        chain_he::params::profile(profile)?.check_limbs(limbs)?;
-        if !(2..=3).contains(&polynomials) {
+        let profile = chain_he::params::profile(profile)?;
+        profile.check_limbs(limbs)?;
+        if !(2..=POLYNOMIALS_MAX).contains(&polynomials) {
             return Err(HeError(format!(
-                "a ciphertext has 2 or 3 polynomials, not {polynomials}"
+                "a ciphertext has 2 to {POLYNOMIALS_MAX} polynomials, not {polynomials}"
             )));
         }
-        parse("ciphertext", ciphertext, polynomials, limbs).map(|_| ())
+        let words = profile
+            .ring
+            .parse("ciphertext", ciphertext, polynomials, limbs)?;
+        drop(words);
+        Ok(())
     })
     .map_err(value_error)
 }
@@ -395,141 +395,11 @@ fn he_relinearise<'py>(
     })
 }
 
-/// Ciphertext columns in memory-mapped tiles.
-#[pyclass(frozen, module = "chainnode._native")]
-struct HeColumns(Columns);
-
-#[pymethods]
-impl HeColumns {
-    #[staticmethod]
-    fn write(
-        py: Python<'_>,
-        directory: &str,
-        column: &str,
-        profile: &str,
-        limbs: usize,
-        blocks: Vec<PyBackedBytes>,
-    ) -> PyResult<()> {
-        py.detach(|| {
-            let profile = chain_he::params::profile(profile)?;
-            tiles::write_column(
-                Path::new(directory),
-                column,
-                profile,
-                limbs,
-                &slices(&blocks),
-            )
-        })
-        .map_err(value_error)
-    }
-
-    #[staticmethod]
-    fn open(py: Python<'_>, directory: &str, profile: &str) -> PyResult<Self> {
-        py.detach(|| tiles::open(Path::new(directory), profile).map(Self))
-            .map_err(value_error)
-    }
-
-    #[getter]
-    fn columns(&self) -> Vec<String> {
-        self.0.names()
-    }
-
-    fn block_count(&self, column: &str) -> PyResult<usize> {
-        self.0.block_count(column).map_err(value_error)
-    }
-
-    fn read_all(&self, py: Python<'_>, columns: Vec<String>, limbs: usize) -> PyResult<u64> {
-        py.detach(|| self.0.read_all(&columns, limbs))
-            .map_err(value_error)
-    }
-
-    #[pyo3(signature = (columns, weights, limbs, first_block, block_count, threads = 1))]
-    #[allow(clippy::too_many_arguments)]
-    fn mac_scalar<'py>(
-        &self,
-        py: Python<'py>,
-        columns: Vec<String>,
-        weights: Vec<Vec<i64>>,
-        limbs: usize,
-        first_block: usize,
-        block_count: usize,
-        threads: usize,
-    ) -> PyResult<Vec<Vec<Bound<'py, PyBytes>>>> {
-        let pass = Pass {
-            limbs,
-            first_block,
-            block_count,
-            threads,
-        };
-        let out = py
-            .detach(|| self.0.mac_scalar(&columns, &weights, pass))
-            .map_err(value_error)?;
-        let ciphertext = |words: &Vec<u64>| PyBytes::new(py, &bytes_of(words));
-        Ok(out
-            .iter()
-            .map(|model| model.iter().map(ciphertext).collect())
-            .collect())
-    }
-
-    #[pyo3(signature = (columns, weights, limbs, first_block, block_count, threads = 1))]
-    #[allow(clippy::too_many_arguments)]
-    fn sum<'py>(
-        &self,
-        py: Python<'py>,
-        columns: Vec<String>,
-        weights: Vec<i64>,
-        limbs: usize,
-        first_block: usize,
-        block_count: usize,
-        threads: usize,
-    ) -> PyResult<Bound<'py, PyBytes>> {
-        let pass = Pass {
-            limbs,
-            first_block,
-            block_count,
-            threads,
-        };
-        words(py, || self.0.sum(&columns, &weights, pass))
-    }
-
-    #[pyo3(signature = (left, right, limbs, first_block, block_count, threads = 1))]
-    #[allow(clippy::too_many_arguments)]
-    fn product_sum<'py>(
-        &self,
-        py: Python<'py>,
-        left: Side,
-        right: Side,
-        limbs: usize,
-        first_block: usize,
-        block_count: usize,
-        threads: usize,
-    ) -> PyResult<Bound<'py, PyBytes>> {
-        let pass = Pass {
-            limbs,
-            first_block,
-            block_count,
-            threads,
-        };
-        words(py, || {
-            self.0.product_sum(&linear(&left), &linear(&right), pass)
-        })
-    }
-}
-
-fn linear(side: &Side) -> Linear<'_> {
-    Linear {
-        columns: &side.0,
-        weights: &side.1,
-        constant: side.2,
-    }
-}
-
 /// Adds the area's names to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<HeProfile>()?;
     module.add_class::<HeRelinEphemeral>()?;
     module.add_class::<HeSecretKey>()?;
-    module.add_class::<HeColumns>()?;
     module.add("CPU_PATH", chain_he::kernels::cpu_path())?;
     module.add("HE_SCALAR_MARGIN_BITS", council::SCALAR_MARGIN_BITS)?;
     module.add_function(wrap_pyfunction!(he_profile, module)?)?;

@@ -5,6 +5,7 @@
 mod exec;
 mod formats;
 mod he;
+mod he_columns;
 mod hints;
 mod pool;
 mod signatures;
@@ -18,6 +19,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     formats::register(module)?;
     he::register(module)?;
     hints::register(module)?;
+    he_columns::register(module)?;
     pool::register(module)?;
     signatures::register(module)
 }

@@ -16,27 +16,28 @@ pub(super) const LANES: usize = 8;
 pub(super) const MASK: i64 = (1 << 52) - 1;
 // Columns read side by side: enough to hide the sums, few enough for the prefetcher.
 const GROUP: usize = 4;
-const VECTORS: usize = TILE / LANES;
+pub(super) const VECTORS: usize = TILE / LANES;
 // Low halves are below 2^52: this many fit 64 bits.
 const SUMS_BEFORE_REDUCTION: usize = 4000;
 // Pieces between two looks at the same row of sums, so that a chunk stays in the L1 cache.
-const CHUNK: usize = 8;
-// A piece adds two products below 2^92: high halves stay below 2^52.
-const PIECES_BEFORE_REDUCTION: usize = 512;
+pub(super) const CHUNK: usize = 8;
+// A piece adds up to three products below 2^92: high halves stay below 2^52.
+pub(super) const PIECES_BEFORE_REDUCTION: usize = 512;
+pub(super) const SHARED_TERMS: usize = 3;
 
 #[derive(Clone, Copy)]
-struct Constants {
+pub(super) struct Constants {
     q: __m512i,
     twice: __m512i,
     mask: __m512i,
-    zero: __m512i,
+    pub(super) zero: __m512i,
     fold: __m512i,
     fold_quotient: __m512i,
     one_quotient: __m512i,
 }
 
 #[derive(Clone, Copy)]
-struct Wide {
+pub(super) struct Wide {
     low: __m512i,
     high: __m512i,
 }
@@ -62,7 +63,7 @@ pub(super) fn store(words: &mut [u64], at: usize, x: __m512i) {
 
 impl Constants {
     #[target_feature(enable = "avx512f")]
-    fn new(q: &Modulus) -> Self {
+    pub(super) fn new(q: &Modulus) -> Self {
         Self {
             q: splat(q.value),
             twice: splat(2 * q.value),
@@ -76,7 +77,15 @@ impl Constants {
 
     // Canonical residue of hi 2^52 + lo for any lo and hi + lo / 2^52 below 2^52.
     #[target_feature(enable = "avx512f,avx512ifma")]
-    fn reduce(&self, sum: Wide) -> __m512i {
+    pub(super) fn reduce(&self, sum: Wide) -> __m512i {
+        let rest = self.reduce_lazily(sum);
+        let rest = _mm512_min_epu64(rest, _mm512_sub_epi64(rest, self.twice));
+        _mm512_min_epu64(rest, _mm512_sub_epi64(rest, self.q))
+    }
+
+    // The same residue below 4 q.
+    #[target_feature(enable = "avx512f,avx512ifma")]
+    pub(super) fn reduce_lazily(&self, sum: Wide) -> __m512i {
         let carry = _mm512_srli_epi64::<52>(sum.low);
         let high = _mm512_add_epi64(sum.high, carry);
         let low = _mm512_and_si512(sum.low, self.mask);
@@ -86,13 +95,11 @@ impl Constants {
         let times = _mm512_add_epi64(high_times, low_times);
         let total = _mm512_madd52lo_epu64(low, high, self.fold);
         let rest = _mm512_sub_epi64(total, _mm512_madd52lo_epu64(zero, times, self.q));
-        let rest = _mm512_and_si512(rest, self.mask);
-        let rest = _mm512_min_epu64(rest, _mm512_sub_epi64(rest, self.twice));
-        _mm512_min_epu64(rest, _mm512_sub_epi64(rest, self.q))
+        _mm512_and_si512(rest, self.mask)
     }
 
     #[target_feature(enable = "avx512f")]
-    fn wide(&self, x: __m512i) -> Wide {
+    pub(super) fn wide(&self, x: __m512i) -> Wide {
         Wide {
             low: x,
             high: self.zero,
@@ -102,7 +109,7 @@ impl Constants {
 
 impl Wide {
     #[target_feature(enable = "avx512f,avx512ifma")]
-    fn add_product(&mut self, a: __m512i, b: __m512i) {
+    pub(super) fn add_product(&mut self, a: __m512i, b: __m512i) {
         self.low = _mm512_madd52lo_epu64(self.low, a, b);
         self.high = _mm512_madd52hi_epu64(self.high, a, b);
     }
@@ -248,7 +255,7 @@ fn reduce_panel(
 
 // The linear combination at one place: below 8 q when the weights are small, else canonical.
 #[target_feature(enable = "avx512f,avx512ifma")]
-fn linear(
+pub(super) fn linear(
     side: &Side<'_>,
     at: usize,
     ahead: usize,

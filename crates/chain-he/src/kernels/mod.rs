@@ -7,6 +7,8 @@
 mod ifma;
 #[cfg(target_arch = "x86_64")]
 mod ifma_ntt;
+#[cfg(target_arch = "x86_64")]
+mod ifma_tensor;
 mod portable;
 #[cfg(test)]
 mod tests;
@@ -145,6 +147,21 @@ pub fn product_sum(
     dispatch!(
         ifma::product_sum(left, right, spans, q, out),
         portable::product_sum(left, right, spans, q, out)
+    );
+}
+
+/// Sum over pieces of the product of two to four factors, one tile per polynomial of the result.
+///
+/// `spans` are the pieces of the first and the second polynomial.
+pub fn tensor_sum(sides: &[&Side<'_>], spans: [Span; 2], q: &Modulus, out: &mut [u64]) {
+    assert!((2..=4).contains(&sides.len()));
+    assert_eq!(out.len(), (sides.len() + 1) * TILE);
+    if let [left, right] = sides {
+        return product_sum(left, right, spans, q, out);
+    }
+    dispatch!(
+        ifma_tensor::tensor_sum(sides, spans, q, out),
+        portable::tensor_sum(sides, spans, q, out)
     );
 }
 

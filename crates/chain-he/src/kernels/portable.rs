@@ -70,6 +70,45 @@ pub(super) fn product_sum(
     }
 }
 
+// Values of one factor's two polynomials at one place.
+fn both(side: &Side<'_>, spans: [Span; 2], piece: usize, q: &Modulus) -> Vec<[u64; TILE]> {
+    let [first, second] = spans.map(|span| span.offset + piece * TILE);
+    vec![
+        linear(side, first, side.constant, q),
+        linear(side, second, 0, q),
+    ]
+}
+
+fn add_convolution(sums: &mut [[u128; TILE]], left: &[[u64; TILE]], right: &[[u64; TILE]]) {
+    for (i, x) in left.iter().enumerate() {
+        for (j, y) in right.iter().enumerate() {
+            for k in 0..TILE {
+                sums[i + j][k] += x[k] as u128 * y[k] as u128;
+            }
+        }
+    }
+}
+
+pub(super) fn tensor_sum(sides: &[&Side<'_>], spans: [Span; 2], q: &Modulus, out: &mut [u64]) {
+    let mut sums = vec![[0u128; TILE]; sides.len() + 1];
+    for piece in 0..spans[0].count {
+        let mut product = both(sides[0], spans, piece, q);
+        for side in &sides[1..sides.len() - 1] {
+            let mut next = vec![[0u128; TILE]; product.len() + 1];
+            add_convolution(&mut next, &product, &both(side, spans, piece, q));
+            product = next
+                .iter()
+                .map(|part| part.map(|sum| q.reduce_wide(sum)))
+                .collect();
+        }
+        let last = both(sides[sides.len() - 1], spans, piece, q);
+        add_convolution(&mut sums, &product, &last);
+    }
+    for (x, sum) in out.iter_mut().zip(sums.iter().flatten()) {
+        *x = q.reduce_wide(*sum);
+    }
+}
+
 pub(super) fn add_products(out: &mut [u64], pairs: &[(&[u64], &[u64])], q: &Modulus) {
     for (k, x) in out.iter_mut().enumerate() {
         let sum = pairs

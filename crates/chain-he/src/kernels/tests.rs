@@ -1,7 +1,7 @@
 //! The chosen path gives the bytes of the portable one.
 
 use super::*;
-use crate::params::{ring, MODULI};
+use crate::params::{ring, ring_m, MODULI, MODULI_M};
 
 fn words(seed: u64, count: usize, bound: u64) -> Vec<u64> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -145,6 +145,63 @@ fn product_sums_are_equal() {
             portable::product_sum(left, right, spans, q, &mut slow);
             assert_eq!(fast, slow);
         }
+    }
+}
+
+#[test]
+fn products_of_three_and_four_factors_are_equal() {
+    let primes = MODULI
+        .into_iter()
+        .enumerate()
+        .map(|(i, _)| ring().modulus(i));
+    let primes = primes.chain((0..MODULI_M.len()).map(|i| ring_m().modulus(i)));
+    for q in primes {
+        let data = planes(6, q.value);
+        let side = |from: usize, weights: &[i64], constant: i64| {
+            let planes = data[from..from + weights.len()]
+                .iter()
+                .map(Vec::as_slice)
+                .collect();
+            Side::new(planes, weights, constant, q)
+        };
+        let sides = [
+            side(0, &[1, -1], 0),
+            side(2, &[-3, 4], 5),
+            side(4, &[-7], 1),
+            side(5, &[1 << 40], -9),
+        ];
+        for count in [2, 3, 4] {
+            let chosen: Vec<&Side<'_>> = sides[..count].iter().rev().collect();
+            let spans = [0, PIECES * TILE].map(|offset| Span {
+                offset,
+                count: PIECES,
+            });
+            let mut fast = vec![0; (count + 1) * TILE];
+            let mut slow = fast.clone();
+            tensor_sum(&chosen, spans, q, &mut fast);
+            portable::tensor_sum(&chosen, spans, q, &mut slow);
+            assert_eq!(fast, slow);
+        }
+    }
+}
+
+#[test]
+fn deep_products_of_the_largest_residues_do_not_overflow() {
+    let q = ring_m().modulus(0);
+    let whole = vec![q.value - 1; 1300 * TILE];
+    let side = Side::new(vec![&whole], &[7], 0, q);
+    let spans = [Span {
+        offset: 0,
+        count: 1300,
+    }; 2];
+    for (count, binomial) in [(3usize, 3), (4, 6)] {
+        let sides = vec![&side; count];
+        let mut fast = vec![0; (count + 1) * TILE];
+        tensor_sum(&sides, spans, q, &mut fast);
+        // (-7)^count per product; the third part collects `binomial` of them.
+        let one = if count == 3 { q.value - 343 } else { 2401 };
+        assert_eq!(fast[0], q.mul(one, 1300));
+        assert_eq!(fast[2 * TILE], q.mul(one, 1300 * binomial));
     }
 }
 

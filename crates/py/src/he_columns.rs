@@ -1,0 +1,169 @@
+//! Encrypted columns for Python: opened by folder, computed on without the interpreter lock.
+
+use std::path::Path;
+
+use chain_he::encoder::bytes_of;
+use chain_he::tiles::{self, Columns, Linear, Pass};
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::PyBytes;
+
+use crate::he::{slices, value_error, words};
+
+type Side = (Vec<String>, Vec<i64>, i64);
+
+/// Ciphertext columns in memory-mapped tiles.
+#[pyclass(frozen, module = "chainnode._native")]
+struct HeColumns(Columns);
+
+#[pymethods]
+impl HeColumns {
+    #[staticmethod]
+    fn write(
+        py: Python<'_>,
+        directory: &str,
+        column: &str,
+        profile: &str,
+        limbs: usize,
+        blocks: Vec<PyBackedBytes>,
+    ) -> PyResult<()> {
+        py.detach(|| {
+            let profile = chain_he::params::profile(profile)?;
+            tiles::write_column(
+                Path::new(directory),
+                column,
+                profile,
+                limbs,
+                &slices(&blocks),
+            )
+        })
+        .map_err(value_error)
+    }
+
+    #[staticmethod]
+    fn open(py: Python<'_>, directory: &str, profile: &str) -> PyResult<Self> {
+        py.detach(|| tiles::open(Path::new(directory), profile).map(Self))
+            .map_err(value_error)
+    }
+
+    #[getter]
+    fn columns(&self) -> Vec<String> {
+        self.0.names()
+    }
+
+    fn block_count(&self, column: &str) -> PyResult<usize> {
+        self.0.block_count(column).map_err(value_error)
+    }
+
+    fn read_all(&self, py: Python<'_>, columns: Vec<String>, limbs: usize) -> PyResult<u64> {
+        py.detach(|| self.0.read_all(&columns, limbs))
+            .map_err(value_error)
+    }
+
+    #[pyo3(signature = (columns, weights, limbs, first_block, block_count, threads = 1))]
+    #[allow(clippy::too_many_arguments)]
+    fn mac_scalar<'py>(
+        &self,
+        py: Python<'py>,
+        columns: Vec<String>,
+        weights: Vec<Vec<i64>>,
+        limbs: usize,
+        first_block: usize,
+        block_count: usize,
+        threads: usize,
+    ) -> PyResult<Vec<Vec<Bound<'py, PyBytes>>>> {
+        let pass = Pass {
+            limbs,
+            first_block,
+            block_count,
+            threads,
+        };
+        let out = py
+            .detach(|| self.0.mac_scalar(&columns, &weights, pass))
+            .map_err(value_error)?;
+        let ciphertext = |words: &Vec<u64>| PyBytes::new(py, &bytes_of(words));
+        Ok(out
+            .iter()
+            .map(|model| model.iter().map(ciphertext).collect())
+            .collect())
+    }
+
+    #[pyo3(signature = (columns, weights, limbs, first_block, block_count, threads = 1))]
+    #[allow(clippy::too_many_arguments)]
+    fn sum<'py>(
+        &self,
+        py: Python<'py>,
+        columns: Vec<String>,
+        weights: Vec<i64>,
+        limbs: usize,
+        first_block: usize,
+        block_count: usize,
+        threads: usize,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let pass = Pass {
+            limbs,
+            first_block,
+            block_count,
+            threads,
+        };
+        words(py, || self.0.sum(&columns, &weights, pass))
+    }
+
+    #[pyo3(signature = (factors, limbs, first_block, block_count, threads = 1))]
+    fn tensor_sum<'py>(
+        &self,
+        py: Python<'py>,
+        factors: Vec<Side>,
+        limbs: usize,
+        first_block: usize,
+        block_count: usize,
+        threads: usize,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let pass = Pass {
+            limbs,
+            first_block,
+            block_count,
+            threads,
+        };
+        words(py, || {
+            let factors: Vec<Linear<'_>> = factors.iter().map(linear).collect();
+            self.0.tensor_sum(&factors, pass)
+        })
+    }
+
+    #[pyo3(signature = (left, right, limbs, first_block, block_count, threads = 1))]
+    #[allow(clippy::too_many_arguments)]
+    fn product_sum<'py>(
+        &self,
+        py: Python<'py>,
+        left: Side,
+        right: Side,
+        limbs: usize,
+        first_block: usize,
+        block_count: usize,
+        threads: usize,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let pass = Pass {
+            limbs,
+            first_block,
+            block_count,
+            threads,
+        };
+        words(py, || {
+            self.0.tensor_sum(&[linear(&left), linear(&right)], pass)
+        })
+    }
+}
+
+fn linear(side: &Side) -> Linear<'_> {
+    Linear {
+        columns: &side.0,
+        weights: &side.1,
+        constant: side.2,
+    }
+}
+
+/// Adds the area's names to the module.
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<HeColumns>()
+}
