@@ -33,10 +33,48 @@ struct Live {
     store: Store<CallData>,
     instance: Instance,
     memory: Memory,
-    image: Vec<u8>,
+    image: Image,
     gas: Global,
     depth: Global,
     globals: Vec<(Global, Val)>,
+}
+
+/// A memory as the module's segments leave it. Most pages of most modules are zero: those are only
+/// looked at, which costs half of writing them and leaves clean ones alone.
+struct Image {
+    bytes: Vec<u8>,
+    /// Per page: whether a segment put anything there.
+    filled: Vec<bool>,
+}
+
+const PAGE_SIZE_BYTES: usize = 4096;
+
+impl Image {
+    fn of(bytes: &[u8]) -> Self {
+        let filled = bytes.chunks(PAGE_SIZE_BYTES).map(|page| !is_zero(page));
+        Self {
+            filled: filled.collect(),
+            bytes: bytes.to_vec(),
+        }
+    }
+
+    fn restore(&self, memory: &mut [u8]) {
+        let pages = memory.chunks_mut(PAGE_SIZE_BYTES);
+        let images = self.bytes.chunks(PAGE_SIZE_BYTES).zip(&self.filled);
+        for (page, (image, filled)) in pages.zip(images) {
+            if *filled {
+                page.copy_from_slice(image);
+            } else if !is_zero(page) {
+                page.fill(0);
+            }
+        }
+    }
+}
+
+fn is_zero(page: &[u8]) -> bool {
+    // Comparing slices is the C library's widest loop; an own one is compiled for the oldest CPU.
+    static ZEROS: [u8; PAGE_SIZE_BYTES] = [0; PAGE_SIZE_BYTES];
+    page == &ZEROS[..page.len()]
 }
 
 impl std::fmt::Debug for Machine {
@@ -196,7 +234,7 @@ impl Machine {
             .filter_map(|export| export.into_global())
             .map(|global| (global, global.get(&store)))
             .collect();
-        let image = memory.data(&store).to_vec();
+        let image = Image::of(memory.data(&store));
         store.data_mut().memory = Some(memory);
         store.data_mut().gas = Some(gas);
         Ok(Live {
@@ -299,10 +337,10 @@ impl Live {
     /// Make the instance as new; false when it must be dropped instead.
     fn restore(&mut self) -> bool {
         let memory = self.memory.data_mut(&mut self.store);
-        if memory.len() != self.image.len() {
+        if memory.len() != self.image.bytes.len() {
             return false;
         }
-        memory.copy_from_slice(&self.image);
+        self.image.restore(memory);
         let mut restored = self.depth.set(&mut self.store, Val::I32(0)).is_ok();
         for (global, value) in &self.globals {
             restored &= global.set(&mut self.store, value.clone()).is_ok();
