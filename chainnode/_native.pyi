@@ -77,18 +77,22 @@ class TxPool:
     def propose(self, transactions_max: int, size_max_bytes: int) -> list[bytes]:
         """wids of the oldest pending transactions within both limits; they stay in the pool."""
     def missing(self, wids: Sequence[bytes]) -> list[bytes]: ...
-    def add_bodies(self, batch: bytes) -> int:
+    def add_bodies(self, batch: bytes, wanted: Sequence[bytes] | None = None) -> int:
         """Keep bodies a proposal needs, outside the pool's limits; returns how many were new.
 
+        wanted: wids that were asked for; others are dropped unread. None takes all.
         Signatures are checked and remembered by wid, but a bad one is kept: execution refuses it
         with a receipt, so that every node votes alike."""
     def bodies(self, wids: Sequence[bytes]) -> bytes:
         """TransactionBatch in the order asked. Raises `KeyError` naming the first wid not held."""
     def verified(self, wids: Sequence[bytes]) -> bytes:
         """One byte per wid: 1 when its sender and endorsement signatures are known to be valid."""
-    def commit(self, wids: Sequence[bytes], tx_ids: Sequence[bytes], height: int) -> int:
-        """Forget committed and expired transactions, remember committed ids for the window;
-        returns how many were dropped."""
+    def commit(self, wids: Sequence[bytes], height: int) -> int:
+        """Forget committed and expired transactions; their ids stay known until `executed`.
+        Returns how many were dropped."""
+    def executed(self, tx_ids: Sequence[bytes], expiry_heights: Sequence[int], height: int) -> int:
+        """Take a block's outcome (`BlockResult`): ids with an expiry above 0 are used up and stay
+        known until then, the others may come again. Returns how many were dropped."""
     def restore(self, tx_ids: Sequence[bytes], expiry_heights: Sequence[int]) -> None:
         """Seed the committed ids of the window after a restart."""
     def __len__(self) -> int: ...
@@ -107,7 +111,7 @@ class BlockResult:
     @property
     def expiry_heights(self) -> list[int]:
         """Per transaction; 0 where the receipt does not use the id up (a duplicate, one outside its
-        window, a sender or signature refused). Only ids with a height above 0 go to
+        window, a sender, signature or policy refused). Only ids with a height above 0 go to
         `load_window` after a restart."""
     @property
     def receipts_root(self) -> bytes: ...

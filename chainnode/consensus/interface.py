@@ -6,7 +6,7 @@ promise: at most one `Persist` comes first, and nothing after it may happen befo
 synced; then `Send` and `Broadcast`; then everything else. An effect that fails stops the node.
 
 Driver's duties, per effect:
-- `Persist`: append to the consensus log, sync, then go on.
+- `Persist`: append to the consensus log, sync, write the signer's file, sync, then go on.
 - `Send`, `Broadcast`: hand to peer links; loss is allowed. A broadcast does not come back here.
 - `SetTimer`: after `delay_ms` deliver `TimeoutFired(timer)`. The engine ignores stale timers, so
   none is ever cancelled.
@@ -30,6 +30,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol, TypeAlias
 
+from chainnode.consensus.signer import Signed
+from chainnode.consensus.turns import NO_ABSENCES, Turns
 from chainnode.consensus.wal import WalRecord
 from chainnode.types.block import Block
 from chainnode.types.validators import ValidatorSet
@@ -81,6 +83,7 @@ class HeightState:
         last_validators: who decided height - 1 (for height 1: the same as `validators`).
         next_validators: who will decide height + 1.
         engine_epoch: the epoch of votes at this height.
+        turns: who is skipped as a proposer.
     """
 
     height: int
@@ -91,6 +94,11 @@ class HeightState:
     last_validators: ValidatorSet
     next_validators: ValidatorSet
     engine_epoch: int = 0
+    turns: Turns = NO_ABSENCES
+
+    def proposer(self, round_number: int) -> bytes:
+        """Whose turn a round of this height is."""
+        return self.turns.proposer(self.validators, self.height, round_number)
 
     def advance(
         self,
@@ -105,6 +113,12 @@ class HeightState:
             certificate: its certificate; any valid one does.
             validators_after_next: who decides height + 2, when the set changes.
         """
+        # The certificate inside the block: every node has that one, and its own beside it.
+        turns = self.turns.after(
+            self.validators, self.height, block.header.proposer, block.last_commit.round
+        )
+        if self.next_validators != self.validators:
+            turns = NO_ABSENCES
         return HeightState(
             height=self.height + 1,
             previous_hash=block.hash(),
@@ -114,6 +128,7 @@ class HeightState:
             last_validators=self.validators,
             next_validators=validators_after_next or self.next_validators,
             engine_epoch=self.engine_epoch,
+            turns=turns,
         )
 
 
@@ -219,10 +234,14 @@ Event: TypeAlias = (
 
 @dataclass(frozen=True, slots=True)
 class Persist:
-    """Append records to the consensus log; `sync=True`: no later effect before they are durable."""
+    """Append records to the consensus log, then put `signed` into the signer's own file.
+
+    No later effect before both are durable. In this order: the signer never remembers a vote whose
+    lock the log has not.
+    """
 
     records: tuple[WalRecord, ...]
-    sync: bool = True
+    signed: Signed | None = None
 
 
 @dataclass(frozen=True, slots=True)

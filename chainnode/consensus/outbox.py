@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from chainnode.consensus.interface import Broadcast, Effect, Persist, Send
+from chainnode.consensus.signer import Signed
 from chainnode.consensus.wal import WalRecord
 
 
@@ -11,13 +12,16 @@ class Outbox:
 
     def __init__(self) -> None:
         self._records: list[WalRecord] = []
+        self._signed: Signed | None = None
         self._messages: list[Effect] = []
         self._others: list[Effect] = []
 
-    def record(self, record: WalRecord) -> None:
-        """Add a record; all of one step go into one synced append."""
+    def record(self, record: WalRecord, signed: Signed | None = None) -> None:
+        """Add a record, and what it says this key signed; one step is one synced append."""
         if record not in self._records:
             self._records.append(record)
+        if signed is not None and (self._signed is None or signed.place > self._signed.place):
+            self._signed = signed
 
     def message(self, effect: Send | Broadcast) -> None:
         """Add a message."""
@@ -29,7 +33,10 @@ class Outbox:
 
     def take(self) -> list[Effect]:
         """Give out the step's effects in order and start the next step empty."""
-        persist: list[Effect] = [Persist(tuple(self._records))] if self._records else []
+        persist: list[Effect] = []
+        if self._records:
+            persist.append(Persist(tuple(self._records), self._signed))
         effects = persist + self._messages + self._others
         self._records, self._messages, self._others = [], [], []
+        self._signed = None
         return effects

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import hashlib
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from chainnode.types.codec import address_of
@@ -15,6 +16,26 @@ Place: TypeAlias = tuple[int, int, int, int]
 """(engine epoch, height, round, step); steps: 1 proposal, 2 prevote, 3 precommit."""
 
 PROPOSAL_STEP: Final = 1
+NOWHERE: Final[Place] = (-1, 0, 0, 0)
+"""Below every place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """What the signer's own file remembers of a signature.
+
+    Args:
+        place: where it was given.
+        digest: SHA-256 of the bytes that were signed.
+    """
+
+    place: Place
+    digest: bytes
+
+    @classmethod
+    def of(cls, message: Vote | Proposal, chain_id: str) -> Signed:
+        """Describe a signed message."""
+        return cls(_place(message), hashlib.sha256(message.sign_bytes(chain_id)).digest())
 
 
 class SignerGuard:
@@ -23,12 +44,16 @@ class SignerGuard:
     Args:
         signer: the key.
         chain_id: goes into everything that is signed.
+        remembered: the last place in the signer's own file. While the consensus log ends below it
+            the log is not whole, and with it a lock may be lost: nothing is signed until the
+            height after.
     """
 
-    def __init__(self, signer: Signer, chain_id: str) -> None:
+    def __init__(self, signer: Signer, chain_id: str, remembered: Place | None = None) -> None:
+        self._remembered = remembered or NOWHERE
         self._signer = signer
         self._chain_id = chain_id
-        self._last_place: Place = (-1, 0, 0, 0)
+        self._last_place: Place = NOWHERE
         self._last_signed: Vote | Proposal | None = None
         self.address = address_of(signer.public_key)
 
@@ -64,6 +89,9 @@ class SignerGuard:
             self._last_signed = signed
 
     def _may_sign(self, place: Place) -> bool:
+        if self._last_place < self._remembered:
+            # (epoch, height)
+            return place[:2] > self._remembered[:2]
         return place > self._last_place
 
 

@@ -23,7 +23,7 @@ from chainnode.consensus.interface import (
 )
 from chainnode.consensus.outbox import Outbox
 from chainnode.consensus.rules import block_time_ms, check_block
-from chainnode.consensus.signer import SignerGuard
+from chainnode.consensus.signer import Place, Signed, SignerGuard
 from chainnode.consensus.votes import HeightVotes
 from chainnode.consensus.wal import RecordType, WalRecord
 from chainnode.types.block import Block
@@ -59,6 +59,7 @@ class TbftState:
         state: the height to decide first.
         signer: this node's key; None or a key outside the validator set makes an observer.
         verify_batch: checks signatures; must be pure.
+        remembered: the last place in the signer's own file; None for a new key.
     """
 
     def __init__(
@@ -67,10 +68,13 @@ class TbftState:
         state: HeightState,
         signer: Signer | None,
         verify_batch: VerifyBatch,
+        remembered: Place | None = None,
     ) -> None:
         self._config = config
         self._verify_batch = verify_batch
-        self._guard = None if signer is None else SignerGuard(signer, config.chain_id)
+        self._guard = None
+        if signer is not None:
+            self._guard = SignerGuard(signer, config.chain_id, remembered)
         self._future = FutureBuffer()
         self._evidence: dict[tuple[bytes, int, int, int, int], Evidence] = {}
         self._replies = SummaryReplies(config.gossip_interval_ms // 4)
@@ -182,7 +186,7 @@ class TbftState:
         )
         if proposal is None:
             return
-        self._persist(RecordType.PROPOSAL, encode(proposal.to_proto()))
+        self._persist_signed(RecordType.PROPOSAL, proposal)
         self._out.message(Broadcast(proposal))
         self._accept_proposal(proposal, self.address)
 
@@ -206,7 +210,7 @@ class TbftState:
     # --- small steps ----------------------------------------------------------------------------
 
     def _is_proposer(self, address: bytes, round_number: int) -> bool:
-        return address == self._state.validators.proposer(self.height, round_number)
+        return address == self._state.proposer(round_number)
 
     def _set_timer(self, kind: TimerKind) -> None:
         if (kind, self._round) in self._timers_set:
@@ -237,7 +241,7 @@ class TbftState:
         )
         if vote is None:
             return
-        self._persist(RecordType.VOTE, encode(vote.to_proto()))
+        self._persist_signed(RecordType.VOTE, vote)
         self._out.message(Broadcast(vote))
         self._add_vote(vote)
 
@@ -251,6 +255,10 @@ class TbftState:
 
     def _persist(self, record_type: RecordType, payload: bytes) -> None:
         self._out.record(WalRecord(self.height, record_type, payload))
+
+    def _persist_signed(self, record_type: RecordType, message: Vote | Proposal) -> None:
+        record = WalRecord(self.height, record_type, encode(message.to_proto()))
+        self._out.record(record, Signed.of(message, self._config.chain_id))
 
     def _persist_seen(self, votes: Iterable[Vote]) -> None:
         for vote in votes:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-from chainnode.types.errors import InternalError
+from chainnode.types.errors import REJOIN_FIX, InternalError
 from chainnode.types.limits import MEBI
 
 CHAIN_START: Final = bytes(32)
@@ -82,6 +82,24 @@ def encode_records(records: Iterable[WalRecord], last_hash: bytes) -> tuple[byte
     return b"".join(frames), last_hash
 
 
+def prune_records(data: bytes, height: int) -> tuple[bytes, bytes]:
+    """What a whole log must keep of it: every record of `height` and above, framed anew.
+
+    Returns:
+        The new file's bytes and the hash the next append chains to.
+
+    Raises:
+        InternalError: `WAL_DAMAGED`.
+    """
+    frames, last_hash = [], CHAIN_START
+    for record in decode_records(data).records:
+        if record.height >= height:
+            # Each an append of its own: damage in one cannot pass for a torn tail.
+            frame, last_hash = encode_records((record,), last_hash)
+            frames.append(frame)
+    return b"".join(frames), last_hash
+
+
 def decode_records(data: bytes, start_hash: bytes = CHAIN_START) -> DecodedWal:
     """Read a whole log, cutting a torn tail.
 
@@ -133,5 +151,5 @@ def _damaged(offset: int) -> InternalError:
         "WAL_DAMAGED",
         "the consensus log is damaged before its end",
         subject=f"byte {offset}",
-        fix="move the node's data aside and join again by state sync",
+        fix=REJOIN_FIX,
     )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chainnode.ledger.durable_file import DurableFile, sync_directory
-from chainnode.types.errors import InternalError
+from chainnode.types.errors import REJOIN_FIX, InternalError
 from chainnode.types.limits import BLOCK_SIZE_MAX_BYTES, MEBI
 
 SEGMENT_SIZE_MAX_BYTES = 256 * MEBI
@@ -137,6 +137,15 @@ class BlockLog:
             commit[_HASH:],
         )
 
+    def read_block(self, height: int) -> bytes | None:
+        """A committed block without its bodies, or None; checked when the log was opened."""
+        places = self._committed.get(height)
+        if places is None:
+            return None
+        file, start = self._segments[places[0].segment], places[0].offset + _FRAME + _HASH
+        length = int.from_bytes(file.read(start, 4), "big")
+        return file.read(start + 4, length)
+
     def read_body(self, height: int, block_hash: bytes) -> tuple[bytes, bytes] | None:
         """(block, batch) of a body that has not committed yet."""
         place = self._bodies.get((height, block_hash))
@@ -208,7 +217,7 @@ class BlockLog:
             "BLOCK_LOG_DAMAGED",
             f"The block log is damaged at byte {offset}, and not by an unfinished write.",
             subject=self._segments[segment].path.name,
-            fix="move the data folder away and start the node: it fetches the chain from its peers",
+            fix=REJOIN_FIX,
         )
 
 

@@ -65,6 +65,24 @@ class DurableFile:
             raise self._fail(error) from error
         self._size_bytes = size_bytes
 
+    def replace(self, data: bytes) -> None:
+        """Put `data` in the place of everything, synced: after a power loss either is there."""
+        self._refuse_after_failure()
+        partial = self.path.with_name(self.path.name + ".new")
+        try:
+            descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            os.fsync(descriptor)
+            partial.rename(self.path)
+            sync_directory(self.path.parent)
+        except OSError as error:
+            raise self._fail(error) from error
+        os.close(self._descriptor)
+        self._descriptor = descriptor
+        self._size_bytes = len(data)
+
     def close(self) -> None:
         """Release the descriptor; nothing is pending."""
         if self._descriptor >= 0:

@@ -24,7 +24,7 @@ from chainnode.ledger.results import (
 )
 from chainnode.ledger.store import LevelDbStore, Store, Write
 from chainnode.types.codec import encode
-from chainnode.types.errors import ConfigError, InternalError
+from chainnode.types.errors import REJOIN_FIX, ConfigError, InternalError
 
 STATE = b"s/"
 RECEIPTS = b"r/"
@@ -58,6 +58,7 @@ class Ledger:
         self.log = log
         self.store = store
         self.genesis_hash = b""
+        self._genesis_time_ms = 0
         self.executed_height = 0
         self._results: dict[int, Results] = {}
         self._lock = threading.Lock()
@@ -121,10 +122,11 @@ class Ledger:
         return [tx_id for tx_id, _ in self._window_entries(height)]
 
     def window(self, window: int) -> Iterator[tuple[bytes, int]]:
-        """(tx id, expiry height) of executed transactions that could still be replayed."""
+        """(tx id, expiry height) of used ids that could still be replayed."""
         for height in range(max(1, self.executed_height - window), self.executed_height + 1):
             for tx_id, expiry in self._window_entries(height):
-                if expiry >= self.executed_height:
+                # Expiry 0: that receipt did not use its id up.
+                if expiry > 0 and expiry >= self.executed_height:
                     yield tx_id, expiry
 
     def apply(self, height: int, outcome: BlockOutcome) -> Results:
@@ -191,6 +193,7 @@ class Ledger:
 
     def _recover(self, genesis: bytes, engine: Engine, window: int) -> None:
         self.genesis_hash = genesis_hash(genesis)
+        self._genesis_time_ms = types_pb2.Genesis.FromString(genesis).genesis_time_ms
         stored = self.store.get(GENESIS_HASH)
         if stored is None:
             self._create(genesis, engine)
@@ -236,6 +239,16 @@ class Ledger:
         if results is None or results.state_root != engine.state_root():
             raise _diverged(height)
         self._remember(height, results)
+        self._load_head(engine, height)
+
+    def _load_head(self, engine: Engine, height: int) -> None:
+        """Views see height and time of the last executed block, as before the restart."""
+        logged = self.log.read(height)
+        if logged is not None:
+            header = types_pb2.Block.FromString(logged.block).header
+            engine.load_head(height, header.timestamp_ms)
+        elif height == 0:
+            engine.load_head(0, self._genesis_time_ms)
 
     def _check_log_covers_store(self) -> None:
         if self.executed_height > self.log.height:
@@ -244,8 +257,7 @@ class Ledger:
                 f"The state store is at height {self.executed_height} but the block log ends at "
                 f"{self.log.height}: the log has lost synced blocks.",
                 subject=str(self.log.height),
-                fix="move the data folder away and start the node: it fetches the chain from its "
-                "peers",
+                fix=REJOIN_FIX,
             )
 
     def _replay(self, engine: Engine) -> None:
@@ -285,5 +297,5 @@ def _diverged(height: int) -> InternalError:
         "STATE_DIVERGED",
         f"This node's results at height {height} differ from what the chain committed.",
         subject=str(height),
-        fix="keep the data folder for inspection and start with an empty one; the chain is safe",
+        fix=REJOIN_FIX,
     )

@@ -23,7 +23,7 @@ class WalFile:
         return self._file.size_bytes
 
     def contents(self) -> bytes:
-        """The whole log, to be decoded once at start."""
+        """The whole log, to be decoded."""
         return self._file.read(0, self._file.size_bytes)
 
     def append(self, frames: bytes) -> None:
@@ -34,8 +34,16 @@ class WalFile:
         """
         self._file.append(frames)
 
+    def replace(self, frames: bytes) -> None:
+        """Keep `frames` and nothing else, in one step that a power loss cannot halve.
+
+        Raises:
+            InternalError: STORAGE_FAILED; the node stops and never tries again.
+        """
+        self._file.replace(frames)
+
     def cut(self, size_bytes: int) -> None:
-        """Drop a torn tail, or with 0 everything: only when the ledger is past every record."""
+        """Drop a torn tail."""
         if size_bytes != self._file.size_bytes:
             self._file.cut(size_bytes)
 

@@ -74,7 +74,7 @@ class Chain:
                 encode(certificate.to_proto()),
             )
             verified = self.pool.verified(block.wids)
-            self.pool.commit(block.wids, [], block.height)
+            self.pool.commit(block.wids, block.height)
             self.tip.advance(block, block_hash, certificate)
             self.pipeline.enqueue(Work(block.header.to_proto(), kept[1], verified))
             self._measure(block)
@@ -90,5 +90,6 @@ class Chain:
         self._metrics.transactions.inc(len(block.wids))
 
     def _on_executed(self, executed: Executed) -> None:
-        self.pool.commit([], executed.used_ids, executed.header.height)
-        self._metrics.executed_height.set(executed.header.height)
+        height = executed.header.height
+        self.pool.executed(executed.tx_ids, executed.expiry_heights, height)
+        self._metrics.executed_height.set(height)

@@ -14,6 +14,7 @@ from chainnode.consensus.interface import ConsensusConfig
 from chainnode.consensus.tbft import TbftEngine
 from chainnode.identity import Identity, load_identity
 from chainnode.ledger.ledger import STATE, Ledger
+from chainnode.ledger.signer_file import SignerFile
 from chainnode.ledger.wal_file import WalFile
 from chainnode.network.peer_link import PeerLink
 from chainnode.network.peer_service import PeerService
@@ -134,6 +135,8 @@ class Node:
 
     def _build_consensus(self) -> None:
         config = self.genesis.config
+        signer_path = self.config.signer_state or self.config.identity / "signer.state"
+        self.signer_file = SignerFile(signer_path, self.ledger.genesis_hash)
         engine = TbftEngine(
             ConsensusConfig(
                 chain_id=config.chain_id,
@@ -145,11 +148,13 @@ class Node:
             self.tip.state(),
             self.identity,
             _native.verify_ed25519_batch,
+            self.signer_file.last,
         )
         self.application = Application(config, self.chain, self.architecture, self.peers)
         self.driver = Driver(
             engine,
             WalFile(self.config.data_dir / "consensus.wal"),
+            self.signer_file,
             self.application,
             self.chain,
             self.peers,
@@ -242,6 +247,7 @@ class Node:
         self.admission.close()
         self.pipeline.close()
         self.disk.close()
+        self.signer_file.close()
         self.ledger.close()
         if self._metrics_server is not None:
             self._metrics_server.close()

@@ -28,6 +28,8 @@ class NodeConfig:
         genesis: file with the canonical Genesis.
         identity: folder of the node's identity.
         data_dir: block log, state, consensus log and blobs.
+        signer_state: file of what the key signed last; signer.state in `identity` when absent.
+            Never delete it together with data_dir: it is what keeps this node from signing twice.
         listen: host:port of the peer and public services.
         metrics: host:port of /metrics, /healthz and /readyz; empty for none.
         loop: "uvloop" or "asyncio".
@@ -42,6 +44,7 @@ class NodeConfig:
     identity: Path
     data_dir: Path
     listen: str
+    signer_state: Path | None = None
     metrics: str = ""
     loop: str = "uvloop"
     log_level: str = "info"
@@ -50,7 +53,7 @@ class NodeConfig:
     peers: tuple[PeerEndpoint, ...] = field(default=())
 
 
-_PATHS = ("genesis", "identity", "data_dir")
+_PATHS = ("genesis", "identity", "data_dir", "signer_state")
 _REQUIRED = ("name", "genesis", "identity", "data_dir", "listen")
 
 

@@ -37,7 +37,9 @@ from chainnode.consensus.interface import (
     ValidateBlock,
     WorkAvailable,
 )
-from chainnode.consensus.wal import CHAIN_START, decode_records, encode_records
+from chainnode.consensus.signer import Signed
+from chainnode.consensus.wal import CHAIN_START, decode_records, encode_records, prune_records
+from chainnode.ledger.signer_file import SignerFile
 from chainnode.ledger.wal_file import WalFile
 from chainnode.node.application import Application
 from chainnode.node.chain import Chain
@@ -65,6 +67,7 @@ class Driver:
     Args:
         engine: at the height above the chain's tip, not started.
         wal: its log.
+        signer: remembers what its key signed.
         application: builds and judges blocks.
         chain: commits them.
         peers: carry messages.
@@ -76,6 +79,7 @@ class Driver:
         self,
         engine: Engine,
         wal: WalFile,
+        signer: SignerFile,
         application: Application,
         chain: Chain,
         peers: Peers,
@@ -84,6 +88,7 @@ class Driver:
     ) -> None:
         self._engine = engine
         self._wal = wal
+        self._signer = signer
         self._last_hash = CHAIN_START
         self._application = application
         self._chain = chain
@@ -174,19 +179,22 @@ class Driver:
         self._metrics.round.set(self._engine.round)
 
     async def _enter_height(self, height: int) -> None:
+        if height <= self._engine.height:
+            # A stale event of block sync: it must not end what this height has begun.
+            return
         for task, at in list(self._tasks.items()):
             if at < height:
                 task.cancel()
-        # Every record is of a height whose certificate is synced: the ledger guards those now.
         if self._wal.size_bytes > WAL_PRUNE_SIZE_BYTES:
-            await self._disk.write(self._wal.cut, 0)
-            self._last_hash = CHAIN_START
+            # Below this height every certificate is synced: the ledger guards those now.
+            frames, self._last_hash = prune_records(self._wal.contents(), height)
+            await self._disk.write(self._wal.replace, frames)
 
     async def _carry_out(self, effect: Effect) -> None:
         match effect:
             case Persist():
                 frames, self._last_hash = encode_records(effect.records, self._last_hash)
-                await self._disk.write(self._wal.append, frames)
+                await self._disk.write(self._make_durable, frames, effect.signed)
             case Send():
                 self._peers.send(effect.peer, effect.message)
             case Broadcast():
@@ -209,6 +217,11 @@ class Driver:
             case SyncNeeded():
                 if self._sync is not None:
                     self._sync.behind(effect.peer, effect.height - 1)
+
+    def _make_durable(self, frames: bytes, signed: Signed | None) -> None:
+        self._wal.append(frames)
+        if signed is not None:
+            self._signer.advance(signed.place, signed.digest)
 
     def _fire(self, timer: Timer) -> None:
         self._events.put_nowait(TimeoutFired(now_ms(), timer))

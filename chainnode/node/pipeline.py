@@ -31,12 +31,12 @@ class Executed:
     Args:
         header: of the block.
         tx_ids: of all its transactions, in order.
-        used_ids: those that can never run again.
+        expiry_heights: last height at which each id could be replayed; 0 where it is not used up.
     """
 
     header: types_pb2.BlockHeader
     tx_ids: list[bytes]
-    used_ids: list[bytes]
+    expiry_heights: list[int]
 
 
 Listener = Callable[[Executed], None]
@@ -112,5 +112,4 @@ class Pipeline:
         with self._metrics.store_write_seconds.time():
             self._ledger.apply(header.height, outcome)
         self._directory.update(outcome.writes)
-        used = zip(outcome.tx_ids, outcome.expiry_heights, strict=True)
-        return Executed(header, outcome.tx_ids, [tx_id for tx_id, expiry in used if expiry])
+        return Executed(header, outcome.tx_ids, outcome.expiry_heights)

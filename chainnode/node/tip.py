@@ -6,6 +6,7 @@ from collections import deque
 
 from chainnode._proto import types_pb2
 from chainnode.consensus.interface import HeightState
+from chainnode.consensus.turns import ERA_HEIGHTS, Turns
 from chainnode.ledger.ledger import Ledger
 from chainnode.types.block import Block, BlockHeader
 from chainnode.types.validators import Validator, ValidatorSet
@@ -30,7 +31,9 @@ class Tip:
         self._hash = ledger.genesis_hash
         self._certificate = CommitCertificate.empty()
         self._last_height_with_work = 0
-        for height in range(_first_unproven(ledger), ledger.height + 1):
+        first = _first_unproven(ledger)
+        self._turns = self._turns_at(first, ledger)
+        for height in range(first, ledger.height + 1):
             logged = ledger.block(height)
             assert logged is not None
             block = Block.decode(logged.block)
@@ -58,6 +61,9 @@ class Tip:
 
     def advance(self, block: Block, block_hash: bytes, certificate: CommitCertificate) -> None:
         """Take the next committed block."""
+        self._turns = self._turns.after(
+            self.validators, block.height, block.header.proposer, block.last_commit.round
+        )
         self.header = block.header
         self.recent.append(block.header)
         self._hash = block_hash
@@ -77,7 +83,19 @@ class Tip:
             last_validators=self.validators,
             next_validators=self.validators,
             engine_epoch=self._genesis.config.engine_epoch,
+            turns=self._turns,
         )
+
+    def _turns_at(self, height: int, ledger: Ledger) -> Turns:
+        turns = Turns()
+        for below in range(max(1, height - height % ERA_HEIGHTS), height):
+            data = ledger.log.read_block(below)
+            assert data is not None
+            block = types_pb2.Block.FromString(data)
+            turns = turns.after(
+                self.validators, below, block.header.proposer, block.last_commit.round
+            )
+        return turns
 
 
 def _first_unproven(ledger: Ledger) -> int:

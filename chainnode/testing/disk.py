@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from random import Random
 
+from chainnode.consensus.signer import Place
 from chainnode.types.block import Block
 from chainnode.types.vote import CommitCertificate
 
 
 class SimDisk:
-    """One node's consensus log, block store and body store."""
+    """One node's consensus log, signer file, block store and body store."""
 
     def __init__(self) -> None:
         self.wal = b""
+        self.signed: Place | None = None
         self.blocks: list[tuple[Block, CommitCertificate]] = []
         self.bodies: dict[bytes, bytes] = {}
         self._wal_pending = b""
@@ -31,6 +33,14 @@ class SimDisk:
     def cut_wal(self, size_bytes: int) -> None:
         """Cut a torn tail."""
         self.wal = self.wal[:size_bytes]
+
+    def sign(self, place: Place) -> None:
+        """The signer's own file, apart from everything else: durable at once."""
+        self.signed = place
+
+    def lose_everything(self) -> None:
+        """The data folder is gone; the signer's file lies elsewhere."""
+        self.wal, self.blocks, self.bodies = b"", [], {}
 
     def put_bodies(self, bodies: dict[bytes, bytes]) -> None:
         """Write bodies by wid; durable after `sync_bodies`."""

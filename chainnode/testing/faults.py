@@ -27,10 +27,11 @@ class FaultPlan:
     gossip_loss_share: float = 0.0
     byzantine: ByzantineKind = "none"
     byzantine_count: int = 0
+    disk_losses_max: int = 0
 
     @classmethod
     def draw(cls, random: Random, nodes: int, duration_ms: int) -> FaultPlan:
-        """Draw a plan; at most f nodes are Byzantine."""
+        """Draw a plan; at most f nodes are Byzantine, or lose their data for good."""
 
         def on() -> bool:
             return random.random() < 0.5
@@ -58,4 +59,5 @@ class FaultPlan:
             gossip_loss_share=random.uniform(0.1, 1.0) if on() else 0.0,
             byzantine=kind if count else "none",
             byzantine_count=count,
+            disk_losses_max=faulty_max if not count and on() else 0,
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from chainnode.consensus.interface import HeightState
+from chainnode.consensus.turns import Turns
 from chainnode.testing.disk import SimDisk
 from chainnode.types.block import Block
 from chainnode.types.errors import ChainnodeError
@@ -40,6 +42,7 @@ class Invariants:
         self._precommitted: dict[tuple[bytes, int], tuple[int, bytes]] = {}
         self._told: dict[int, int] = {}
         self._tx_heights: dict[bytes, int] = {}
+        self._turns: dict[int, Turns] = {1: Turns()}
         self.known_wids: dict[bytes, bytes] = {}
 
     @property
@@ -99,12 +102,16 @@ class Invariants:
             raise Violation(f"validity: height {block.height}: {error.message}") from error
         if (certificate.height, certificate.block_hash) != (block.height, block_hash):
             raise Violation(f"validity: certificate of another block at {block.height}")
-        turn = {
-            self._validators.proposer(block.height, round_number)
-            for round_number in range(certificate.round + 1)
-        }
+        turns = self._turns[block.height]
+        skipped = turns.skipped(block.height)
+        if 3 * len(skipped) >= len(self._validators):
+            raise Violation(f"turns: more than f are skipped at height {block.height}")
+        turn = self._validators.proposers(block.height, certificate.round + 1, skipped)
         if block.header.proposer not in turn:
             raise Violation(f"validity: height {block.height} by a proposer whose turn it was not")
+        self._turns[block.height + 1] = turns.after(
+            self._validators, block.height, block.header.proposer, block.last_commit.round
+        )
         for wid in block.wids:
             if wid not in self.known_wids:
                 raise Violation(f"validity: height {block.height} has an unknown transaction")
@@ -112,6 +119,11 @@ class Invariants:
                 raise Violation(f"no repeat: a transaction is in height {block.height} again")
         self.durable(node, disk)
         self._told[node] = max(self._told.get(node, 0), block.height)
+
+    def same_turns(self, node: int, state: HeightState) -> None:
+        """Every node, also a restarted or synced one, skips the same proposers."""
+        if self._turns[state.height] != state.turns:
+            raise Violation(f"turns: node {node} skips others at height {state.height}")
 
     def durable(self, node: int, disk: SimDisk) -> None:
         """Durability (I3, I5): what was told is on disk, with every body."""
@@ -122,6 +134,10 @@ class Invariants:
                 raise Violation(f"durability: node {node} lost a body of height {block.height}")
             if self._decided.get(block.height, block.hash()) != block.hash():
                 raise Violation(f"durability: node {node} holds another block {block.height}")
+
+    def disk_lost(self, node: int) -> None:
+        """A node has lost its data folder: what it was told is with the others."""
+        self._told[node] = 0
 
     def accused(self, evidence: Evidence) -> None:
         """Accountability (I12): evidence names only the guilty."""

@@ -32,6 +32,7 @@ from chainnode.consensus.interface import (
     ValidateBlock,
     WorkAvailable,
 )
+from chainnode.consensus.signer import Place
 from chainnode.consensus.tbft import TbftEngine
 from chainnode.consensus.wal import decode_records, encode_records
 from chainnode.testing.disk import SimDisk
@@ -156,14 +157,22 @@ class SimNode:
         self.state = self.sim.genesis
         self.committed_wids: set[bytes] = set()
         for block, certificate in self.disk.blocks:
-            self.state = self.state.advance(block, certificate)
+            self.state = self.advance(block, certificate)
             self.committed_wids.update(block.wids)
         self.engine = self.engine_class(
-            self.sim.config, self.state, self.signer, self.sim.verify_batch
+            self.sim.config, self.state, self.signer, self.sim.verify_batch, self.remembered()
         )
         self.replay()
         self.post(Start(self.now_ms))
         self.after(STATUS_INTERVAL_MS, self._on_status_timer)
+
+    def advance(self, block: Block, certificate: CommitCertificate) -> HeightState:
+        """The next height's state after a block and the certificate this node has of it."""
+        return self.state.advance(block, certificate)
+
+    def remembered(self) -> Place | None:
+        """What the signer's own file says."""
+        return self.disk.signed
 
     def replay(self) -> None:
         """Open the consensus log, cut its torn tail, restore the engine."""
@@ -242,10 +251,16 @@ class SimNode:
                 self.sim.send(self, effect.peer, BlockRequest(self.state.height))
 
     def persist(self, effect: Persist) -> None:
-        """Append, sync, and only then go on."""
+        """Append, sync, remember what was signed, and only then go on."""
         data, self.wal_hash = encode_records(effect.records, self.wal_hash)
         self.disk.append_wal(data)
-        self.wait_for_disk(self.disk.sync_wal)
+
+        def synced() -> None:
+            self.disk.sync_wal()
+            if effect.signed is not None:
+                self.disk.sign(effect.signed.place)
+
+        self.wait_for_disk(synced)
 
     def wait_for_disk(self, sync: object) -> None:
         """Hold everything back until a sync is done."""
@@ -287,7 +302,8 @@ class SimNode:
         """A block is durable here."""
         self.sim.invariants.committed(self.index, block, certificate, self.disk)
         self.sim.note(self.index, "commit " + block.hash().hex()[:16], block.height, 0)
-        self.state = self.state.advance(block, certificate)
+        self.state = self.advance(block, certificate)
+        self.sim.invariants.same_turns(self.index, self.state)
         self.committed_wids.update(block.wids)
         for wid in block.wids:
             self.pool.pop(wid, None)

@@ -32,6 +32,7 @@ EVENTS_MAX: Final = 400_000
 GENESIS_TIME_MS: Final = 1_700_000_000_000
 CRASH_ODDS_WHILE_WRITING: Final = 10
 CODEC_SHARE: Final = 0.02
+DISK_LOSS_SHARE: Final = 0.3
 
 
 @dataclass(slots=True)
@@ -85,6 +86,7 @@ class Simulation:
         self._trace = hashlib.sha256()
         self._lines: list[str] | None = [] if keep_trace else None
         self._power_cuts = 0
+        self._disk_losses = 0
         self._in_fault_phase = True
         self._seen_hashes: dict[int, list[bytes]] = {}
         self._setup = setup
@@ -217,6 +219,12 @@ class Simulation:
         self.faults += 1
         self.note(node.index, "crash", node.engine.height, node.engine.round)
         node.crash()
+        lost = self._disk_losses < self.plan.disk_losses_max
+        if lost and self.random.random() < DISK_LOSS_SHARE:
+            self._disk_losses += 1
+            self.note(node.index, "disk lost", node.engine.height, node.engine.round)
+            node.disk.lose_everything()
+            self.invariants.disk_lost(node.index)
         self.schedule(self.random.randint(1, self.plan.restart_ms_max), lambda: self._restart(node))
 
     def _restart(self, node: SimNode) -> None:

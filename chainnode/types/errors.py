@@ -7,7 +7,13 @@ code means one thing everywhere. The party decides the class: `ClientFault`, `Pe
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal
+
+REJOIN_FIX: Final = (
+    "move the data folder away, keep the signer state file where it is, and start the node: it "
+    "fetches the chain from its peers and signs nothing that it may have signed before"
+)
+"""The one way back after local data is lost: docs/how-to/recover-a-validator.md."""
 
 Who = Literal["client", "peer", "config", "internal"]
 Retry = Literal["no", "same-id", "after"]

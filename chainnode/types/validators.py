@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import gcd
 from typing import Final
@@ -125,9 +125,30 @@ class ValidatorSet:
         """Whether a power is at least f + 1: one third or more includes a correct validator."""
         return 3 * power >= self.total_power
 
-    def proposer(self, height: int, round_number: int) -> bytes:
-        """The proposer's address: weighted round robin over height + round, the same everywhere."""
-        return self._rotation[(height + round_number) % len(self._rotation)]
+    def proposer(self, height: int, round_number: int, skipped: Collection[bytes] = ()) -> bytes:
+        """The proposer's address: weighted round robin over height + round, the same everywhere.
+
+        Args:
+            height: the height.
+            round_number: its round.
+            skipped: validators whose turn does not come; not all of them.
+        """
+        rotation = self._rotation_without(skipped)
+        return rotation[(height + round_number) % len(rotation)]
+
+    def proposers(
+        self, height: int, rounds: int, skipped: Collection[bytes] = ()
+    ) -> tuple[bytes, ...]:
+        """Different proposers of the first rounds of a height, in the order of their turns."""
+        rotation = self._rotation_without(skipped)
+        size = len(rotation)
+        turns = (rotation[(height + turn) % size] for turn in range(min(rounds, size)))
+        return tuple(dict.fromkeys(turns))
+
+    def _rotation_without(self, skipped: Collection[bytes]) -> tuple[bytes, ...]:
+        if not skipped:
+            return self._rotation
+        return tuple(address for address in self._rotation if address not in skipped)
 
     def verify_vote(self, chain_id: str, vote: Vote, verify_batch: VerifyBatch) -> bool:
         """Whether a vote is signed by the validator it names, a member of this set."""

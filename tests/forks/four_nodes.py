@@ -65,7 +65,15 @@ class FourNodes:
     def change(self, action: str, address: bytes, salt: int) -> Transaction:
         """A membership change that a majority of organisations endorses."""
         args = encode(types_pb2.MemberChange(address=address))
-        payload = self._payload(ADMINS[0], PayloadKind.CONFIG, action, args, salt)
+        return self._endorsed(PayloadKind.CONFIG, action, args, salt)
+
+    def install(self, name: str, wasm: bytes, salt: int) -> Transaction:
+        """An endorsed installation of a contract."""
+        args = encode(types_pb2.ContractPackage(name=name, version="1", wasm=wasm))
+        return self._endorsed(PayloadKind.CONTRACT_ADMIN, "install", args, salt)
+
+    def _endorsed(self, kind: PayloadKind, action: str, args: bytes, salt: int) -> Transaction:
+        payload = self._payload(ADMINS[0], kind, action, args, salt)
         signed = payload.sign(self.identity(ADMINS[0]))
         for name in ADMINS[1:]:
             admin = self.identity(name)
@@ -124,19 +132,20 @@ class FourNodes:
         judged = [self.nodes[index].application.validate(request) for index in voters]
         return [verdict.reason for verdict in await asyncio.gather(*judged)]
 
-    def certificate(self, block: Block, voters: Sequence[int] = (0, 1, 2)) -> CommitCertificate:
+    def certificate(
+        self, block: Block, voters: Sequence[int] = (0, 1, 2), round_number: int = 0
+    ) -> CommitCertificate:
         """The precommits of these nodes, properly signed."""
         signatures = []
         for index in voters:
             signer = self.nodes[index].identity
             time_ms = block.header.timestamp_ms + index
-            vote = Vote(
-                VoteType.PRECOMMIT, block.height, 0, block.hash(), time_ms, signer.address, 0
-            )
+            place = (VoteType.PRECOMMIT, block.height, round_number)
+            vote = Vote(*place, block.hash(), time_ms, signer.address, 0)
             signature = signer.sign(vote.sign_bytes(self.layout.chain_id))
             signatures.append(CommitSignature(signer.address, time_ms, signature))
         signatures.sort(key=lambda item: item.validator)
-        return CommitCertificate(block.height, 0, block.hash(), 0, tuple(signatures))
+        return CommitCertificate(block.height, round_number, block.hash(), 0, tuple(signatures))
 
     async def commit(
         self, block: Block, certificate: CommitCertificate, at: Sequence[int] = EVERYONE
@@ -149,17 +158,22 @@ class FourNodes:
             found.append(await node.pipeline.results(block.height))
         return found
 
-    async def step(self, *wids: bytes, proposer: int = 0) -> list[types_pb2.Receipt]:
+    async def step(
+        self, *wids: bytes, proposer: int = 0, round_number: int = 0
+    ) -> list[types_pb2.Receipt]:
         """One whole height at every node; the receipts, equal everywhere.
 
         Args:
             wids: the block's transactions; the proposer's choice when none are given.
+            proposer: whose block it is.
+            round_number: the round that decides it.
         """
         block = await self.build(proposer)
         if wids:
             block = with_transactions(block, wids)
         assert await self.verdicts(block) == [""] * len(EVERYONE)
-        results = await self.commit(block, self.certificate(block))
+        certificate = self.certificate(block, round_number=round_number)
+        results = await self.commit(block, certificate)
         assert len(set(results)) == 1
         return self.receipts(block.height)
 

@@ -10,6 +10,7 @@ from forks.four_nodes import EVERYONE, FourNodes, forged
 
 EXECUTED = types_pb2.RECEIPT_STATUS_UNKNOWN_CONTRACT
 """What a call of a contract that does not exist ends with; it uses the id up."""
+POLICY_NOT_MET = types_pb2.RECEIPT_STATUS_POLICY_NOT_MET
 DUPLICATE = types_pb2.RECEIPT_STATUS_DUPLICATE
 BAD_ENDORSEMENT = types_pb2.RECEIPT_STATUS_BAD_ENDORSEMENT
 KNOWN, ACCEPTED = node_pb2.ADMISSION_KNOWN, node_pb2.ADMISSION_ACCEPTED
@@ -80,6 +81,46 @@ async def test_a_forged_copy_in_a_block_does_not_burn_the_id(
     four.carry(copy)
     assert statuses(await four.step(copy.wid())) == [DUPLICATE]
     assert {node.ledger.locate(genuine.tx_id()) for node in four.nodes} == {place}
+
+
+async def test_stripped_endorsements_do_not_burn_the_id(four: FourNodes) -> None:
+    """Anyone may take the endorsements off another's transaction and have it ordered first."""
+    address = four.identity("registry/client").address
+    genuine = four.change("member_freeze", address, 1)
+    stripped = genuine.with_endorsements(())
+    assert stripped.tx_id() == genuine.tx_id() and stripped.wid() != genuine.wid()
+    four.carry(stripped)
+    four.submit(genuine, to=(0, 1))
+    assert statuses(await four.step(stripped.wid())) == [POLICY_NOT_MET]
+    # One node restarts, the others stay warm: all take the genuine one, none the refused verdict.
+    await four.stop(3)
+    four.start(3)
+    assert four.submit(genuine, to=(2, 3)) == [[ACCEPTED]] * 2
+    assert {tuple(node.pool.propose(9, 9_999)) for node in four.nodes} == {(genuine.wid(),)}
+    assert statuses(await four.step()) == [types_pb2.RECEIPT_STATUS_OK]
+    assert {node.ledger.locate(genuine.tx_id()) for node in four.nodes} == {(2, 0)}
+    assert four.submit(stripped, genuine) == [[KNOWN, KNOWN]] * 4
+    four.carry(stripped)
+    assert statuses(await four.step(stripped.wid())) == [DUPLICATE]
+
+
+async def test_warm_and_restarted_pools_agree_after_every_kind_of_refusal(four: FourNodes) -> None:
+    address = four.identity("bank-a/client").address
+    freeze = four.change("member_freeze", address, 1)
+    late, used = four.call(2), four.call(3, sender="registry/client")
+    four.submit(freeze, late, used)
+    found = statuses(await four.step(freeze.wid(), late.wid(), used.wid()))
+    assert found == [
+        types_pb2.RECEIPT_STATUS_OK,
+        types_pb2.RECEIPT_STATUS_MEMBER_FROZEN,
+        EXECUTED,
+    ]
+    for index in (2, 3):
+        await four.stop(index)
+        four.start(index)
+    verdicts = four.submit(freeze, late, used)
+    assert verdicts == [[KNOWN, ACCEPTED, KNOWN]] * 4
+    assert {tuple(node.pool.propose(9, 9_999)) for node in four.nodes} == {(late.wid(),)}
 
 
 async def test_a_forged_copy_does_not_burn_the_id_at_a_restarted_node_either(

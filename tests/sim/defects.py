@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from chainnode.consensus.interface import CommitBlock, Persist
+from chainnode.consensus.interface import CommitBlock, HeightState, Persist
+from chainnode.consensus.signer import Place
 from chainnode.consensus.tbft import Step, TbftEngine
 from chainnode.consensus.wal import RecordType, WalRecord, decode_records, encode_records
+from chainnode.testing.faults import FaultPlan
 from chainnode.testing.node import SimNode
 from chainnode.testing.simulator import Setup
 from chainnode.types.block import Block
 from chainnode.types.validators import ValidatorSet
-from chainnode.types.vote import NIL, Proposal, Vote, VoteSummary, VoteType
+from chainnode.types.vote import NIL, CommitCertificate, Proposal, Vote, VoteSummary, VoteType
 
 
 class QuorumOfTwoF(ValidatorSet):
@@ -82,6 +84,24 @@ class PrecommitUnseen(TbftEngine):
         return True
 
 
+class ForgetSignerWithDisk(SimNode):
+    """Keeps what it signed in the data folder only."""
+
+    def remembered(self) -> Place | None:
+        return self.disk.signed if self.disk.wal else None
+
+
+class SkipByOwnCertificate(SimNode):
+    """Counts missed turns from the certificate it holds, not from the one in the block."""
+
+    def advance(self, block: Block, certificate: CommitCertificate) -> HeightState:
+        state = super().advance(block, certificate)
+        turns = self.state.turns.after(
+            self.state.validators, block.height, block.header.proposer, certificate.round
+        )
+        return replace(state, turns=turns)
+
+
 class SendBeforeSync(SimNode):
     def persist(self, effect: Persist) -> None:
         data, self.wal_hash = encode_records(effect.records, self.wal_hash)
@@ -113,6 +133,8 @@ def engine(engine_class: type[TbftEngine]) -> Setup:
     return Setup(node_class=node_class)
 
 
+DISK_LOSS = FaultPlan(crash_share=0.005, restart_ms_max=200, delay_ms_max=300, disk_losses_max=1)
+
 DEFECTS: dict[str, Setup] = {
     "quorum of 2f": Setup(validator_set_class=QuorumOfTwoF),
     "forget lock on restart": engine(ForgetLockOnRestart),
@@ -123,6 +145,8 @@ DEFECTS: dict[str, Setup] = {
     "answer no summary": engine(AnswerNoSummary),
     "count votes of other rounds": engine(MixRounds),
     "precommit without two thirds": engine(PrecommitUnseen),
+    "signer state in the data folder": Setup(node_class=ForgetSignerWithDisk, plan=DISK_LOSS),
+    "skip proposers by one's own certificate": Setup(node_class=SkipByOwnCertificate),
     "vote before sync": Setup(node_class=SendBeforeSync),
     "keep a torn log tail": Setup(node_class=KeepTornTail),
     "tell before sync": Setup(node_class=TellBeforeSync),

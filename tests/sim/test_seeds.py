@@ -67,6 +67,13 @@ def test_one_twin_of_four_is_harmless() -> None:
         assert Simulation(seed, Setup(plan=plan)).run().violation == ""
 
 
+def test_a_lost_data_folder_is_harmless_while_the_signer_keeps_its_own_file() -> None:
+    plan = FaultPlan(crash_share=0.005, restart_ms_max=500, delay_ms_max=300, disk_losses_max=1)
+    for seed in range(20):
+        report = Simulation(seed, Setup(plan=plan)).run()
+        assert report.violation == "", seed
+
+
 def test_two_twins_of_four_fork_and_the_detector_fires() -> None:
     plan = FaultPlan(partitions=((0, 14_000),), byzantine="twins", byzantine_count=2)
     found = [Simulation(seed, Setup(plan=plan)).run().violation for seed in range(5)]

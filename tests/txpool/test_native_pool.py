@@ -108,7 +108,7 @@ def test_limits_hold_and_free_again() -> None:
     small = pool(transactions_max=2)
     assert list(small.add(batch(make(1), make(2), make(3)), 1).codes) == [1, 1, POOL_FULL]
     first = make(1)
-    assert small.commit([first.wid()], [first.tx_id()], 2) == 1
+    assert small.commit([first.wid()], 2) == 1
     assert list(small.add(batch(make(3), make(1), make(4)), 2).codes) == [1, KNOWN, POOL_FULL]
     size = len(make(1).encode())
     tight = pool(size_max_bytes=2 * size)
@@ -150,7 +150,7 @@ def test_bodies_of_a_proposal_are_kept_with_their_bad_signatures() -> None:
     # What a proposal brought and a client submits then is pending as well.
     assert list(target.add(batch(good, bad), 1).codes) == [ACCEPTED, BAD_SIGNATURE]
     assert target.propose(10, 1 << 20) == [good.wid()]
-    target.commit(wids, [good.tx_id(), bad.tx_id()], 2)
+    target.commit(wids, 2)
     assert target.missing(wids) == wids
     with pytest.raises(KeyError, match=good.wid().hex()):
         target.bodies(wids)
@@ -160,12 +160,12 @@ def test_expired_transactions_leave_but_stay_readable_for_a_proposal_on_its_way(
     target = pool()
     late = make(1, expiry=10)
     target.add(batch(late), 5)
-    assert target.commit([], [], 9) == 0
-    assert target.commit([], [], 10) == 1
+    assert target.commit([], 9) == 0
+    assert target.commit([], 10) == 1
     assert len(target) == 0
     assert target.propose(10, 1 << 20) == []
     assert target.missing([late.wid()]) == []
-    target.commit([], [], 14)
+    target.commit([], 14)
     assert target.missing([late.wid()]) == [late.wid()]
 
 
@@ -174,7 +174,8 @@ def test_one_payload_with_other_endorsements_is_one_transaction() -> None:
     plain, endorsed = make(1), make(1, endorsers=(5,))
     assert plain.tx_id() == endorsed.tx_id()
     assert list(target.add(batch(plain, endorsed), 1).codes) == [ACCEPTED, KNOWN]
-    assert target.commit([endorsed.wid()], [endorsed.tx_id()], 2) == 1
+    assert target.commit([endorsed.wid()], 2) == 0
+    assert target.executed([endorsed.tx_id()], [50], 2) == 1
     assert list(target.add(batch(plain), 2).codes) == [KNOWN]
 
 
@@ -195,11 +196,48 @@ def test_ids_are_known_from_the_commit_of_their_block_on_before_execution_names_
     sent, forged = make(1), Transaction(make(2).payload, bytes(64))
     target.add(batch(sent), 1)
     target.add_bodies(batch(forged))
-    target.commit([sent.wid(), forged.wid()], [], 2)
+    target.commit([sent.wid(), forged.wid()], 2)
     # The forged copy had its turn; the real transaction has not.
     assert list(target.add(batch(sent, make(2)), 2).codes) == [KNOWN, ACCEPTED]
-    assert target.commit([], [sent.tx_id(), forged.tx_id()], 2) == 1
-    assert list(target.add(batch(make(2)), 2).codes) == [KNOWN]
+    assert target.executed([sent.tx_id(), forged.tx_id()], [50, 50], 2) == 1
+    assert list(target.add(batch(sent, make(2)), 2).codes) == [KNOWN, KNOWN]
+
+
+def test_an_id_that_its_block_did_not_use_up_may_come_again_as_after_a_restart() -> None:
+    warm = pool()
+    used, refused = make(1), make(2)
+    warm.add(batch(used, refused), 1)
+    wids, tx_ids = [used.wid(), refused.wid()], [used.tx_id(), refused.tx_id()]
+    warm.commit(wids, 2)
+    # Decided, not yet executed: neither may be proposed once more.
+    assert list(warm.add(batch(used, refused), 2).codes) == [KNOWN, KNOWN]
+    warm.executed(tx_ids, [50, 0], 2)
+    restarted = pool()
+    restarted.restore(tx_ids, [50, 0])
+    for target in (warm, restarted):
+        assert list(target.add(batch(used, refused), 2).codes) == [KNOWN, ACCEPTED]
+        assert target.propose(9, 1 << 20) == [refused.wid()]
+
+
+def test_an_id_decided_again_before_its_first_outcome_stays_known() -> None:
+    target = pool()
+    refused = make(2)
+    target.add(batch(refused), 1)
+    target.commit([refused.wid()], 2)
+    target.add_bodies(batch(refused))
+    target.commit([refused.wid()], 3)
+    target.executed([refused.tx_id()], [0], 2)
+    assert list(target.add(batch(refused), 3).codes) == [KNOWN]
+    target.executed([refused.tx_id()], [0], 3)
+    assert list(target.add(batch(refused), 3).codes) == [ACCEPTED]
+
+
+def test_bodies_nobody_asked_for_are_not_kept() -> None:
+    target = pool()
+    wanted, junk = make(1), make(2)
+    assert target.add_bodies(batch(wanted, junk), [wanted.wid()]) == 1
+    assert target.missing([wanted.wid(), junk.wid()]) == [junk.wid()]
+    assert target.add_bodies(batch(junk), []) == 0
 
 
 def test_threads_that_submit_the_same_keep_one_copy() -> None:
@@ -273,9 +311,9 @@ def test_any_history_matches_the_model(steps: list[tuple[str, list[int]]], strid
         elif action == "commit":
             # A block holds what the pool proposed or what others did.
             height = model.height + stride
-            target.commit(
-                [item.wid() for item in chosen], [item.tx_id() for item in chosen], height
-            )
+            target.commit([item.wid() for item in chosen], height)
+            expiries = [item.payload.expiry_height for item in chosen]
+            target.executed([item.tx_id() for item in chosen], expiries, height)
             model.commit(chosen, height)
         else:
             count = numbers[0] if numbers else 100

@@ -75,8 +75,10 @@ pub(crate) fn from_outcome(outcome: chain_vm::Outcome, contract: &str) -> Receip
 
 /// Whether a receipt uses its transaction id up.
 ///
-/// Not when the sender's own signature was never accepted, or anyone could burn another's id; not
-/// when it came outside its window, for it did nothing and cannot do so twice.
+/// The rule: an id is used up by an outcome that the payload its sender signed and the state alone
+/// decide. Whatever else is in a transaction, or around it, anyone may change: strip endorsements
+/// (`PolicyNotMet`), forge signatures (`BadEndorsement`), propose it before its sender may send or
+/// outside its window. Those outcomes leave the id free, or anyone could burn another's id.
 pub(crate) fn consumes_id(status: ReceiptStatus) -> bool {
     !matches!(
         status,
@@ -87,5 +89,6 @@ pub(crate) fn consumes_id(status: ReceiptStatus) -> bool {
             | ReceiptStatus::MemberRevoked
             | ReceiptStatus::CertificateExpired
             | ReceiptStatus::BadEndorsement
+            | ReceiptStatus::PolicyNotMet
     )
 }

@@ -170,6 +170,17 @@ fn a_forged_signature_does_not_burn_the_id() {
 }
 
 #[test]
+fn stripped_endorsements_do_not_burn_the_id() {
+    let mut chain = Chain::with_bank();
+    let stripped = contract_admin(9, "freeze", &[]);
+    let endorsed = contract_admin(9, "freeze", &[2]);
+    let result = chain.block(&[stripped.clone(), endorsed, stripped]);
+    assert_eq!(statuses(&result), [S::PolicyNotMet, S::Ok, S::Duplicate]);
+    assert_eq!(result.expiry_heights, [0, 50, 0]);
+    assert_eq!(result.tx_ids[0], result.tx_ids[1]);
+}
+
+#[test]
 fn admission_refuses_in_the_stated_order() {
     let mut chain = Chain::with_bank();
     let at = chain.height + 1;

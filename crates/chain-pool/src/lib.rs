@@ -85,11 +85,21 @@ impl Pool {
 
     /// Keeps the bodies a proposal needs, outside the limits; returns how many were new.
     ///
+    /// Only those in `wanted` are looked at, or a peer could fill the memory with what nobody asked
+    /// for; `None` takes all.
+    ///
     /// A body with a bad signature is kept, marked unverified: execution refuses it with a receipt.
     /// A malformed one or one of another chain is not, on any node: its block gets no vote.
-    pub fn add_bodies(&self, batch: &[u8]) -> Result<usize, FormatError> {
+    pub fn add_bodies(
+        &self,
+        batch: &[u8],
+        wanted: Option<&HashSet<Hash>>,
+    ) -> Result<usize, FormatError> {
         let mut candidates = self.decode(batch)?;
         candidates.retain(|candidate| candidate.code == Admission::Accepted);
+        if let Some(wanted) = wanted {
+            candidates.retain(|c| c.checked.as_ref().is_some_and(|t| wanted.contains(&t.wid)));
+        }
         {
             let store = self.store.lock();
             candidates.retain(|c| c.checked.as_ref().is_some_and(|t| !store.holds(&t.wid)));
@@ -125,18 +135,23 @@ impl Pool {
             .collect()
     }
 
-    /// Forgets committed and expired transactions and remembers the committed ids until they
-    /// expire; returns how many pending ones went.
-    pub fn commit(&self, wids: &[Hash], tx_ids: &[Hash], height: u64) -> usize {
-        self.store
-            .lock()
-            .commit(wids, tx_ids, height, self.limits.expiry_window)
+    /// Forgets committed and expired transactions; their ids stay known until `executed` tells
+    /// which of them are used up. Returns how many pending ones went.
+    pub fn commit(&self, wids: &[Hash], height: u64) -> usize {
+        self.store.lock().commit(wids, height)
     }
 
-    /// Seeds the committed ids after a restart.
+    /// Takes the outcome of the block at `height`: per transaction its id and the last height at
+    /// which it could be replayed, 0 when the id is not used up. Used ids stay known until then,
+    /// the others may come again, exactly as after a restart. Returns how many pending ones went.
+    pub fn executed(&self, outcomes: impl IntoIterator<Item = (Hash, u64)>, height: u64) -> usize {
+        self.store.lock().executed(outcomes, height)
+    }
+
+    /// Seeds the used ids after a restart.
     pub fn restore(&self, committed: impl IntoIterator<Item = (Hash, u64)>) {
         let mut store = self.store.lock();
-        for (tx_id, expiry_height) in committed {
+        for (tx_id, expiry_height) in committed.into_iter().filter(|(_, expiry)| *expiry > 0) {
             store.remember(tx_id, expiry_height);
         }
     }

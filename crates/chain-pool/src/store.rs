@@ -49,7 +49,8 @@ struct Proposed {
     body: Body,
 }
 
-/// Pending transactions, bodies of proposals, and the committed ids that could still be replayed.
+/// Pending transactions, bodies of proposals, ids in blocks that are not executed yet, and the used
+/// ids that could still be replayed.
 #[derive(Default)]
 pub(crate) struct Store {
     height: u64,
@@ -60,6 +61,7 @@ pub(crate) struct Store {
     pending_ids: HashMap<Hash, Hash>,
     pending_size_bytes: usize,
     proposed: HashMap<Hash, Proposed>,
+    ordered: HashMap<Hash, u64>,
     committed: HashMap<Hash, u64>,
     committed_by_expiry: BTreeMap<u64, Vec<Hash>>,
 }
@@ -74,7 +76,9 @@ impl Store {
     }
 
     pub(crate) fn knows(&self, tx_id: &Hash) -> bool {
-        self.pending_ids.contains_key(tx_id) || self.committed.contains_key(tx_id)
+        self.pending_ids.contains_key(tx_id)
+            || self.ordered.contains_key(tx_id)
+            || self.committed.contains_key(tx_id)
     }
 
     fn body(&self, wid: &Hash) -> Option<&Body> {
@@ -158,34 +162,44 @@ impl Store {
         }
     }
 
-    pub(crate) fn commit(
-        &mut self,
-        wids: &[Hash],
-        tx_ids: &[Hash],
-        height: u64,
-        expiry_window: u64,
-    ) -> usize {
+    /// A block is decided: its transactions leave, their ids wait for what execution says.
+    pub(crate) fn commit(&mut self, wids: &[Hash], height: u64) -> usize {
         let before = self.len();
         self.height = self.height.max(height);
-        let latest = height.saturating_add(expiry_window);
         for wid in wids {
             let pending = self.take_pending(wid);
             let proposed = self.proposed.remove(wid).map(|proposed| proposed.body);
             if let Some(body) = pending.or(proposed) {
                 // A forged copy of a payload in a block must not make the real one look committed.
                 if body.verified {
-                    self.remember(body.tx_id, body.expiry_height.min(latest));
+                    self.ordered.insert(body.tx_id, height);
                 }
             }
         }
-        for tx_id in tx_ids {
+        self.drop_expired();
+        before - self.len()
+    }
+
+    /// A block is executed: only now is it known which ids are used up (expiry above 0).
+    pub(crate) fn executed(
+        &mut self,
+        outcomes: impl IntoIterator<Item = (Hash, u64)>,
+        height: u64,
+    ) -> usize {
+        let before = self.len();
+        for (tx_id, expiry_height) in outcomes {
+            if expiry_height == 0 {
+                continue;
+            }
             // The same payload with other signatures has had its turn too.
-            if let Some(wid) = self.pending_ids.get(tx_id).copied() {
+            if let Some(wid) = self.pending_ids.get(&tx_id).copied() {
                 self.take_pending(&wid);
             }
-            self.remember(*tx_id, latest);
+            self.remember(tx_id, expiry_height);
         }
-        self.drop_expired();
+        // Blocks execute in order: what was decided up to here and is not used up is free again.
+        self.ordered
+            .retain(|_, decided_height| *decided_height > height);
         before - self.len()
     }
 

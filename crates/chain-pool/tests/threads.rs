@@ -78,7 +78,7 @@ fn everything_submitted_is_proposed_exactly_once() {
                 pool.bodies(&wids).unwrap();
                 assert!(pool.verified(&wids).iter().all(|byte| *byte == 1));
                 height += 1;
-                assert_eq!(pool.commit(&wids, &[], height), wids.len());
+                assert_eq!(pool.commit(&wids, height), wids.len());
                 committed.lock().unwrap().extend(wids);
             }
         });

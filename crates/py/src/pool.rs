@@ -92,8 +92,17 @@ impl TxPool {
         Ok(to_python(py, &missing))
     }
 
-    fn add_bodies(&self, py: Python<'_>, batch: PyBackedBytes) -> PyResult<usize> {
-        py.detach(|| self.0.add_bodies(&batch)).map_err(malformed)
+    #[pyo3(signature = (batch, wanted=None))]
+    fn add_bodies(
+        &self,
+        py: Python<'_>,
+        batch: PyBackedBytes,
+        wanted: Option<Vec<PyBackedBytes>>,
+    ) -> PyResult<usize> {
+        let wanted = wanted.map(|wids| hashes(&wids)).transpose()?;
+        let wanted = wanted.map(|wids| wids.into_iter().collect());
+        py.detach(|| self.0.add_bodies(&batch, wanted.as_ref()))
+            .map_err(malformed)
     }
 
     fn bodies<'py>(
@@ -117,15 +126,20 @@ impl TxPool {
         Ok(PyBytes::new(py, &py.detach(|| self.0.verified(&wids))))
     }
 
-    fn commit(
+    fn commit(&self, py: Python<'_>, wids: Vec<PyBackedBytes>, height: u64) -> PyResult<usize> {
+        let wids = hashes(&wids)?;
+        Ok(py.detach(|| self.0.commit(&wids, height)))
+    }
+
+    fn executed(
         &self,
         py: Python<'_>,
-        wids: Vec<PyBackedBytes>,
         tx_ids: Vec<PyBackedBytes>,
+        expiry_heights: Vec<u64>,
         height: u64,
     ) -> PyResult<usize> {
-        let (wids, tx_ids) = (hashes(&wids)?, hashes(&tx_ids)?);
-        Ok(py.detach(|| self.0.commit(&wids, &tx_ids, height)))
+        let outcomes = with_expiries(&tx_ids, expiry_heights)?;
+        Ok(py.detach(|| self.0.executed(outcomes, height)))
     }
 
     fn restore(
@@ -134,11 +148,8 @@ impl TxPool {
         tx_ids: Vec<PyBackedBytes>,
         expiry_heights: Vec<u64>,
     ) -> PyResult<()> {
-        let tx_ids = hashes(&tx_ids)?;
-        if tx_ids.len() != expiry_heights.len() {
-            return Err(PyValueError::new_err("one expiry height per tx id"));
-        }
-        py.detach(|| self.0.restore(tx_ids.into_iter().zip(expiry_heights)));
+        let used = with_expiries(&tx_ids, expiry_heights)?;
+        py.detach(|| self.0.restore(used));
         Ok(())
     }
 
@@ -165,6 +176,13 @@ fn hashes(items: &[PyBackedBytes]) -> PyResult<Vec<Hash>> {
                 .map_err(|_| PyValueError::new_err(format!("{} bytes, not 32", item.len())))
         })
         .collect()
+}
+
+fn with_expiries(tx_ids: &[PyBackedBytes], expiry_heights: Vec<u64>) -> PyResult<Vec<(Hash, u64)>> {
+    if tx_ids.len() != expiry_heights.len() {
+        return Err(PyValueError::new_err("one expiry height per tx id"));
+    }
+    Ok(hashes(tx_ids)?.into_iter().zip(expiry_heights).collect())
 }
 
 fn to_python<'py>(py: Python<'py>, hashes: &[Hash]) -> Vec<Bound<'py, PyBytes>> {
