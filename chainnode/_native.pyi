@@ -38,6 +38,24 @@ def verify_ed25519_batch(
 ) -> list[bool]:
     """The same verdict as `verify_ed25519` for each, decided in batches."""
 
+def verify_signatures(
+    suite: str,
+    public_keys: Sequence[bytes],
+    messages: Sequence[bytes],
+    signatures: Sequence[bytes],
+    threads: int = 1,
+) -> list[bool]:
+    """The verdict on each, on up to `threads` threads; the same for every number of threads.
+
+    suite: "ed25519" as `verify_ed25519_batch`; "p256" (ECDSA, SHA-256, low s) and "sm2" (SM3,
+    identity 1234567812345678): keys are compressed points, signatures strict DER."""
+
+def sample_signatures(suite: str, count: int, message_size_bytes: int) -> list[list[bytes]]:
+    """Keys, messages and valid signatures of "p256" or "sm2", to measure and test with."""
+
+def signatures_checked() -> int:
+    """Signatures this process has checked since it started, whatever the verdict."""
+
 def is_torsion_free(public_key: bytes) -> bool:
     """Whether a key lies in the prime-order subgroup; asked once, at enrolment."""
 

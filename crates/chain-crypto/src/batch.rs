@@ -12,8 +12,8 @@ use curve25519_dalek::edwards::EdwardsPoint;
 use curve25519_dalek::scalar::Scalar;
 use curve25519_dalek::traits::{IsIdentity, VartimeMultiscalarMul};
 
-use crate::ed25519::Equation;
-use crate::keys;
+use crate::count_checked;
+use crate::ed25519::{points, Equation};
 
 /// Below this a linear combination costs more than the signatures one by one.
 const COMBINE_MIN: usize = 4;
@@ -36,6 +36,7 @@ pub struct Signed<'a> {
 
 /// The verdict of `verify_ed25519` for each item, decided in batches.
 pub fn verify_ed25519_batch(items: &[Signed<'_>]) -> Vec<bool> {
+    count_checked(items.len());
     let mut verdicts = vec![false; items.len()];
     let sized: Vec<(usize, [u8; 32])> = items
         .iter()
@@ -44,7 +45,7 @@ pub fn verify_ed25519_batch(items: &[Signed<'_>]) -> Vec<bool> {
         .collect();
     let keys: Vec<[u8; 32]> = sized.iter().map(|(_, key)| *key).collect();
     let mut pending: Vec<(usize, Equation)> = Vec::with_capacity(sized.len());
-    for ((index, key), point) in sized.into_iter().zip(keys::points(&keys)) {
+    for ((index, key), point) in sized.into_iter().zip(points(&keys)) {
         let equation = point.and_then(|a| Equation::new(&items[index], key, a));
         if let Some(equation) = equation {
             pending.push((index, equation));

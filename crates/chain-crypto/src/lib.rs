@@ -1,11 +1,30 @@
-//! Ed25519 as the chain accepts it: the ZIP-215 rule, alone and in batches.
+//! Signatures as the chain accepts them: Ed25519 by the ZIP-215 rule, alone and in batches; ECDSA
+//! P-256 and SM2 in one encoding each.
+
+use std::sync::atomic::{AtomicU64, Ordering};
 
 mod batch;
+mod cache;
 mod ed25519;
-mod keys;
+mod samples;
+mod suites;
 
 pub use batch::{verify_ed25519_batch, Signed};
 pub use ed25519::{is_torsion_free, verify_ed25519};
+pub use samples::{samples, Sample};
+pub use suites::{verify_many, Suite, SM2_IDENTITY};
+
+static CHECKED: AtomicU64 = AtomicU64::new(0);
+
+/// Signatures this process has checked since it started, for metrics: what is cached by wid is not
+/// checked again.
+pub fn signatures_checked() -> u64 {
+    CHECKED.load(Ordering::Relaxed)
+}
+
+fn count_checked(signatures: usize) {
+    CHECKED.fetch_add(signatures as u64, Ordering::Relaxed);
+}
 
 /// Which curve arithmetic this machine runs: `"avx512ifma"`, `"avx2"` or `"serial"`.
 pub fn curve_backend() -> &'static str {

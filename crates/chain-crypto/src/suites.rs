@@ -1,0 +1,145 @@
+//! The other signature suites: ECDSA P-256 with SHA-256, and SM2 with SM3 (GB/T 32918.2).
+//!
+//! One encoding of everything, or two nodes could hold one transaction for two: keys are compressed
+//! points (33 bytes), signatures strict DER, and of the two ECDSA signatures (r, s) and (r, n - s)
+//! only the low one is valid. SM2 has no such twin. The SM2 identity is the standard's default.
+
+use std::num::NonZeroUsize;
+
+use der::asn1::UintRef;
+use der::{Decode, Reader, SliceReader};
+use p256::ecdsa::signature::Verifier;
+use p256::elliptic_curve::scalar::IsHigh;
+
+use crate::batch::verify_ed25519_batch;
+use crate::cache::Cache;
+use crate::{count_checked, Signed};
+
+/// Identity hashed into every SM2 signature where the protocol names none (GM/T 0009).
+pub const SM2_IDENTITY: &str = "1234567812345678";
+/// Below this a thread costs more than its share of the work.
+const SIGNATURES_PER_THREAD_MIN: usize = 16;
+/// Longest DER of two 32-byte integers.
+const DER_SIZE_MAX_BYTES: usize = 72;
+
+static P256_KEYS: Cache<33, p256::ecdsa::VerifyingKey> = Cache::new();
+static SM2_KEYS: Cache<33, sm2::dsa::VerifyingKey> = Cache::new();
+
+/// How the members of a chain sign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Suite {
+    /// Ed25519 by the ZIP-215 rule, in batches.
+    Ed25519,
+    /// ECDSA P-256 with SHA-256.
+    P256,
+    /// SM2 with SM3.
+    Sm2,
+}
+
+impl Suite {
+    /// The suite a name stands for: `ed25519`, `p256` or `sm2`.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "ed25519" => Some(Self::Ed25519),
+            "p256" => Some(Self::P256),
+            "sm2" => Some(Self::Sm2),
+            _ => None,
+        }
+    }
+}
+
+/// The verdict on each signature, decided by up to `threads` threads, the caller's included.
+///
+/// The verdicts are the same for every number of threads.
+pub fn verify_many(suite: Suite, items: &[Signed<'_>], threads: NonZeroUsize) -> Vec<bool> {
+    let useful = items.len() / SIGNATURES_PER_THREAD_MIN;
+    let threads = threads.get().min(useful).max(1);
+    let share = items.len().div_ceil(threads).max(1);
+    let mut verdicts = vec![false; items.len()];
+    std::thread::scope(|scope| {
+        let mut parts = items.chunks(share).zip(verdicts.chunks_mut(share));
+        let own = parts.next();
+        for (part, into) in parts {
+            scope.spawn(move || into.copy_from_slice(&verify_part(suite, part)));
+        }
+        if let Some((part, into)) = own {
+            into.copy_from_slice(&verify_part(suite, part));
+        }
+    });
+    verdicts
+}
+
+fn verify_part(suite: Suite, items: &[Signed<'_>]) -> Vec<bool> {
+    match suite {
+        Suite::Ed25519 => verify_ed25519_batch(items),
+        Suite::P256 => with_keys(&P256_KEYS, items, parse_p256, p256_holds),
+        Suite::Sm2 => with_keys(&SM2_KEYS, items, parse_sm2, sm2_holds),
+    }
+}
+
+fn with_keys<K: Clone>(
+    cache: &Cache<33, K>,
+    items: &[Signed<'_>],
+    parse: fn(&[u8; 33]) -> Option<K>,
+    holds: fn(&K, &Signed<'_>) -> Option<bool>,
+) -> Vec<bool> {
+    count_checked(items.len());
+    // An encoding of another length becomes one that no key has.
+    let encodings: Vec<[u8; 33]> = items
+        .iter()
+        .map(|item| item.public_key.try_into().unwrap_or([0; 33]))
+        .collect();
+    let keys = cache.keys(&encodings, parse);
+    items
+        .iter()
+        .zip(&keys)
+        .map(|(item, key)| {
+            let verdict = key.as_ref().and_then(|key| holds(key, item));
+            verdict.unwrap_or(false)
+        })
+        .collect()
+}
+
+fn parse_p256(bytes: &[u8; 33]) -> Option<p256::ecdsa::VerifyingKey> {
+    p256::ecdsa::VerifyingKey::from_sec1_bytes(bytes).ok()
+}
+
+fn parse_sm2(bytes: &[u8; 33]) -> Option<sm2::dsa::VerifyingKey> {
+    sm2::dsa::VerifyingKey::from_sec1_bytes(SM2_IDENTITY, bytes).ok()
+}
+
+fn p256_holds(key: &p256::ecdsa::VerifyingKey, item: &Signed<'_>) -> Option<bool> {
+    let signature = p256::ecdsa::Signature::from_slice(&integers(item.signature)?).ok()?;
+    if signature.s().is_high().into() {
+        return None;
+    }
+    Some(key.verify(item.message, &signature).is_ok())
+}
+
+fn sm2_holds(key: &sm2::dsa::VerifyingKey, item: &Signed<'_>) -> Option<bool> {
+    let signature = sm2::dsa::Signature::from_slice(&integers(item.signature)?).ok()?;
+    Some(sm2::dsa::signature::Verifier::verify(key, item.message, &signature).is_ok())
+}
+
+/// r and s of a strict DER sequence of two integers, 32 bytes each.
+fn integers(signature: &[u8]) -> Option<[u8; 64]> {
+    if signature.len() > DER_SIZE_MAX_BYTES {
+        return None;
+    }
+    let mut reader = SliceReader::new(signature).ok()?;
+    let (r, s) = reader
+        .sequence(|inner| -> der::Result<_> {
+            Ok((UintRef::decode(inner)?, UintRef::decode(inner)?))
+        })
+        .ok()?;
+    if !reader.is_finished() {
+        return None;
+    }
+    let mut both = [0; 64];
+    for (half, integer) in both.chunks_exact_mut(32).zip([r, s]) {
+        let bytes = integer.as_bytes();
+        let start = 32_usize.checked_sub(bytes.len())?;
+        half[start..].copy_from_slice(bytes);
+    }
+    Some(both)
+}
