@@ -41,19 +41,20 @@ fn verify_ed25519_batch(
 
 /// Many signatures of any suite, on several threads.
 #[pyfunction]
-#[pyo3(signature = (suite, public_keys, messages, signatures, threads = NonZeroUsize::MIN))]
+#[pyo3(signature = (suite, public_keys, messages, signatures, threads = 1))]
 fn verify_signatures(
     py: Python<'_>,
     suite: &str,
     public_keys: Vec<PyBackedBytes>,
     messages: Vec<PyBackedBytes>,
     signatures: Vec<PyBackedBytes>,
-    threads: NonZeroUsize,
+    threads: usize,
 ) -> PyResult<Vec<bool>> {
     let suite = named(suite)?;
     same_counts(&public_keys, &messages, &signatures)?;
     Ok(py.detach(|| {
         let items = together(&public_keys, &messages, &signatures);
+        let threads = NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN);
         chain_crypto::verify_many(suite, &items, threads)
     }))
 }
