@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -16,7 +16,7 @@ from chainnode.cli.context import (
     with_client,
 )
 from chainnode.cli.output import Format, reporting, show, show_rows
-from chainnode.he.engine import Average
+from chainnode.he.answer import shown
 from chainnode.he.sql import explain as explain_plan
 from chainnode.sdk.bank import BankClient, BankKeys
 from chainnode.sdk.client import AsyncClient
@@ -90,7 +90,7 @@ def query(
     show_rows(
         [
             {
-                **dict(zip(row.names, map(_plain, row.values), strict=True)),
+                **dict(zip(row.names, map(shown, row.values), strict=True)),
                 **({"refused": row.refused} if row.refused else {}),
             }
             for row in rows
@@ -168,7 +168,3 @@ def _ask(
         return await use(BankClient(SdkScoringChain(client), member.partition("/")[0], keys))
 
     return with_client(network, member, with_bank)
-
-
-def _plain(value: Any) -> Any:
-    return float(value.exact()) if isinstance(value, Average) else value

@@ -7,6 +7,7 @@ column; a score result gets known sentinel values there, so that a wrong share i
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
 
@@ -23,11 +24,14 @@ from chainnode.he.schema import (
     SLOTS_PER_BLOCK,
     Bins,
     Column,
+    Digits,
+    Joint,
     OneHot,
     TableSchema,
+    day_number,
     plain_number,
 )
-from chainnode.types.errors import ClientFault
+from chainnode.types.errors import ClientFault, InternalError
 
 Cell = str | int | Decimal | None
 """A plaintext value as read from a file: empty text or None is missing."""
@@ -42,7 +46,7 @@ def bin_index(column: Column, cell: Cell) -> int:
         ClientFault: `VALUE_OUT_OF_DOMAIN` naming the column and the value.
     """
     encoding = column.encoding
-    if encoding is None:
+    if encoding is None or isinstance(encoding, Digits):
         raise _out_of_domain(column, cell, "the column has no bins")
     text = "" if cell is None else str(cell).strip()
     if text == "":
@@ -51,23 +55,48 @@ def bin_index(column: Column, cell: Cell) -> int:
         if text not in encoding.categories:
             raise _out_of_domain(column, cell, "not one of its categories")
         return encoding.categories.index(text)
+    scaled = _allowed(column, encoding, text)
+    return bisect_right(encoding.edges, scaled)
+
+
+def _allowed(column: Column, encoding: Bins | Digits, text: str) -> int:
     scaled = scale(column, encoding, text)
     if not encoding.minimum <= scaled <= encoding.maximum:
-        raise _out_of_domain(column, cell, "outside the column's minimum and maximum")
-    return int(np.searchsorted(np.array(encoding.edges, dtype=np.int64), scaled, side="right"))
+        raise _out_of_domain(column, text, "outside the column's minimum and maximum")
+    return scaled
 
 
-def scale(column: Column, encoding: Bins, text: str) -> int:
+def scale(column: Column, encoding: Bins | Digits, text: str) -> int:
     """A decimal text as the column's integer, rounded half to even to its decimals.
 
     Raises:
-        ClientFault: `VALUE_OUT_OF_DOMAIN` when it is no number.
+        ClientFault: `VALUE_OUT_OF_DOMAIN` when it is no number, or no date for a date column.
     """
+    if encoding.dates:
+        days = day_number(text[:10])
+        if days is None or text[10:] not in ("", " 00:00:00"):
+            raise _out_of_domain(column, text, "not a date YYYY-MM-DD")
+        return days
     number = plain_number(text)
     if number is None:
         raise _out_of_domain(column, text, "not a decimal number of at most 15 digits")
     scaled = number.scaleb(encoding.decimals, context=EXACT)
     return int(scaled.to_integral_value(ROUND_HALF_EVEN, context=EXACT))
+
+
+def digit_offsets(column: Column, cells: Sequence[Cell]) -> NDArray[np.int64]:
+    """Value - minimum of every row of a digit-encoded column; -1 where the value is missing."""
+    encoding = column.encoding
+    if not isinstance(encoding, Digits):
+        raise _out_of_domain(column, None, "the column has no digits")
+    known: dict[Cell, int] = {}
+    for cell in cells:
+        if cell not in known:
+            text = "" if cell is None else str(cell).strip()
+            known[cell] = (
+                MISSING_BIN if text == "" else _allowed(column, encoding, text) - encoding.minimum
+            )
+    return np.array([known[cell] for cell in cells], dtype=np.int64)
 
 
 def bin_indices(column: Column, cells: Sequence[Cell]) -> NDArray[np.int64]:
@@ -80,7 +109,7 @@ def bin_indices(column: Column, cells: Sequence[Cell]) -> NDArray[np.int64]:
 
 
 def integer_values(column: Column, cells: Sequence[Cell]) -> NDArray[np.uint64]:
-    """Values of a column that can be summed: whole numbers, none missing.
+    """Values of a column that can be summed, times 10^value_decimals; 0 for a missing one.
 
     Raises:
         ClientFault: `VALUE_OUT_OF_DOMAIN` naming the column and the value.
@@ -91,13 +120,26 @@ def integer_values(column: Column, cells: Sequence[Cell]) -> NDArray[np.uint64]:
     values = np.zeros(len(cells), dtype=np.uint64)
     for row, cell in enumerate(cells):
         text = "" if cell is None else str(cell).strip()
+        if text == "" and column.may_be_missing():
+            continue
         number = plain_number(text)
-        if number is None or number != number.to_integral_value(context=EXACT):
-            raise _out_of_domain(column, cell, "not a whole number")
-        if not 0 <= number <= limit:
-            raise _out_of_domain(column, cell, f"not between 0 and {limit}")
-        values[row] = int(number)
+        scaled = None if number is None else number.scaleb(column.value_decimals, context=EXACT)
+        if scaled is None or scaled != scaled.to_integral_value(context=EXACT):
+            raise _out_of_domain(column, cell, _number_rule(column))
+        if not 0 <= scaled <= limit:
+            raise _out_of_domain(column, cell, f"not between 0 and {_shown(column, limit)}")
+        values[row] = int(scaled)
     return values
+
+
+def _number_rule(column: Column) -> str:
+    if column.value_decimals == 0:
+        return "not a whole number"
+    return f"not a number of at most {column.value_decimals} decimals"
+
+
+def _shown(column: Column, scaled: int) -> str:
+    return str(Decimal(scaled).scaleb(-column.value_decimals, context=EXACT))
 
 
 def pack(values: NDArray[np.uint64], rows: int) -> list[bytes]:
@@ -136,7 +178,9 @@ def column_blocks(
     Raises:
         ClientFault: `VALUE_OUT_OF_DOMAIN` or `ROWS_MISALIGNED`.
     """
-    if column.encoding is not None and profile in column.profiles:
+    if isinstance(column.encoding, Digits) and profile in column.profiles:
+        yield from _digit_blocks(column, column.encoding, cells, rows)
+    elif isinstance(column.encoding, OneHot | Bins) and profile in column.profiles:
         bins = bin_indices(column, cells)
         for index in range(column.encoding.bin_count()):
             yield column.indicator(index), pack((bins == index).astype(np.uint64), rows)
@@ -150,6 +194,37 @@ def column_blocks(
             if column.value_limb_bits != 0:
                 limb &= np.uint64((1 << column.value_limb_bits) - 1)
             yield name, pack(limb, rows)
+
+
+def _digit_blocks(
+    column: Column, encoding: Digits, cells: Sequence[Cell], rows: int
+) -> Iterator[tuple[str, list[bytes]]]:
+    offsets = digit_offsets(column, cells)
+    known = offsets >= 0
+    for place in range(encoding.digit_count()):
+        digits = (offsets >> (place * encoding.digit_bits)) & ((1 << encoding.digit_bits) - 1)
+        for value in range(encoding.digit_values(place)):
+            hit = (known & (digits == value)).astype(np.uint64)
+            yield f"{column.digit(place)}.{value}", pack(hit, rows)
+    if encoding.missing:
+        yield column.missing_indicator(), pack((~known).astype(np.uint64), rows)
+
+
+def _joint_blocks(
+    schema: TableSchema, joint: Joint, cells: Mapping[str, Sequence[Cell]]
+) -> Iterator[tuple[str, list[bytes]]]:
+    rows = len(cells[joint.columns[0]])
+    index = np.zeros(rows, dtype=np.int64)
+    known = np.ones(rows, dtype=np.bool_)
+    for name, count in zip(joint.columns, schema.joint_shape(joint), strict=True):
+        column = schema.column(name)
+        if column is None:
+            raise InternalError("SCHEMA_UNCHECKED", f"no column {name}", subject=name)
+        bins = bin_indices(column, cells[name])
+        index = index * count + np.where(bins == MISSING_BIN, count - 1, bins)
+        known &= (bins != MISSING_BIN) | column.may_be_missing()
+    for number, stored in enumerate(schema.joint_indicators(joint)):
+        yield stored, pack((known & (index == number)).astype(np.uint64), schema.rows)
 
 
 def owner_blocks(
@@ -171,6 +246,9 @@ def owner_blocks(
     for column in schema.columns:
         if column.owner == owner:
             yield from column_blocks(column, cells[column.name], schema.rows, profile)
+    for joint in schema.joints if profile == "S36" else ():
+        if joint.owner == owner:
+            yield from _joint_blocks(schema, joint, cells)
 
 
 def selected_rows(plan: Plan, ids: Sequence[str]) -> NDArray[np.bool_]:

@@ -9,21 +9,45 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from fractions import Fraction
 from typing import TYPE_CHECKING, Final, Protocol
 
-import msgspec
 import numpy as np
 
 from chainnode import _native
-from chainnode.he import encode
-from chainnode.he.plan import AggregatePart, LinearForm, Output, Plan, ScorePart, Term
+from chainnode.he import answer, encode
+from chainnode.he.answer import Average, Row
+from chainnode.he.plan import (
+    AggregatePart,
+    GroupLabel,
+    LinearForm,
+    Output,
+    Plan,
+    ScorePart,
+    Term,
+)
 from chainnode.he.profiles import PROFILES
 from chainnode.he.schema import ROWS_PER_BLOCK
 from chainnode.types.errors import ClientFault, InternalError, PeerFault
 
 if TYPE_CHECKING:
     from chainnode._native import HeColumns
+
+__all__ = [
+    "Average",
+    "Engine",
+    "LocalEngine",
+    "Row",
+    "assemble",
+    "gate_outputs",
+    "group_outputs",
+    "lift",
+    "open_scores",
+    "pack_container",
+    "passes_gate",
+    "public_addend",
+    "unpack_container",
+    "validate_result",
+]
 
 RESIDUE_BYTES: Final = 8
 
@@ -122,11 +146,12 @@ class LocalEngine:
         return _add(plan, parts)
 
     def _term(self, plan: Plan, term: Term, columns: HeColumns, first: int, count: int) -> bytes:
-        left = term.left
-        if term.right is None:
-            return columns.sum(left.columns, left.weights, plan.limbs, first, count, self._threads)
+        if len(term.factors) == 1:
+            form = term.factors[0]
+            return columns.sum(form.columns, form.weights, plan.limbs, first, count, self._threads)
+        left, right = term.factors
         return columns.product_sum(
-            _native_form(left), _native_form(term.right), plan.limbs, first, count, self._threads
+            _native_form(left), _native_form(right), plan.limbs, first, count, self._threads
         )
 
     def reduce(self, plan: Plan, chunk_results: Sequence[bytes], relin_key: bytes) -> bytes:
@@ -225,38 +250,6 @@ def public_addend(part: ScorePart, mask: bytes, query_id: bytes, block: int) -> 
 # --- reading opened results -----------------------------------------------------------------------
 
 
-class Average(msgspec.Struct, frozen=True):
-    """An average, exact and rounded.
-
-    Args:
-        total: opened sum.
-        count: opened count.
-        value: total / count as the nearest float, for display.
-    """
-
-    total: int
-    count: int
-    value: float
-
-    def exact(self) -> Fraction:
-        """The average as a fraction."""
-        return Fraction(self.total, self.count)
-
-
-class Row(msgspec.Struct, frozen=True):
-    """One row of a user's answer.
-
-    Args:
-        names: answer columns.
-        values: in the same order; None where the group is refused or SQL says NULL.
-        refused: why the group was not opened, or empty.
-    """
-
-    names: tuple[str, ...]
-    values: tuple[str | int | Average | None, ...]
-    refused: str = ""
-
-
 def gate_outputs(plan: Plan) -> tuple[int, ...]:
     """Indices of the outputs the council opens first, to itself alone: one count a group."""
     return tuple(
@@ -306,9 +299,9 @@ def assemble(plan: Plan, opened: Sequence[int | None]) -> list[Row]:
         PeerFault: `WRONG_SHARE` for an impossible value.
     """
     part = _aggregate(plan)
-    names = tuple(answer.name for answer in part.answers)
+    names = tuple(item.name for item in part.answers)
     rows = []
-    for group, label in enumerate(part.groups):
+    for group, labels in enumerate(part.groups):
         indices = group_outputs(plan, group)
         residues = [opened[index] for index in indices]
         values = [
@@ -316,30 +309,24 @@ def assemble(plan: Plan, opened: Sequence[int | None]) -> list[Row]:
             for index, residue in zip(indices, residues, strict=True)
             if residue is not None
         ]
-        if len(values) < len(indices) or not passes_gate(plan, values[0]):
-            shown = tuple(label if item.kind == "group" else None for item in part.answers)
-            rows.append(Row(names, shown, "group too small"))
-        else:
-            rows.append(Row(names, _answers(part, label, values)))
-    return rows
+        gates = [
+            value
+            for index, value in zip(indices, values, strict=False)
+            if part.outputs[index].kind == "count"
+        ]
+        if len(values) < len(indices) or not all(passes_gate(plan, gate) for gate in gates):
+            rows.append(Row(names, _labels_alone(part, labels), "group too small"))
+        elif part.having is None or answer.holds(part.having, labels, values):
+            shown = [answer.evaluate(item.value, labels, values) for item in part.answers]
+            rows.append(Row(names, tuple(shown)))
+    return answer.ordered(part, rows)
 
 
-def _answers(
-    part: AggregatePart, label: str, values: Sequence[int]
-) -> tuple[str | int | Average | None, ...]:
-    count = values[0]
-    shown: list[str | int | Average | None] = []
-    for answer in part.answers:
-        if answer.kind == "group":
-            shown.append(label)
-        elif answer.kind == "count":
-            shown.append(count)
-        elif count == 0:
-            shown.append(None)
-        else:
-            total = sum(values[index] * multiplier for index, multiplier in answer.parts)
-            shown.append(total if answer.kind == "sum" else Average(total, count, total / count))
-    return tuple(shown)
+def _labels_alone(part: AggregatePart, labels: Sequence[str | None]) -> tuple[str | None, ...]:
+    return tuple(
+        labels[item.value.position] if isinstance(item.value, GroupLabel) else None
+        for item in part.answers
+    )
 
 
 def open_scores(
@@ -398,7 +385,7 @@ def _aggregate(plan: Plan) -> AggregatePart:
 
 
 def _native_form(form: LinearForm) -> tuple[Sequence[str], Sequence[int], int]:
-    return (form.columns, form.weights, 0)
+    return (form.columns, form.weights, form.constant)
 
 
 def _polynomial_bytes(plan: Plan) -> int:

@@ -14,14 +14,17 @@ import msgspec
 from chainnode.he import canonical
 from chainnode.he.profiles import ProfileName
 
-PLAN_VERSION: Final = 1
+PLAN_VERSION: Final = 2
+
+OutputKind = Literal["count", "sum"]
 
 
 class LinearForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A public integer combination of stored columns: the sum of weight x column."""
+    """A public integer combination of stored columns: constant + the sum of weight x column."""
 
     columns: tuple[str, ...]
     weights: tuple[int, ...]
+    constant: int = 0
 
     def squared_weight(self) -> int:
         """Sum of squared weights: the growth of the variance of independent columns' noise."""
@@ -29,7 +32,7 @@ class LinearForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def text(self) -> str:
         """The form as a formula, e.g. `staff - 2 debt`."""
-        parts = []
+        parts = [str(self.constant)] if self.constant else []
         for name, weight in zip(self.columns, self.weights, strict=True):
             sign = "-" if weight < 0 else "+"
             factor = "" if abs(weight) == 1 else f"{abs(weight)} "
@@ -38,10 +41,12 @@ class LinearForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Term(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A linear form, or the product of two, summed over all slots."""
+    """The product of one or more linear forms, summed over all slots.
 
-    left: LinearForm
-    right: LinearForm | None = None
+    A single form has constant 0, and of several at least one has: slots without a row add nothing.
+    """
+
+    factors: tuple[LinearForm, ...]
 
 
 class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,7 +55,8 @@ class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Args:
         name: readable, e.g. `UrbanRural=1: SUM(GrAppv)`.
         group: index into the plan's groups.
-        kind: `count` outputs are the gates opened first, to the council alone.
+        kind: `count` outputs are the gates opened first, to the council alone: the rows of the
+            group, and of every FILTER and CASE branch in it.
         terms: added together.
         minimum: smallest possible value, used to lift the residue modulo t.
         maximum: largest possible value; maximum - minimum < t.
@@ -59,26 +65,87 @@ class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str
     group: int
-    kind: Literal["count", "sum"]
+    kind: OutputKind
     terms: tuple[Term, ...]
     minimum: int
     maximum: int
     noise_bits: int
 
+    def degree(self) -> int:
+        """Columns multiplied at most."""
+        return max(len(term.factors) for term in self.terms)
 
-class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One column of the user's answer, made from a group's opened outputs.
+
+# --- arithmetic after release ---------------------------------------------------------------------
+
+
+class GroupLabel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="group"):
+    """The group's label of one GROUP BY column."""
+
+    position: int
+
+
+class Number(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="number"):
+    """scaled / 10^decimals."""
+
+    scaled: int
+    decimals: int = 0
+
+
+class Total(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="total"):
+    """A sum or count: opened outputs times multipliers, over 10^decimals.
 
     Args:
-        name: as the user wrote or aliased it.
-        kind: `group` is the group's label.
-        parts: for `sum` and `avg`, (position among the group's outputs, multiplier): the sum is
-            the opened parts times their multipliers.
+        parts: (position among the group's outputs, multiplier).
+        decimals: digits after the point.
+        count: position of the count of rows summed: NULL when it is 0; -1 for a count itself.
     """
 
+    parts: tuple[tuple[int, int], ...]
+    decimals: int
+    count: int
+
+
+class Mean(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="mean"):
+    """A sum over its count of rows, as an exact fraction; NULL without rows."""
+
+    total: Total
+
+
+class Computed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="computed"):
+    """left op right in exact arithmetic; NULL of a NULL and of a division by zero."""
+
+    operator: Literal["+", "-", "*", "/"]
+    left: Expression
+    right: Expression
+
+
+Expression = GroupLabel | Number | Total | Mean | Computed
+
+
+class Test(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="test"):
+    """A HAVING comparison."""
+
+    operator: Literal["=", "<>", "<", "<=", ">", ">="]
+    left: Expression
+    right: Expression
+
+
+class Connective(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="connective"):
+    """AND or OR of HAVING conditions, or NOT of one."""
+
+    operator: Literal["and", "or", "not"]
+    parts: tuple[Having, ...]
+
+
+Having = Test | Connective
+
+
+class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One column of the user's answer, computed by the bank from a group's opened outputs."""
+
     name: str
-    kind: Literal["group", "count", "sum", "avg"]
-    parts: tuple[tuple[int, int], ...] = ()
+    value: Expression
 
 
 class ScorePart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -92,6 +159,7 @@ class ScorePart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         minimum: smallest possible score.
         maximum: largest possible score.
         ids: enterprises asked about; None asks about every row the mask keeps.
+        bands: cut-offs between which the bank counts scores after release; empty gives the scores.
     """
 
     model: str
@@ -101,24 +169,31 @@ class ScorePart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     minimum: int
     maximum: int
     ids: tuple[str, ...] | None
+    bands: tuple[int, ...] = ()
 
 
 class AggregatePart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Sums and counts per group.
 
     Args:
-        group_column: SQL column of GROUP BY, or empty.
-        groups: labels; one empty label without GROUP BY.
+        group_columns: SQL columns of GROUP BY.
+        groups: labels of every group, one for each column; one group without labels if none.
         minimum_group_size: below this count a group's answer is refused.
-        outputs: ordered by group; the first of each group is its count.
+        outputs: ordered by group, the same ones in each; the first of each group is its count.
         answers: the user's columns.
+        having: applied by the bank to released groups.
+        order: (answer position, descending) applied by the bank.
+        limit: rows the bank keeps; -1 keeps all.
     """
 
-    group_column: str
-    groups: tuple[str, ...]
+    group_columns: tuple[str, ...]
+    groups: tuple[tuple[str | None, ...], ...]
     minimum_group_size: int
     outputs: tuple[Output, ...]
     answers: tuple[Answer, ...]
+    having: Having | None = None
+    order: tuple[tuple[int, bool], ...] = ()
+    limit: int = -1
 
 
 class Cost(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -185,13 +260,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.scores is not None:
             return (self.scores.points,)
         outputs = self.aggregate.outputs if self.aggregate is not None else ()
-        return tuple(
-            form
-            for output in outputs
-            for term in output.terms
-            for form in (term.left, term.right)
-            if form is not None
-        )
+        return tuple(form for output in outputs for term in output.terms for form in term.factors)
 
     @staticmethod
     def decode(data: bytes) -> Plan:

@@ -21,7 +21,7 @@ class Profile(msgspec.Struct, frozen=True):
         slots: values in a block.
         plain_modulus: t; every answer must be provably smaller than this.
         limb_bits: size of each data limb of Q.
-        limbs: how many leading limbs a stored column keeps and a plan reads.
+        limbs: how many leading limbs a stored column keeps; a plan reads as many as it needs.
         fresh_noise_bits: measured noise of a fresh public-key encryption under one key.
         product_noise_bits: measured noise after one product and relinearisation; 0 where the
             limbs are too few for one.
@@ -35,9 +35,9 @@ class Profile(msgspec.Struct, frozen=True):
     fresh_noise_bits: int
     product_noise_bits: int = 0
 
-    def modulus_bits(self) -> int:
-        """Bits of the modulus that `limbs` limbs carry."""
-        return sum(self.limb_bits[: self.limbs])
+    def modulus_bits(self, limbs: int = 0) -> int:
+        """Bits of the modulus that so many leading limbs carry; 0 means all stored ones."""
+        return sum(self.limb_bits[: limbs or self.limbs])
 
 
 SCORES: Final = Profile("S", 8192, 65_537, (42, 42, 42, 43), 3, 28)

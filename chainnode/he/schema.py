@@ -8,8 +8,10 @@ none at all, hence never satisfies a comparison (SQL's NULL).
 
 from __future__ import annotations
 
+from datetime import date, timedelta
 from decimal import Context, Decimal, InvalidOperation
 from itertools import pairwise
+from math import prod
 from typing import Final
 
 import msgspec
@@ -25,6 +27,12 @@ EXACT: Final = Context(prec=60, traps=[InvalidOperation])
 """Decimal arithmetic that no caller's precision can change."""
 
 NUMBER_DIGITS_MAX: Final = 15
+EPOCH_DAY: Final = date(1970, 1, 1)
+DAY_MAX: Final = (date(9999, 12, 31) - EPOCH_DAY).days
+LIMB_VALUE_MAX: Final = 10**NUMBER_DIGITS_MAX - 1
+INDICATORS_MAX: Final = 4_096
+"""Of one column or joint: each is a ciphertext column of its own."""
+
 PRESENCE: Final = "presence"
 PRESENCE_COLUMN: Final = "presence.0"
 
@@ -56,6 +64,7 @@ class Bins(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="bins"):
         maximum: largest allowed value, times 10^decimals.
         decimals: digits after the point that the column keeps.
         missing: whether a missing value gets an indicator of its own.
+        dates: values are days since 1970-01-01, written YYYY-MM-DD.
     """
 
     minimum: int
@@ -63,6 +72,7 @@ class Bins(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="bins"):
     maximum: int
     decimals: int = 0
     missing: bool = False
+    dates: bool = False
 
     def bin_count(self) -> int:
         """Indicators that comparisons use (the missing one is extra)."""
@@ -73,8 +83,50 @@ class Bins(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="bins"):
         return (self.minimum, *self.edges, self.maximum + 1)
 
     def text(self, scaled: int) -> str:
-        """A scaled integer as the decimal number a user writes."""
-        return str(Decimal(scaled).scaleb(-self.decimals, context=EXACT))
+        """A scaled integer as the decimal number or date a user writes."""
+        return scaled_text(scaled, self)
+
+
+class Digits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="digits"):
+    """Digits base 2^digit_bits of (value - minimum), one indicator per digit and digit value.
+
+    Any constant can be compared with: `x < c` multiplies as many columns as there are digits.
+
+    Args:
+        minimum: smallest allowed value, times 10^decimals.
+        maximum: largest allowed value, times 10^decimals.
+        digit_bits: bits of a digit.
+        decimals: digits after the point that the column keeps.
+        missing: whether a missing value gets an indicator of its own.
+        dates: values are days since 1970-01-01, written YYYY-MM-DD.
+    """
+
+    minimum: int
+    maximum: int
+    digit_bits: int
+    decimals: int = 0
+    missing: bool = False
+    dates: bool = False
+
+    def digit_count(self) -> int:
+        """Digits, the lowest being number 0."""
+        return max(1, -(-(self.maximum - self.minimum).bit_length() // self.digit_bits))
+
+    def digit_values(self, digit: int) -> int:
+        """Indicators of one digit: the values it can take."""
+        largest = (self.maximum - self.minimum) >> (digit * self.digit_bits)
+        return min(largest + 1, 1 << self.digit_bits)
+
+    def text(self, scaled: int) -> str:
+        """A scaled integer as the decimal number or date a user writes."""
+        return scaled_text(scaled, self)
+
+
+def scaled_text(scaled: int, encoding: Bins | Digits) -> str:
+    """A scaled integer as the decimal number or date a user writes."""
+    if encoding.dates:
+        return (EPOCH_DAY + timedelta(days=scaled)).isoformat()
+    return str(Decimal(scaled).scaleb(-encoding.decimals, context=EXACT))
 
 
 class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -84,18 +136,24 @@ class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         name: SQL name; compared without regard to case.
         owner: organisation that encrypts it.
         encoding: indicators, or None for a column that can only be summed.
-        value_maximum: largest integer value (the smallest is 0) if the column can be summed.
+        value_maximum: largest value times 10^value_decimals (the smallest is 0) if the column can
+            be summed; a missing value is stored as 0 and needs the encoding's missing indicator.
         value_limb_bits: split values into limbs of so many bits, each summed alone, so that sums
             over many rows stay below t; 0 stores the whole value in one column.
+        value_decimals: digits after the point of values.
         profiles: profiles the indicators are stored in; values are always in S36.
+        derived: arithmetic on the owner's other columns that this column's values are, such as
+            `price * (1 - discount)`; the planner reads this column in its place.
     """
 
     name: str
     owner: str
-    encoding: OneHot | Bins | None = None
+    encoding: OneHot | Bins | Digits | None = None
     value_maximum: int | None = None
     value_limb_bits: int = 0
     profiles: tuple[ProfileName, ...] = ("S", "S36")
+    value_decimals: int = 0
+    derived: str = ""
 
     def indicator(self, bin_index: int) -> str:
         """The stored name of one bin's 0/1 column."""
@@ -122,8 +180,39 @@ class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Every stored indicator, bins first, then the missing one if there is any."""
         if self.encoding is None:
             return ()
-        names = tuple(self.indicator(index) for index in range(self.encoding.bin_count()))
+        if isinstance(self.encoding, Digits):
+            names = tuple(
+                f"{self.digit(place)}.{value}"
+                for place in range(self.encoding.digit_count())
+                for value in range(self.encoding.digit_values(place))
+            )
+        else:
+            names = tuple(self.indicator(index) for index in range(self.encoding.bin_count()))
         return (*names, self.missing_indicator()) if self.encoding.missing else names
+
+    def digit(self, place: int) -> str:
+        """The name that a digit's indicators begin with."""
+        return f"{self.name}.digit{place}"
+
+    def may_be_missing(self) -> bool:
+        """Whether the column has an indicator of missing values."""
+        return self.encoding is not None and self.encoding.missing
+
+
+class Joint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Indicators of the combinations of several columns' bins, all of one owner, in S36.
+
+    A condition or group on these columns then costs one factor in place of one for each.
+
+    Args:
+        name: begins the stored names; not a SQL name.
+        owner: organisation that encrypts it.
+        columns: SQL columns with bins or categories.
+    """
+
+    name: str
+    owner: str
+    columns: tuple[str, ...]
 
 
 class TableSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -135,6 +224,7 @@ class TableSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         id_column: SQL name of the enterprise id.
         presence_owner: organisation that encrypts the presence column (the registry).
         columns: SQL columns in a fixed order.
+        joints: combinations stored beside them.
     """
 
     table: str
@@ -142,6 +232,7 @@ class TableSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     id_column: str
     presence_owner: str
     columns: tuple[Column, ...]
+    joints: tuple[Joint, ...] = ()
 
     def block_count(self) -> int:
         """Blocks of 8,192 slots; each leaves its last 64 slots to sentinels."""
@@ -164,7 +255,33 @@ class TableSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 names.extend(column.indicators())
             if profile == "S36":
                 names.extend(name for name, _, _ in column.value_columns())
+        for joint in self.joints if profile == "S36" else ():
+            if owner in (None, joint.owner):
+                names.extend(self.joint_indicators(joint))
         return tuple(names)
+
+    def joint_indicators(self, joint: Joint) -> tuple[str, ...]:
+        """The stored names of a joint's combinations, the last column's bin changing fastest."""
+        return tuple(f"{joint.name}.{index}" for index in range(prod(self.joint_shape(joint))))
+
+    def joint_shape(self, joint: Joint) -> tuple[int, ...]:
+        """Bins of each column of a joint, one more where values may be missing."""
+        encodings = [self._encoding(name) for name in joint.columns]
+        return tuple(encoding.bin_count() + encoding.missing for encoding in encodings)
+
+    def _encoding(self, name: str) -> OneHot | Bins:
+        column = self.column(name)
+        if column is None or not isinstance(column.encoding, OneHot | Bins):
+            raise _invalid(name, "a joint combines columns with bins or categories")
+        return column.encoding
+
+    def owners(self) -> tuple[str, ...]:
+        """Every organisation that encrypts something, sorted."""
+        return tuple(sorted({self.presence_owner, *(column.owner for column in self.columns)}))
+
+    def part(self, owner: str) -> str:
+        """The SQL name of one owner's columns as a table of its own."""
+        return f"{self.table}_{owner.replace('-', '_')}"
 
     def encode(self) -> bytes:
         """Canonical JSON."""
@@ -199,6 +316,31 @@ class TableSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise _invalid(column.name, "the name is taken or reserved")
             seen.add(column.name.casefold())
             _validate_column(column)
+        for joint in self.joints:
+            if joint.name.casefold() in seen:
+                raise _invalid(joint.name, "the name is taken or reserved")
+            seen.add(joint.name.casefold())
+            self._validate_joint(joint)
+
+    def _validate_joint(self, joint: Joint) -> None:
+        if not _is_name(joint.name):
+            raise _invalid(joint.name, NAME_RULE)
+        found = [self.column(name) for name in joint.columns]
+        if len(found) < 2 or len(set(joint.columns)) != len(found):
+            raise _invalid(joint.name, "a joint combines at least two different columns")
+        for name, column in zip(joint.columns, found, strict=True):
+            if column is None or column.name != name or column.owner != joint.owner:
+                raise _invalid(joint.name, f"{name} is not a column of {joint.owner}")
+        if prod(self.joint_shape(joint)) > INDICATORS_MAX:
+            raise _invalid(joint.name, f"a joint has at most {INDICATORS_MAX} combinations")
+
+
+def day_number(text: str) -> int | None:
+    """Days since 1970-01-01 of a date YYYY-MM-DD, or None."""
+    try:
+        return (date.fromisoformat(text) - EPOCH_DAY).days if len(text) == 10 else None
+    except ValueError:
+        return None
 
 
 def plain_number(text: str) -> Decimal | None:
@@ -218,27 +360,61 @@ def plain_number(text: str) -> Decimal | None:
     return number
 
 
+NAME_RULE: Final = "names are ASCII letters, digits and underscores"
+
+
+def _is_name(name: str) -> bool:
+    return name.isascii() and name.replace("_", "a").isalnum()
+
+
 def _validate_column(column: Column) -> None:
-    if not column.name.replace("_", "a").isalnum() or not column.name.isascii():
-        raise _invalid(column.name, "names are ASCII letters, digits and underscores")
+    if not _is_name(column.name):
+        raise _invalid(column.name, NAME_RULE)
     if column.encoding is None and column.value_maximum is None:
         raise _invalid(column.name, "a column has indicators, values or both")
+    _validate_values(column)
+    encoding = column.encoding
+    if isinstance(encoding, Bins):
+        bounds = encoding.bounds()
+        if any(low >= high for low, high in pairwise(bounds)):
+            raise _invalid(column.name, "edges rise strictly between minimum and maximum")
+    elif isinstance(encoding, Digits):
+        if encoding.minimum >= encoding.maximum:
+            raise _invalid(column.name, "minimum lies below maximum")
+        if not 1 <= encoding.digit_bits <= 10:
+            raise _invalid(column.name, "digit_bits lies between 1 and 10")
+    elif isinstance(encoding, OneHot):
+        categories = encoding.categories
+        if not categories or len(set(categories)) != len(categories):
+            raise _invalid(column.name, "categories are at least one and all different")
+    if isinstance(encoding, Bins | Digits):
+        _validate_range(column, encoding)
+    if len(column.indicators()) > INDICATORS_MAX:
+        raise _invalid(column.name, f"a column has at most {INDICATORS_MAX} indicators")
+
+
+def _validate_range(column: Column, encoding: Bins | Digits) -> None:
+    if not 0 <= encoding.decimals <= 6:
+        raise _invalid(column.name, "decimals lie between 0 and 6")
+    if encoding.dates and (
+        encoding.decimals or not 0 <= encoding.minimum < encoding.maximum <= DAY_MAX
+    ):
+        raise _invalid(column.name, f"dates are whole days between 0 and {DAY_MAX}")
+    if max(abs(encoding.minimum), abs(encoding.maximum)) > LIMB_VALUE_MAX:
+        raise _invalid(column.name, f"numbers have at most {NUMBER_DIGITS_MAX} digits")
+
+
+def _validate_values(column: Column) -> None:
     if column.value_maximum is not None:
-        limit = PROFILES["S36"].plain_modulus // 2
+        limit = LIMB_VALUE_MAX if column.value_limb_bits else PROFILES["S36"].plain_modulus // 2
         if not 0 < column.value_maximum < limit:
             raise _invalid(column.name, f"value_maximum lies between 1 and {limit}")
     if column.value_limb_bits != 0 and not 8 <= column.value_limb_bits <= 24:
         raise _invalid(column.name, "value_limb_bits is 0 or lies between 8 and 24")
-    if isinstance(column.encoding, Bins):
-        bounds = column.encoding.bounds()
-        if any(low >= high for low, high in pairwise(bounds)):
-            raise _invalid(column.name, "edges rise strictly between minimum and maximum")
-        if not 0 <= column.encoding.decimals <= 6:
-            raise _invalid(column.name, "decimals lie between 0 and 6")
-    elif isinstance(column.encoding, OneHot):
-        categories = column.encoding.categories
-        if not categories or len(set(categories)) != len(categories):
-            raise _invalid(column.name, "categories are at least one and all different")
+    if not 0 <= column.value_decimals <= 6:
+        raise _invalid(column.name, "value_decimals lie between 0 and 6")
+    if column.derived and column.value_maximum is None:
+        raise _invalid(column.name, "a derived column has values")
 
 
 def _invalid(subject: str, rule: str) -> ClientFault:

@@ -88,8 +88,10 @@ class Scorecard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         seen: list[str] = []
         for item in self.features:
             column = schema.column(item.feature)
-            if column is None or column.name != item.feature or column.encoding is None:
-                raise _invalid(item.feature, "the table has no such encoded column")
+            if column is None or column.name != item.feature:
+                raise _invalid(item.feature, "the table has no such column")
+            if not isinstance(column.encoding, OneHot | Bins):
+                raise _invalid(item.feature, "a feature has categories or bins")
             if "S" not in column.profiles:
                 raise _invalid(item.feature, "the column is not stored for scores")
             if len(item.points) != column.encoding.bin_count():
@@ -143,7 +145,7 @@ class Scorecard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         lines = [f"scorecard {self.name} on {self.table}: offset {self.offset}"]
         for item in self.features:
             column = schema.column(item.feature)
-            if column is None or column.encoding is None:
+            if column is None or not isinstance(column.encoding, OneHot | Bins):
                 continue
             shown = list(zip(_bin_labels(column.encoding), item.points, strict=True))
             if column.encoding.missing:

@@ -1,4 +1,4 @@
-"""SQL to a plan: parse, bind, policy, predicate normal form, degree and noise, chunks.
+"""SQL to a plan: parse, bind, policy, normal form, aggregates, degree and noise, chunks.
 
 Nothing is evaluated here and nothing is read but public facts, so every node makes the same plan
 of the same text and can check the hash a client submitted.
@@ -13,28 +13,28 @@ import msgspec
 from chainnode.he.plan import (
     PLAN_VERSION,
     AggregatePart,
-    Answer,
     Cost,
-    LinearForm,
     Output,
     Plan,
     ScorePart,
     Term,
 )
-from chainnode.he.planner import chunks, degree_and_noise, normal_form, policy
-from chainnode.he.planner.bind import bind
-from chainnode.he.planner.normal_form import Polynomial
-from chainnode.he.planner.parse import parse, unsupported
+from chainnode.he.planner import aggregate, chunks, degree_and_noise, policy
+from chainnode.he.planner.bind import BoundQuery, bind
+from chainnode.he.planner.parse import parse
 from chainnode.he.planner.policy import Policy
-from chainnode.he.planner.tree import BoundQuery, Item
 from chainnode.he.profiles import AGGREGATES, SCORES, Profile
-from chainnode.he.schema import PRESENCE_COLUMN, OneHot, TableSchema
+from chainnode.he.schema import TableSchema
 from chainnode.he.scorecard import Scorecard
 from chainnode.types.errors import ClientFault
 
 __all__ = ["Catalog", "Policy", "explain", "plan_query", "refusal", "verify_plan"]
 
 RESIDUE_BYTES = 8
+READ_BYTES_PER_US = 20_000
+RELINEARISE_US = 3_000
+"""Reference figures of one thread that EXPLAIN estimates with; never part of a plan."""
+
 ONE_COLUMN_ADVICE = (
     "keep one condition column beside the value or the group (OR, IN and BETWEEN on one column "
     "are free), or count the parts in separate queries"
@@ -72,7 +72,7 @@ def plan_query(sql: str, catalog: Catalog, chunk_count: int = 4) -> Plan:
     """
     bound = bind(parse(sql), catalog.schema, catalog.models)
     policy.check(bound, catalog.policy)
-    if bound.is_score():
+    if bound.query.score is not None:
         return _score_plan(bound, catalog, chunk_count)
     return _aggregate_plan(bound, catalog, chunk_count)
 
@@ -97,7 +97,9 @@ def verify_plan(plan: Plan, catalog: Catalog) -> None:
 
 def _score_plan(bound: BoundQuery, catalog: Catalog, chunk_count: int) -> Plan:
     schema = catalog.schema
-    name = next(item.column for item in bound.query.items if item.kind == "score")
+    score = bound.query.score
+    name = "" if score is None else score.model
+    cuts = () if score is None else score.cuts
     model = catalog.models[name]
     form = model.linear_form(schema)
     noise = degree_and_noise.score_noise_bits(form, catalog.parties)
@@ -105,7 +107,7 @@ def _score_plan(bound: BoundQuery, catalog: Catalog, chunk_count: int) -> Plan:
     degree_and_noise.check_noise(noise, capacity, SCORES, f"CREDIT_SCORE('{name}')")
     low, high = model.bounds()
     degree_and_noise.check_range(low, high, SCORES, f"CREDIT_SCORE('{name}')")
-    block_bytes = _block_bytes(SCORES)
+    block_bytes = _block_bytes(SCORES, SCORES.limbs)
     blocks = schema.block_count()
     cost = Cost(
         bytes_read=len(form.columns) * blocks * block_bytes,
@@ -126,36 +128,39 @@ def _score_plan(bound: BoundQuery, catalog: Catalog, chunk_count: int) -> Plan:
         noise_bits=noise,
         capacity_bits=capacity,
         cost=cost,
-        scores=ScorePart(name, model.hash().hex(), form, model.offset, low, high, bound.ids),
+        scores=ScorePart(name, model.hash().hex(), form, model.offset, low, high, bound.ids, cuts),
     )
 
 
 def _aggregate_plan(bound: BoundQuery, catalog: Catalog, chunk_count: int) -> Plan:
-    schema = catalog.schema
-    condition = None if bound.where is None else normal_form.polynomial(bound.where)
-    if condition is not None and not condition:
-        raise unsupported("WHERE", "the condition can never be true", "widen the condition")
-    groups = _groups(bound, schema, condition)
-    sums, answers = _answers(bound.query.items, schema)
-    planned = len(groups) * (1 + len(sums))
+    schema, parties = catalog.schema, catalog.parties
+    openings = aggregate.Openings(schema)
+    answers = aggregate.answers(bound, openings)
+    having = bound.query.having
+    kept = None if having is None else aggregate.having(having, openings)
+    groups = aggregate.groups(bound, schema)
+    planned = len(groups) * len(openings.listed)
     if planned > catalog.policy.outputs_max:
         raise policy.denied(
             f"{planned} opened scalars", f"at most {catalog.policy.outputs_max} a query"
         )
-    outputs: list[Output] = []
-    for index, (label, terms) in enumerate(groups):
-        outputs.append(_count_output(index, label, terms, catalog))
-        for name, form, limits in sums:
-            outputs.append(_sum_output(index, _named(label, name), terms, form, limits, catalog))
+    outputs = tuple(
+        _bounded(output, schema, parties)
+        for output in aggregate.outputs(openings.listed, groups, schema)
+    )
     noise = max(output.noise_bits for output in outputs)
-    capacity = degree_and_noise.scalar_capacity_bits(catalog.parties)
+    limbs = degree_and_noise.fewest_limbs(noise, parties)
+    capacity = degree_and_noise.scalar_capacity_bits(parties, limbs)
     degree_and_noise.check_noise(noise, capacity, AGGREGATES, bound.query.sql)
     part = AggregatePart(
-        group_column=bound.query.group_by,
-        groups=tuple(label for label, _ in groups),
+        group_columns=tuple(group.column.column for group in bound.query.groups),
+        groups=tuple(labels for labels, _ in groups),
         minimum_group_size=catalog.policy.minimum_group_size,
-        outputs=tuple(outputs),
+        outputs=outputs,
         answers=answers,
+        having=kept,
+        order=tuple((item.position, item.descending) for item in bound.query.order),
+        limit=bound.query.limit,
     )
     return Plan(
         version=PLAN_VERSION,
@@ -164,134 +169,35 @@ def _aggregate_plan(bound: BoundQuery, catalog: Catalog, chunk_count: int) -> Pl
         table=schema.table,
         schema_hash=schema.hash().hex(),
         profile=AGGREGATES.name,
-        limbs=AGGREGATES.limbs,
+        limbs=limbs,
         rows=schema.rows,
         chunks=chunks.split(schema.block_count(), chunk_count),
         noise_bits=noise,
         capacity_bits=capacity,
-        cost=_aggregate_cost(part, schema),
+        cost=_aggregate_cost(part, schema, limbs),
         aggregate=part,
     )
 
 
-def _groups(
-    bound: BoundQuery, schema: TableSchema, condition: Polynomial | None
-) -> list[tuple[str, Polynomial | None]]:
-    column = schema.column(bound.query.group_by) if bound.query.group_by else None
-    if column is None or not isinstance(column.encoding, OneHot):
-        return [("", condition)]
-    labels = list(column.encoding.categories)
-    if column.encoding.missing:
-        labels.append("NULL")
-    groups: list[tuple[str, Polynomial | None]] = []
-    for index, label in enumerate(labels):
-        terms: Polynomial = {((column.name, index),): 1}
-        if condition is not None:
-            terms = normal_form.multiply(terms, condition)
-        if terms:
-            groups.append((label, terms))
-    if not groups:
-        raise unsupported("WHERE", "the condition is true in no group", "widen the condition")
-    return groups
+def _bounded(output: Output, schema: TableSchema, parties: int) -> Output:
+    degree_and_noise.check_degree(output.degree(), parties, output.name, ONE_COLUMN_ADVICE)
+    degree_and_noise.check_range(output.minimum, output.maximum, AGGREGATES, output.name)
+    noise = degree_and_noise.output_noise_bits(output.terms, schema.block_count(), parties)
+    return msgspec.structs.replace(output, noise_bits=noise)
 
 
-Limits = tuple[int, int]
+def _block_bytes(profile: Profile, limbs: int) -> int:
+    return 2 * limbs * profile.slots * RESIDUE_BYTES
 
 
-def _answers(
-    items: tuple[Item, ...], schema: TableSchema
-) -> tuple[list[tuple[str, LinearForm, Limits]], tuple[Answer, ...]]:
-    sums: list[tuple[str, LinearForm, Limits]] = []
-    known: dict[tuple[tuple[int, str], ...], tuple[tuple[int, int], ...]] = {}
-    answers: list[Answer] = []
-    for item in items:
-        if item.kind in ("column", "count"):
-            answers.append(Answer(item.name, "group" if item.kind == "column" else "count"))
-            continue
-        if item.terms not in known:
-            parts = []
-            for name, multiplier, form, limits in _value_forms(item, schema):
-                sums.append((name, form, limits))
-                parts.append((len(sums), multiplier))
-            known[item.terms] = tuple(parts)
-        parts_of = known[item.terms]
-        answers.append(Answer(item.name, "sum" if item.kind == "sum" else "avg", parts_of))
-    return sums, tuple(answers)
-
-
-def _value_forms(item: Item, schema: TableSchema) -> list[tuple[str, int, LinearForm, Limits]]:
-    limbs: dict[int, list[tuple[str, int, int]]] = {}
-    for weight, name in item.terms:
-        column = schema.column(name)
-        stored = () if column is None else column.value_columns()
-        for stored_name, multiplier, largest in stored:
-            limbs.setdefault(multiplier, []).append((stored_name, weight, largest))
-    forms = []
-    for multiplier, columns in sorted(limbs.items()):
-        names = tuple(name for name, _, _ in columns)
-        weights = tuple(weight for _, weight, _ in columns)
-        low = sum(min(0, weight * largest) for _, weight, largest in columns)
-        high = sum(max(0, weight * largest) for _, weight, largest in columns)
-        form = LinearForm(names, weights)
-        forms.append(
-            (f"SUM({form.text()})", multiplier, form, (schema.rows * low, schema.rows * high))
-        )
-    return forms
-
-
-def _named(label: str, name: str) -> str:
-    return f"{label}: {name}" if label else name
-
-
-def _count_output(group: int, label: str, condition: Polynomial | None, catalog: Catalog) -> Output:
-    schema = catalog.schema
-    name = _named(label, "COUNT(*)")
-    if condition is None:
-        terms: tuple[Term, ...] = (Term(LinearForm((PRESENCE_COLUMN,), (1,))),)
-    else:
-        degree_and_noise.check_degree(
-            normal_form.degree(condition), catalog.parties, name, ONE_COLUMN_ADVICE
-        )
-        terms = normal_form.count_terms(condition, schema)
-    degree_and_noise.check_range(0, schema.rows, AGGREGATES, name)
-    noise = degree_and_noise.output_noise_bits(terms, schema.block_count(), catalog.parties)
-    return Output(name, group, "count", terms, 0, schema.rows, noise)
-
-
-def _sum_output(
-    group: int,
-    name: str,
-    condition: Polynomial | None,
-    form: LinearForm,
-    limits: Limits,
-    catalog: Catalog,
-) -> Output:
-    low, high = limits
-    if condition is None:
-        term = Term(form)
-    else:
-        degree = 1 + normal_form.degree(condition)
-        degree_and_noise.check_degree(degree, catalog.parties, name, ONE_COLUMN_ADVICE)
-        term = Term(form, normal_form.linear_form(condition, catalog.schema))
-    degree_and_noise.check_range(low, high, AGGREGATES, name)
-    blocks = catalog.schema.block_count()
-    noise = degree_and_noise.output_noise_bits((term,), blocks, catalog.parties)
-    return Output(name, group, "sum", (term,), low, high, noise)
-
-
-def _block_bytes(profile: Profile) -> int:
-    return 2 * profile.limbs * profile.slots * RESIDUE_BYTES
-
-
-def _aggregate_cost(part: AggregatePart, schema: TableSchema) -> Cost:
+def _aggregate_cost(part: AggregatePart, schema: TableSchema, limbs: int) -> Cost:
     columns = products = relinearisations = 0
     for output in part.outputs:
         for term in output.terms:
-            columns += len(term.left.columns)
-            columns += 0 if term.right is None else len(term.right.columns)
-            products += 0 if term.right is None else 1
-        relinearisations += any(term.right is not None for term in output.terms)
-    block_bytes = _block_bytes(AGGREGATES)
+            columns += sum(len(form.columns) for form in term.factors)
+            products += len(term.factors) - 1
+        relinearisations += output.degree() > 1
+    block_bytes = _block_bytes(AGGREGATES, limbs)
     return Cost(
         bytes_read=columns * schema.block_count() * block_bytes,
         products=products * schema.block_count(),
@@ -306,10 +212,11 @@ def explain(plan: Plan) -> str:
     lines = [
         f"plan {plan.hash().hex()}",
         f"  kind      {plan.kind} on {plan.table} ({plan.rows} rows)",
-        f"  profile   {plan.profile}, {plan.limbs} limbs",
+        f"  profile   {plan.profile}, {plan.limbs} limbs, degree {_degree(plan)}",
         f"  noise     {plan.noise_bits} of {plan.capacity_bits} bits that flooding hides",
         f"  reads     {cost.bytes_read} bytes of {len(plan.columns())} columns",
         f"  work      {cost.products} products, {cost.relinearisations} relinearisations",
+        f"  cost      about {_milliseconds(cost)} ms of one thread",
         f"  result    {cost.result_bytes} bytes",
         f"  chunks    {' '.join(f'{first}+{count}' for first, count in plan.chunks)}",
     ]
@@ -319,18 +226,39 @@ def explain(plan: Plan) -> str:
             f"  model     {plan.scores.model}: {len(plan.scores.points.columns)} indicators, "
             f"scores {plan.scores.minimum}..{plan.scores.maximum}, {asked}"
         )
+        if plan.scores.bands:
+            lines.append("  bands     counted by the bank, cut at " + _listed(plan.scores.bands))
     if plan.aggregate is not None:
         lines.append(f"  opened    groups of at least {plan.aggregate.minimum_group_size} rows:")
         lines.extend(_explain_output(output) for output in plan.aggregate.outputs)
+        if plan.aggregate.having is not None:
+            lines.append("  having    applied by the bank, after every group was opened to it")
     return "\n".join(lines)
 
 
+def _listed(numbers: tuple[int, ...]) -> str:
+    return ", ".join(map(str, numbers))
+
+
+def _degree(plan: Plan) -> int:
+    outputs = () if plan.aggregate is None else plan.aggregate.outputs
+    return max((output.degree() for output in outputs), default=1)
+
+
+def _milliseconds(cost: Cost) -> int:
+    micros = cost.bytes_read // READ_BYTES_PER_US + cost.relinearisations * RELINEARISE_US
+    return -(-micros // 1_000)
+
+
 def _explain_output(output: Output) -> str:
-    terms = " + ".join(
-        term.left.text() if term.right is None else f"({term.left.text()}) x ({term.right.text()})"
-        for term in output.terms
-    )
+    terms = " + ".join(_explain_term(term) for term in output.terms)
     return f"    {output.name} [{output.minimum}, {output.maximum}] = sum of {terms}"
+
+
+def _explain_term(term: Term) -> str:
+    if len(term.factors) == 1:
+        return term.factors[0].text()
+    return " x ".join(f"({form.text()})" for form in term.factors)
 
 
 def refusal(error: ClientFault) -> str:

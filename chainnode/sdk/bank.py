@@ -12,6 +12,7 @@ from typing import Final
 
 from chainnode import _native
 from chainnode.he import encode, release
+from chainnode.he.answer import band_rows
 from chainnode.he.encode import Cell
 from chainnode.he.engine import Row, assemble, open_scores, unpack_container, validate_result
 from chainnode.he.plan import Plan
@@ -216,18 +217,25 @@ class BankClient:
             ClientFault: `SQL_UNSUPPORTED`, `BUDGET_EXCEEDED`, `GROUP_TOO_SMALL`, `NOT_ALLOWED`.
             PeerFault: `WRONG_SHARE`, `QUERY_REFUSED`, `QUERY_EXPIRED`.
         """
-        if (await self.plan(table, sql)).aggregate is None:
+        scores = (await self.plan(table, sql)).scores
+        if scores is not None and not scores.bands:
             raise ClientFault(
                 "SQL_UNSUPPORTED", "CREDIT_SCORE is asked with score(), not query()", subject=sql
             )
         facts, plan = await self._ask(table, sql)
         try:
-            rows = assemble(plan, await self._open_sums(facts, plan))
+            rows = await self._rows(table, facts, plan)
         except PeerFault as error:
             await self._close(facts, error.code)
             raise
         await self._close(facts, "answered")
         return rows
+
+    async def _rows(self, table: str, facts: QueryFacts, plan: Plan) -> list[Row]:
+        if plan.scores is None:
+            return assemble(plan, await self._open_sums(facts, plan))
+        opened = await self._open_scores(facts, await read_table(self.chain, table), plan)
+        return band_rows(plan.scores.bands, list(opened.values()))
 
     async def score(
         self, table: str, model: str, ids: Sequence[str] | None = None

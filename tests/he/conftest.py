@@ -1,6 +1,8 @@
 """A small portfolio of firms, its public facts, and the answers of plain arithmetic."""
 
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from decimal import Decimal
 
 import duckdb
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 from he_portfolio import PlainColumns, write_csv
 
 from chainnode.he.encode import Cell
-from chainnode.he.schema import Bins, Column, OneHot, TableSchema
+from chainnode.he.schema import EPOCH_DAY, Bins, Column, Digits, Joint, OneHot, TableSchema
 from chainnode.he.scorecard import FeaturePoints, Scorecard
 from chainnode.he.sql import Catalog, Policy
 
@@ -32,7 +34,23 @@ def schema() -> TableSchema:
             Column("turnover", "statistics", None, 5_000_000),
             Column("debt", "bank-a", None, 40_000_000, value_limb_bits=16),
             Column("court", "registry", OneHot(("no", "yes")), profiles=("S",)),
+            Column("age", "bank-a", Digits(0, 999, 5, missing=True), 999),
+            Column("founded", "bank-a", Bins(10_957, (14_610, 18_262), 20_088, dates=True)),
+            Column("lenders", "bank-a", Bins(0, (1, 2, 3), 3)),
+            Column("courts", "bank-a", Bins(0, (1, 2), 2)),
+            Column("price", "bank-a", None, 99_999, value_decimals=2),
+            Column("discount", "bank-a", None, 10, value_decimals=2),
+            Column(
+                "paid",
+                "bank-a",
+                None,
+                9_999_900,
+                value_limb_bits=16,
+                value_decimals=4,
+                derived="price * (1 - discount)",
+            ),
         ),
+        (Joint("place", "registry", ("sector", "region")),),
     )
     table.validate()
     return table
@@ -72,7 +90,25 @@ def firms() -> dict[str, list[Cell]]:
             random.random(ROWS) < 0.1, random.integers(-100, 1_001, ROWS), strict=True
         )
     ]
+    age = [
+        "" if gap else int(value)
+        for gap, value in zip(
+            random.random(ROWS) < 0.05, random.integers(0, 1_000, ROWS), strict=True
+        )
+    ]
+    price = [Decimal(int(value)).scaleb(-2) for value in random.integers(0, 100_000, ROWS)]
+    discount = [Decimal(int(value)).scaleb(-2) for value in random.integers(0, 11, ROWS)]
     return {
+        "age": list(age),
+        "founded": [
+            (EPOCH_DAY + timedelta(days=int(value))).isoformat()
+            for value in random.integers(10_957, 20_089, ROWS)
+        ],
+        "lenders": [int(value) for value in random.integers(0, 4, ROWS)],
+        "courts": [int(value) for value in random.integers(0, 3, ROWS)],
+        "price": list(price),
+        "discount": list(discount),
+        "paid": [one * (1 - other) for one, other in zip(price, discount, strict=True)],
         "sector": list(sector),
         "region": [str(value) for value in random.integers(1, 3, ROWS)],
         "overdue": [int(value) for value in random.integers(0, 12, ROWS)],
@@ -94,9 +130,14 @@ def database(
     connection = duckdb.connect()
     connection.execute(
         "CREATE TABLE firms (sector VARCHAR, region VARCHAR, overdue INTEGER, "
-        "ratio DECIMAL(9, 2), staff INTEGER, turnover BIGINT, debt BIGINT, court VARCHAR)"
+        "ratio DECIMAL(9, 2), staff INTEGER, turnover BIGINT, debt BIGINT, court VARCHAR, "
+        "age INTEGER, founded DATE, lenders INTEGER, courts INTEGER, price DECIMAL(9, 2), "
+        "discount DECIMAL(9, 2), paid DECIMAL(12, 4))"
     )
-    connection.execute(f"INSERT INTO firms SELECT * FROM read_csv('{path}', header = true)")
+    connection.execute(
+        f"INSERT INTO firms BY NAME SELECT * FROM read_csv('{path}', header = true, "
+        "all_varchar = true, nullstr = '')"
+    )
     yield connection
     connection.close()
 

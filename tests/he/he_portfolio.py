@@ -28,7 +28,7 @@ class PlainColumns:
 
     def form(self, form: LinearForm) -> np.ndarray:
         pairs = zip(form.columns, form.weights, strict=True)
-        return sum(self.slots[name] * weight for name, weight in pairs)
+        return sum((self.slots[name] * weight for name, weight in pairs), form.constant)
 
     def residues(self, plan: Plan) -> list[int]:
         """What the council would open, modulo t."""
@@ -37,7 +37,9 @@ class PlainColumns:
         for output in plan.aggregate.outputs:
             total = 0
             for term in output.terms:
-                left = self.form(term.left)
-                total += int((left if term.right is None else left * self.form(term.right)).sum())
+                product = self.form(term.factors[0])
+                for factor in term.factors[1:]:
+                    product = product * self.form(factor)
+                total += int(product.sum())
             opened.append(total % PROFILES[plan.profile].plain_modulus)
         return opened

@@ -73,7 +73,7 @@ def test_sums_of_products_stay_below_the_bound() -> None:
         total.append(_native.he_multiply("S36", sole.limbs, value, form))
     product = _native.he_add("S36", sole.limbs, total)
     result = _native.he_relinearise("S36", sole.limbs, product, sole.relin_key)
-    term = Term(LinearForm(("v",), (1,)), LinearForm(("a", "b"), (1, 1)))
+    term = Term((LinearForm(("v",), (1,)), LinearForm(("a", "b"), (1, 1))))
     bound = noise.output_noise_bits((term,), blocks, 1)
     assert bound - 8 <= sole.noise_bits(result) <= bound
 

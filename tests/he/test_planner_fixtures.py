@@ -69,8 +69,8 @@ def test_forged_plans_are_refused(catalog: Catalog) -> None:
     replace = msgspec.structs.replace
     plan = plan_query("SELECT COUNT(*) FROM firms WHERE region = '1'", catalog)
     output = plan.aggregate.outputs[0]
-    column = msgspec.structs.replace(output.terms[0].left, columns=("turnover",))
-    secret = replace(output, terms=(replace(output.terms[0], left=column),))
+    column = replace(output.terms[0].factors[0], columns=("turnover",))
+    secret = replace(output, terms=(replace(output.terms[0], factors=(column,)),))
     larger = Catalog(catalog.schema, catalog.models, Policy(minimum_group_size=50, outputs_max=24))
     for forged, known in (
         (replace(plan, aggregate=replace(plan.aggregate, outputs=(secret,))), catalog),

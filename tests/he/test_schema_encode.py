@@ -12,6 +12,7 @@ from chainnode.he.schema import (
     SLOTS_PER_BLOCK,
     Bins,
     Column,
+    Digits,
     OneHot,
     TableSchema,
 )
@@ -135,9 +136,40 @@ def test_each_row_is_in_exactly_one_bin_or_missing(
     for column in schema.columns:
         if column.encoding is None:
             continue
-        stored = encode.column_blocks(column, firms[column.name], schema.rows, "S")
-        total = sum(encode.unpack(blocks, schema.rows) for _, blocks in stored)
-        assert np.all(total == 1), column.name
+        encoded = encode.column_blocks(column, firms[column.name], schema.rows, "S")
+        stored = {name: encode.unpack(blocks, schema.rows) for name, blocks in encoded}
+        missing = stored.pop(column.missing_indicator(), np.zeros(schema.rows, dtype=np.uint64))
+        places = {name.rpartition(".")[0] for name in stored}
+        for place in places:
+            bins = [slots for name, slots in stored.items() if name.rpartition(".")[0] == place]
+            assert np.all(sum(bins) + missing == 1), place
+        assert len(places) == (2 if isinstance(column.encoding, Digits) else 1)
+
+
+def test_digits_add_up_to_the_value(schema: TableSchema, firms: dict[str, list[Cell]]) -> None:
+    age = schema.column("age")
+    assert age is not None
+    total = np.zeros(schema.rows, dtype=np.uint64)
+    for name, blocks in encode.column_blocks(age, firms["age"], schema.rows, "S"):
+        _, _, place = name.rpartition(".")[0].partition("digit")
+        if place:
+            weight = int(name.rpartition(".")[2]) << (5 * int(place))
+            total += encode.unpack(blocks, schema.rows) * np.uint64(weight)
+    assert total.tolist() == [0 if cell == "" else cell for cell in firms["age"]]
+
+
+def test_joints_are_products_of_their_columns(
+    schema: TableSchema, firms: dict[str, list[Cell]]
+) -> None:
+    stored = {
+        name: encode.unpack(blocks, schema.rows)
+        for name, blocks in encode.owner_blocks(schema, "registry", firms, "S36")
+    }
+    joint = [stored[f"place.{index}"] for index in range(8)]
+    assert np.all(sum(joint) == 1)
+    for index, slots in enumerate(joint):
+        sector = ("sector.0", "sector.1", "sector.2", "sector.missing")[index // 2]
+        assert np.array_equal(slots, stored[sector] * stored[f"region.{index % 2}"])
 
 
 def test_value_limbs_add_up(schema: TableSchema, firms: dict[str, list[Cell]]) -> None:

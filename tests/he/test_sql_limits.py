@@ -65,7 +65,7 @@ def test_monsters_are_refused_soon(sql: str, catalog: Catalog) -> None:
 def test_long_flat_conditions_are_allowed(catalog: Catalog) -> None:
     where = " OR ".join(["overdue < 3"] * 400)
     plan = plan_query(HEAD + where, catalog)
-    assert plan.aggregate.outputs[0].terms[0].left.columns == ("overdue.0", "overdue.1")
+    assert plan.aggregate.outputs[0].terms[0].factors[0].columns == ("overdue.0", "overdue.1")
     selected = ", ".join(["SUM(staff)"] * 300)
     assert len(plan_query(f"SELECT {selected} FROM firms", catalog).aggregate.outputs) == 2
 

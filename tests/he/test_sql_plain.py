@@ -43,7 +43,7 @@ def from_rows(catalog: Catalog, plain: PlainColumns, sql: str) -> Answers:
     for label, row in zip(plan.aggregate.groups, assemble(plan, plain.residues(plan)), strict=True):
         if not row.refused:
             shown = [value.exact() if isinstance(value, Average) else value for value in row.values]
-            answers[label] = tuple(shown)
+            answers["NULL" if None in label else ", ".join(label)] = tuple(shown)
     return answers
 
 
@@ -61,8 +61,6 @@ def from_database(
             shown = [
                 Fraction(int(value["total"]), int(value["count"]))
                 if isinstance(value, dict)
-                else "NULL"
-                if value is None
                 else value
                 for value in values
             ]

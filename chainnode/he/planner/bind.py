@@ -1,27 +1,61 @@
-"""Rule 2, bind: names to the table's columns, constants to bins; a constant between edges is
-refused with the nearest edges."""
+"""Rule 2, bind: names to the table's columns, constants to bins and digits, numbers to values."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
-from chainnode.he.planner.parse import unsupported
+from chainnode.he.planner import constants
+from chainnode.he.planner.polynomial import (
+    MISSING,
+    ONE,
+    ZERO,
+    Polynomial,
+    add,
+    complement,
+    multiply,
+)
+from chainnode.he.planner.refusals import unsupported
 from chainnode.he.planner.tree import (
-    Between,
+    Aggregate,
+    Arithmetic,
     Bound,
-    BoundQuery,
+    Case,
+    ColumnCompare,
     Compare,
+    Computed,
     Connective,
     Constant,
+    Expression,
+    Group,
+    Having,
+    IsNull,
     Item,
+    Name,
+    Number,
     Predicate,
     Query,
+    Test,
+    TestConnective,
+    Value,
     Within,
 )
-from chainnode.he.schema import EXACT, Bins, Column, OneHot, TableSchema, plain_number
+from chainnode.he.schema import Bins, Column, Digits, OneHot, TableSchema
 from chainnode.he.scorecard import Scorecard
+
+
+@dataclass(frozen=True, slots=True)
+class BoundQuery:
+    """A query whose names and constants exist.
+
+    Args:
+        query: as parsed, with the schema's spelling of every column and bound conditions.
+        ids: for a score query, the enterprises asked about, or None for all.
+    """
+
+    query: Query
+    ids: tuple[str, ...] | None = None
 
 
 def bind(query: Query, schema: TableSchema, models: Mapping[str, Scorecard]) -> BoundQuery:
@@ -30,212 +64,294 @@ def bind(query: Query, schema: TableSchema, models: Mapping[str, Scorecard]) -> 
     Raises:
         ClientFault: `SQL_UNSUPPORTED` naming the column or constant and the nearest rewrite.
     """
-    if query.table.casefold() != schema.table.casefold():
-        raise unsupported(query.table, "no such table", f"FROM {schema.table}")
-    if any(item.kind == "score" for item in query.items):
+    binder = Binder(schema, query.tables)
+    if query.score is not None:
         return _bind_scores(query, schema, models)
-    items = tuple(_bind_item(item, query, schema) for item in query.items)
-    if all(item.kind == "column" for item in items):
+    items = tuple(Item(item.name, binder.expression(item.expression)) for item in query.items)
+    if not any(aggregates(item.expression) for item in items):
         raise unsupported(
-            items[0].name, "rows are never released, only aggregates", "add COUNT(*), SUM or AVG"
+            items[0].name if items else "SELECT",
+            "rows are never released, only aggregates",
+            "add COUNT(*), SUM or AVG",
         )
-    group_by = _bind_group(query.group_by, schema) if query.group_by else ""
-    where = None if query.where is None else _bind_predicate(query.where, schema)
-    return BoundQuery(replace(query, items=items, group_by=group_by), where)
+    return BoundQuery(
+        replace(
+            query,
+            items=items,
+            where=None if query.where is None else binder.predicate(query.where),
+            groups=tuple(binder.group(group) for group in query.groups),
+            having=None if query.having is None else binder.having(query.having),
+        )
+    )
+
+
+def aggregates(node: Expression) -> tuple[Aggregate, ...]:
+    """Every aggregate of an expression, left to right."""
+    if isinstance(node, Aggregate):
+        return (node,)
+    if isinstance(node, Computed):
+        return aggregates(node.left) + aggregates(node.right)
+    return ()
+
+
+def tested(node: Having | None) -> tuple[Aggregate, ...]:
+    """Every aggregate of a HAVING condition."""
+    if isinstance(node, Test):
+        return aggregates(node.left) + aggregates(node.right)
+    if isinstance(node, TestConnective):
+        return tuple(item for part in node.parts for item in tested(part))
+    return ()
+
+
+# --- scores ---------------------------------------------------------------------------------------
 
 
 def _bind_scores(query: Query, schema: TableSchema, models: Mapping[str, Scorecard]) -> BoundQuery:
     rewrite = f"SELECT CREDIT_SCORE('model') FROM {schema.table} [WHERE {schema.id_column} IN (..)]"
-    scores = [item for item in query.items if item.kind == "score"]
-    others = [item for item in query.items if item.kind != "score"]
-    if (
-        len(scores) > 1
-        or query.group_by
-        or any(
-            item.kind != "column" or item.column.casefold() != schema.id_column.casefold()
-            for item in others
-        )
-    ):
-        raise unsupported("CREDIT_SCORE", "stands alone or beside the id", rewrite)
-    model = models.get(scores[0].column)
+    for item in query.items:
+        if item.name.casefold() != schema.id_column.casefold():
+            raise unsupported("CREDIT_SCORE", "stands alone or beside the id", rewrite)
+    name = "" if query.score is None else query.score.model
+    model = models.get(name)
     if model is None:
         known = ", ".join(sorted(models)) or "none"
-        raise unsupported(scores[0].column, "no such model", f"registered models: {known}")
+        raise unsupported(name, "no such model", f"registered models: {known}")
     model.validate(schema)
-    ids = None if query.where is None else _ids(query.where, schema, rewrite)
-    return BoundQuery(query, None, ids)
+    return BoundQuery(query, None if query.where is None else _ids(query.where, schema, rewrite))
 
 
 def _ids(where: Predicate, schema: TableSchema, rewrite: str) -> tuple[str, ...]:
     if isinstance(where, Compare) and where.operator == "=":
-        column = where.column
-        constants: tuple[Constant, ...] = (where.constant,)
+        chosen: tuple[Constant, ...] = (where.constant,)
     elif isinstance(where, Within):
-        column, constants = where.column, where.constants
+        chosen = where.constants
     else:
         raise unsupported("WHERE", "CREDIT_SCORE is asked by id only", rewrite)
-    if column.casefold() != schema.id_column.casefold():
-        raise unsupported(column, "CREDIT_SCORE is asked by id only", rewrite)
-    return tuple(sorted({constant.text for constant in constants}))
+    if where.column.column.casefold() != schema.id_column.casefold():
+        raise unsupported(where.column.column, "CREDIT_SCORE is asked by id only", rewrite)
+    return tuple(sorted({constant.text for constant in chosen}))
 
 
-def _find(name: str, schema: TableSchema) -> Column:
-    column = schema.column(name)
-    if column is None:
-        known = ", ".join(item.name for item in schema.columns)
-        raise unsupported(name, f"no such column in {schema.table}", f"columns: {known}")
-    return column
+# --- aggregates -----------------------------------------------------------------------------------
 
 
-def _bind_item(item: Item, query: Query, schema: TableSchema) -> Item:
-    if item.kind == "column":
-        column = _find(item.column, schema)
-        if not query.group_by or column.name.casefold() != query.group_by.casefold():
-            raise unsupported(
-                item.column, "a selected column must be the GROUP BY column", "aggregate it"
+class Binder:
+    """Binds one query's names and constants.
+
+    Args:
+        schema: of the table.
+        tables: names in FROM and JOIN; the table itself, or parts of it joined on the id.
+    """
+
+    def __init__(self, schema: TableSchema, tables: tuple[str, ...]) -> None:
+        self._schema = schema
+        self._owners = _owners(schema, tables)
+
+    def find(self, name: Name) -> Column:
+        """The column a name means."""
+        column = self._schema.column(name.column)
+        visible = self._owners.get(name.source.casefold(), ()) if column is not None else ()
+        if column is None or column.owner not in visible:
+            known = ", ".join(
+                item.name
+                for item in self._schema.columns
+                if item.owner in self._owners.get(name.source.casefold(), ())
             )
-        return replace(item, column=column.name)
-    if item.kind not in ("sum", "avg"):
-        return item
-    weights: dict[str, int] = {}
-    for weight, name in item.terms:
-        column = _find(name, schema)
-        if column.value_maximum is None:
-            summable = [other.name for other in schema.columns if other.value_maximum is not None]
+            place = name.source or self._schema.table
+            raise unsupported(name.column, f"no such column in {place}", f"columns: {known}")
+        return column
+
+    def group(self, group: Group) -> Group:
+        """A GROUP BY column: categories, bins of one value each, or BAND of any bins."""
+        column = self.find(group.column)
+        encoding = column.encoding
+        if isinstance(encoding, Bins) and not group.banded and not single_values(encoding):
             raise unsupported(
-                column.name, "the column holds no values to sum", f"sum one of {summable}"
+                group.text, "bins hold several values", f"GROUP BY BAND({column.name})"
             )
-        weights[column.name] = weights.get(column.name, 0) + weight
-    terms = tuple((weight, name) for name, weight in sorted(weights.items()) if weight != 0)
-    if not terms:
-        raise unsupported(item.name, "the sum is always 0", "drop it")
-    widths = {_find(name, schema).value_limb_bits for _, name in terms}
-    if len(widths) > 1:
-        raise unsupported(item.name, "the columns split values differently", "sum each alone")
-    return replace(item, terms=terms)
+        if not isinstance(encoding, OneHot | Bins):
+            known = [
+                other.name
+                for other in self._schema.columns
+                if isinstance(other.encoding, OneHot) and "S36" in other.profiles
+            ]
+            raise unsupported(
+                column.name, "GROUP BY takes a category column", f"group by one of {known}"
+            )
+        _stored_for_sums(column)
+        return replace(group, column=Name(column.name))
+
+    def expression(self, node: Expression) -> Expression:
+        """Names and conditions inside an expression."""
+        if isinstance(node, Computed):
+            return Computed(node.operator, self.expression(node.left), self.expression(node.right))
+        if isinstance(node, Aggregate):
+            return replace(
+                node,
+                argument=None if node.argument is None else self._number(node.argument, node),
+                where=None if node.where is None else self.predicate(node.where),
+            )
+        return node
+
+    def having(self, node: Having) -> Having:
+        """Names and conditions inside HAVING."""
+        if isinstance(node, TestConnective):
+            return TestConnective(node.operator, tuple(self.having(part) for part in node.parts))
+        return Test(node.operator, self.expression(node.left), self.expression(node.right))
+
+    def _number(self, node: Number, inside: Aggregate) -> Number:
+        if isinstance(node, Value):
+            column = self.find(node.column)
+            if inside.kind == "count" and inside.argument is node:
+                _stored_for_sums(column)
+            elif column.value_maximum is None:
+                summable = [
+                    other.name for other in self._schema.columns if other.value_maximum is not None
+                ]
+                raise unsupported(
+                    column.name, "the column holds no values to sum", f"sum one of {summable}"
+                )
+            return Value(Name(column.name))
+        if isinstance(node, Arithmetic):
+            left, right = self._number(node.left, inside), self._number(node.right, inside)
+            return Arithmetic(node.operator, left, right)
+        if isinstance(node, Case):
+            branches = tuple(
+                (self.predicate(condition), self._number(value, inside))
+                for condition, value in node.branches
+            )
+            last = None if node.otherwise is None else self._number(node.otherwise, inside)
+            return Case(branches, last)
+        return node
+
+    def predicate(self, node: Predicate) -> Predicate:
+        """A condition over stored indicators."""
+        if isinstance(node, Connective):
+            return Connective(node.operator, tuple(self.predicate(part) for part in node.parts))
+        if isinstance(node, Bound):
+            return node
+        if isinstance(node, ColumnCompare):
+            return self._columns(node)
+        column = self.find(node.column)
+        if column.encoding is None:
+            raise unsupported(
+                node.text, "the column has no bins, only values to sum", "filter on another column"
+            )
+        _stored_for_sums(column)
+        if isinstance(node, IsNull):
+            null: Polynomial = {((column.name, MISSING),): 1}
+            missing = null if column.encoding.missing else ZERO
+            return Bound((column.name,), missing, complement(missing))
+        true, false = constants.sides(node, column)
+        return Bound((column.name,), true, false)
+
+    def _columns(self, node: ColumnCompare) -> Predicate:
+        left, right = self.find(node.left), self.find(node.right)
+        for column in (left, right):
+            _stored_for_sums(column)
+        first, second = _values(left, node), _values(right, node)
+        if isinstance(left.encoding, OneHot) != isinstance(right.encoding, OneHot):
+            raise unsupported(node.text, "one is a category, the other a number", "compare alike")
+        true: dict[tuple[tuple[str, int], ...], int] = {}
+        false: dict[tuple[tuple[str, int], ...], int] = {}
+        for index, low, high in first:
+            for other, other_low, other_high in second:
+                holds = _decided(node, (low, high), (other_low, other_high))
+                pair = multiply({((left.name, index),): 1}, {((right.name, other),): 1})
+                (true if holds else false).update(pair)
+        return Bound((left.name, right.name), true, false)
 
 
-def _bind_group(name: str, schema: TableSchema) -> str:
-    column = _find(name, schema)
-    categories = [
-        other.name
-        for other in schema.columns
-        if isinstance(other.encoding, OneHot) and "S36" in other.profiles
-    ]
-    if not isinstance(column.encoding, OneHot):
+def _owners(schema: TableSchema, tables: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    joined_on = [name.removeprefix("|") for name in tables if name.startswith("|")]
+    for name in joined_on:
+        if name.casefold() != schema.id_column.casefold():
+            raise unsupported(name, "tables are joined on the id", f"USING ({schema.id_column})")
+    parts: dict[str, tuple[str, ...]] = {
+        schema.part(owner).casefold(): (owner,) for owner in schema.owners()
+    }
+    parts[schema.table.casefold()] = schema.owners()
+    found: dict[str, tuple[str, ...]] = {}
+    for name in tables:
+        if name.startswith("|"):
+            continue
+        owners = parts.get(name.casefold())
+        if owners is None:
+            known = ", ".join([schema.table, *(schema.part(owner) for owner in schema.owners())])
+            raise unsupported(name, "no such table", f"FROM {schema.table}; known: {known}")
+        found[name.casefold()] = owners
+    if len(joined_on) != len(found) - 1:
+        raise unsupported("JOIN", "tables are joined on the id", f"USING ({schema.id_column})")
+    every = {owner for owners in found.values() for owner in owners}
+    return {**found, "": tuple(sorted(every))}
+
+
+Range = tuple[str | int, str | int]
+"""First and last value of a bin."""
+
+
+def single_values(encoding: Bins) -> bool:
+    """Whether every bin holds one value, so that bins are values."""
+    bounds = encoding.bounds()
+    return all(high - low == 1 for low, high in pairwise(bounds))
+
+
+def _values(column: Column, node: ColumnCompare) -> list[tuple[int, str | int, str | int]]:
+    encoding = column.encoding
+    if isinstance(encoding, OneHot):
+        if node.operator not in ("=", "<>"):
+            raise unsupported(node.text, "categories have no order", "write = or <>")
+        return [(index, text, text) for index, text in enumerate(encoding.categories)]
+    if not isinstance(encoding, Bins) or encoding.decimals:
         raise unsupported(
-            column.name, "GROUP BY takes a category column", f"group by one of {categories}"
+            node.text,
+            "two columns are compared by categories or by bins of whole numbers",
+            "have the owner encrypt the comparison as a column of its own",
         )
-    _stored_for_sums(column)
-    return column.name
+    bounds = encoding.bounds()
+    return [(index, bounds[index], bounds[index + 1] - 1) for index in range(encoding.bin_count())]
+
+
+def _decided(node: ColumnCompare, left: Range, right: Range) -> bool:
+    outcomes = {_holds(node.operator, a, b) for a in left for b in right}
+    if node.operator in ("=", "<>") and left != right and _overlap(left, right):
+        outcomes = {True, False}
+    if len(outcomes) > 1:
+        raise unsupported(
+            node.text,
+            f"bins {left[0]}..{left[1]} and {right[0]}..{right[1]} do not decide it",
+            "have the owner encrypt the comparison as a column of its own",
+        )
+    return outcomes.pop()
+
+
+def _overlap(left: Range, right: Range) -> bool:
+    if isinstance(left[0], str) or isinstance(right[0], str):
+        return False
+    return int(left[0]) <= int(right[1]) and int(right[0]) <= int(left[1])
+
+
+def _holds(operator: str, left: str | int, right: str | int) -> bool:
+    if operator in ("=", "<>"):
+        return (left == right) == (operator == "=")
+    difference = int(left) - int(right)
+    if operator in ("<", "<="):
+        return difference < 0 or (operator == "<=" and difference == 0)
+    return difference > 0 or (operator == ">=" and difference == 0)
 
 
 def _stored_for_sums(column: Column) -> None:
-    if "S36" not in column.profiles:
+    if column.encoding is not None and "S36" not in column.profiles:
         raise unsupported(
             column.name, "the column is stored for scores only", "filter on another column"
         )
 
 
-def _bind_predicate(node: Predicate, schema: TableSchema) -> Predicate:
-    if isinstance(node, Connective):
-        return Connective(
-            node.operator, tuple(_bind_predicate(part, schema) for part in node.parts)
-        )
-    if isinstance(node, Bound):
-        return node
-    column = _find(node.column, schema)
-    if column.encoding is None:
-        raise unsupported(
-            node.text, "the column has no bins, only values to sum", "filter on another column"
-        )
-    _stored_for_sums(column)
-    bins = (
-        _category_bins(node, column, column.encoding)
-        if isinstance(column.encoding, OneHot)
-        else _interval_bins(node, column, column.encoding)
-    )
-    return Bound(column.name, bins, column.encoding.bin_count(), node.text)
-
-
-def _category_bins(
-    node: Compare | Between | Within, column: Column, encoding: OneHot
-) -> tuple[int, ...]:
-    known = ", ".join(encoding.categories[:40])
-    if isinstance(node, Between) or (
-        isinstance(node, Compare) and node.operator not in ("=", "<>")
-    ):
-        raise unsupported(node.text, "categories have no order", f"{column.name} IN ({known})")
-    constants = node.constants if isinstance(node, Within) else (node.constant,)
-    chosen = set()
-    for constant in constants:
-        if constant.text not in encoding.categories:
-            raise unsupported(
-                node.text, f"{constant.text!r} is not a category", f"{column.name} IN ({known})"
-            )
-        chosen.add(encoding.categories.index(constant.text))
-    if isinstance(node, Compare) and node.operator == "<>":
-        chosen = set(range(encoding.bin_count())) - chosen
-    return tuple(sorted(chosen))
-
-
-def _interval_bins(
-    node: Compare | Between | Within, column: Column, encoding: Bins
-) -> tuple[int, ...]:
-    everything = set(range(encoding.bin_count()))
-    if isinstance(node, Within):
-        parts = [_point(item, node.text, column, encoding) for item in node.constants]
-        return tuple(sorted(set().union(*parts)))
-    if isinstance(node, Between):
-        below_low = _below(_at_least(node.low, node.text, encoding), node.text, column, encoding)
-        up_to_high = _below(_above(node.high, node.text, encoding), node.text, column, encoding)
-        return tuple(sorted(up_to_high - below_low))
-    if node.operator in ("=", "<>"):
-        point = _point(node.constant, node.text, column, encoding)
-        return tuple(sorted(point if node.operator == "=" else everything - point))
-    limit = _at_least if node.operator in ("<", ">=") else _above
-    below = _below(limit(node.constant, node.text, encoding), node.text, column, encoding)
-    return tuple(sorted(below if node.operator in ("<", "<=") else everything - below))
-
-
-def _number(constant: Constant, text: str, encoding: Bins) -> Decimal:
-    value = None if constant.is_string else plain_number(constant.text)
-    if value is None:
-        reason = f"{constant.text[:20]!r} is not a number of at most 15 digits"
-        raise unsupported(text, reason, "compare with a number")
-    return value.scaleb(encoding.decimals, context=EXACT)
-
-
-def _at_least(constant: Constant, text: str, encoding: Bins) -> int:
-    # x < c and x < ceil(c) say the same of a whole number x.
-    return int(_number(constant, text, encoding).to_integral_value(ROUND_CEILING, EXACT))
-
-
-def _above(constant: Constant, text: str, encoding: Bins) -> int:
-    return int(_number(constant, text, encoding).to_integral_value(ROUND_FLOOR, EXACT)) + 1
-
-
-def _below(limit: int, text: str, column: Column, encoding: Bins) -> set[int]:
-    bounds = encoding.bounds()
-    clamped = max(bounds[0], min(limit, bounds[-1]))
-    if clamped not in bounds:
-        lower = max(edge for edge in bounds if edge < clamped)
-        upper = min(edge for edge in bounds if edge > clamped)
-        near = " or ".join(f"{column.name} < {encoding.text(edge)}" for edge in (lower, upper))
-        raise unsupported(text, "the constant is not on a bin edge", f"nearest: {near}")
-    return set(range(bounds.index(clamped)))
-
-
-def _point(constant: Constant, text: str, column: Column, encoding: Bins) -> set[int]:
-    low, high = _at_least(constant, text, encoding), _above(constant, text, encoding)
-    if low == high:
-        return set()
-    bounds = encoding.bounds()
-    index = max((i for i, edge in enumerate(bounds) if edge <= low), default=-1)
-    if not 0 <= index < encoding.bin_count():
-        return set()
-    if bounds[index] != low or bounds[index + 1] != high:
-        inside = f"{encoding.text(bounds[index])} <= {column.name}"
-        near = f"{inside} AND {column.name} < {encoding.text(bounds[index + 1])}"
-        raise unsupported(text, "the constant is not a bin of its own", f"nearest: {near}")
-    return {index}
+def present(column: Column) -> dict[tuple[tuple[str, int], ...], int]:
+    """1 on rows where the column has a value."""
+    if not column.may_be_missing():
+        return dict(ONE)
+    encoding = column.encoding
+    if isinstance(encoding, Digits | Bins | OneHot) and "S36" in column.profiles:
+        return dict(add(ONE, {((column.name, MISSING),): 1}, -1))
+    raise unsupported(column.name, "its missing values are stored for scores only", "leave it out")

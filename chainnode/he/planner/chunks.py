@@ -1,4 +1,4 @@
-"""Rule 6, chunks: the blocks of a table split evenly over workers."""
+"""Rule 9, chunks: the blocks of a table split evenly over workers."""
 
 from __future__ import annotations
 

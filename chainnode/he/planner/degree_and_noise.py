@@ -1,4 +1,4 @@
-"""Rule 5, degree and noise: refuse what the modulus cannot carry, and say by how much.
+"""Rule 8, degree and noise: refuse what the modulus cannot carry, and say by how much.
 
 Noise starts from the measured size of a fresh encryption and of one relinearised product (the
 largest of 8,192 coefficients, about 4 standard deviations). Encryptions are independent, so
@@ -21,6 +21,7 @@ from chainnode.he.profiles import AGGREGATES, SCORES, Profile
 from chainnode.types.errors import ClientFault
 
 DEGREE_MAX: Final = 2
+LIMBS_MIN: Final = 2
 TAIL_BITS: Final = 2
 MASK_BITS: Final = 21
 """A 0/1 mask as a plaintext polynomial multiplies noise by sqrt(N) t / sqrt(12)."""
@@ -46,14 +47,24 @@ def root_bits(value: int) -> int:
     return (bits(value) + 1) // 2
 
 
-def flood_bits(profile: Profile, parties: int, margin_bits: int) -> int:
+def flood_bits(profile: Profile, parties: int, margin_bits: int, limbs: int = 0) -> int:
     """log2 of the deviation of one member's flooding, as the native library draws it."""
-    return profile.modulus_bits() - margin_bits - FLOOD_SPENT_BITS - bits(parties)
+    return profile.modulus_bits(limbs) - margin_bits - FLOOD_SPENT_BITS - bits(parties)
 
 
-def scalar_capacity_bits(parties: int) -> int:
-    """The most noise an opened scalar of profile S36 may have."""
-    return flood_bits(AGGREGATES, parties, SCALAR_MARGIN_BITS) - SCALAR_HIDING_BITS
+def scalar_capacity_bits(parties: int, limbs: int = 0) -> int:
+    """The most noise an opened scalar of profile S36 may have, on all limbs or on fewer."""
+    return flood_bits(AGGREGATES, parties, SCALAR_MARGIN_BITS, limbs) - SCALAR_HIDING_BITS
+
+
+def fewest_limbs(noise_bits: int, parties: int) -> int:
+    """How many limbs an aggregate reads: the fewest whose flooding hides its noise."""
+    enough = (
+        limbs
+        for limbs in range(LIMBS_MIN, AGGREGATES.limbs)
+        if noise_bits <= scalar_capacity_bits(parties, limbs)
+    )
+    return next(enough, AGGREGATES.limbs)
 
 
 def vector_capacity_bits(parties: int) -> int:
@@ -63,12 +74,19 @@ def vector_capacity_bits(parties: int) -> int:
 
 def output_noise_bits(terms: tuple[Term, ...], blocks: int, parties: int) -> int:
     """Noise of one output, summed over all blocks."""
-    linear = sum(term.left.squared_weight() for term in terms if term.right is None)
-    products = sum(
-        term.left.squared_weight() * term.right.squared_weight()
-        for term in terms
-        if term.right is not None
-    )
+    linear = products = 0
+    for term in terms:
+        growth = 1
+        for form in term.factors:
+            growth *= max(1, form.squared_weight())
+        named = [name for form in term.factors for name in form.columns]
+        if len(set(named)) < len(named):
+            # A column times itself: its coefficients meet in equal pairs, which doubles variance.
+            growth *= 2
+        if len(term.factors) == 1:
+            linear += growth
+        else:
+            products += growth
     if products == 0:
         return AGGREGATES.fresh_noise_bits + TAIL_BITS + root_bits(parties * blocks * linear)
     # A linear part is at most as noisy as a product with a single column.

@@ -6,54 +6,25 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from chainnode.he.planner.tree import (
-    Between,
-    Compare,
-    Comparison,
-    Connective,
-    Constant,
-    Item,
-    Predicate,
-    Query,
-    Within,
-)
+from chainnode.he.planner import conditions, expressions
+from chainnode.he.planner.refusals import SUPPORTED, too_deep, unsupported
+from chainnode.he.planner.scope import Scope, only, shown
+from chainnode.he.planner.tree import Group, Item, Label, Order, Query, ScoreItem
 from chainnode.types.errors import ClientFault
-from chainnode.types.limits import SQL_DEPTH_MAX, SQL_LENGTH_MAX_CHARACTERS
+from chainnode.types.limits import SQL_LENGTH_MAX_CHARACTERS
 
-SUPPORTED = (
-    "SELECT COUNT(*) | SUM(column) | AVG(column) | group column, or CREDIT_SCORE('model'), "
-    "FROM one table [WHERE comparisons with constants] [GROUP BY one category column]"
+SCORE_BANDS_MAX = 32
+_CLAUSES = (
+    "kind",
+    "expressions",
+    "from_",
+    "joins",
+    "where",
+    "group",
+    "having",
+    "order",
+    "limit",
 )
-WEIGHT_MAX = 1_000_000
-_COMPARISONS: dict[type[exp.Expr], Comparison] = {
-    exp.EQ: "=",
-    exp.NEQ: "<>",
-    exp.LT: "<",
-    exp.LTE: "<=",
-    exp.GT: ">",
-    exp.GTE: ">=",
-}
-_MIRRORED: dict[Comparison, Comparison] = {
-    "=": "=",
-    "<>": "<>",
-    "<": ">",
-    "<=": ">=",
-    ">": "<",
-    ">=": "<=",
-}
-_REWRITES = {
-    "having": "drop HAVING and filter the released rows",
-    "order": "drop ORDER BY and sort the released rows",
-    "limit": "drop LIMIT; every group is one row",
-    "joins": "drop JOIN: all organisations' columns are already one table aligned on the id",
-    "distinct": "drop DISTINCT, or GROUP BY the column",
-    "with_": "write one SELECT without WITH",
-}
-
-
-def unsupported(node: str, reason: str, rewrite: str) -> ClientFault:
-    """The refusal of a construct, naming it and the nearest query that would do."""
-    return ClientFault("SQL_UNSUPPORTED", f"{node}: {reason}", subject=node, fix=rewrite)
 
 
 def parse(sql: str) -> Query:
@@ -68,18 +39,37 @@ def parse(sql: str) -> Query:
             f"{len(sql)} characters; at most {SQL_LENGTH_MAX_CHARACTERS}",
             fix="ask several shorter queries",
         )
-    select = _one_select(sql)
-    _only(select, "kind", "expressions", "from_", "where", "group")
-    source = select.args.get("from_")
-    if not isinstance(source, exp.From) or not isinstance(source.this, exp.Table):
-        raise unsupported("FROM", "a query reads one table by name", SUPPORTED)
-    _only(source, "this")
-    _only(source.this, "this")
-    table = source.this.name
-    items = tuple(_item(expression, table) for expression in select.expressions)
+    try:
+        return _query(sql, _one_select(sql))
+    except RecursionError:
+        raise too_deep() from None
+
+
+def _query(sql: str, select: exp.Select) -> Query:
+    only(select, *_CLAUSES)
+    scope = _scope(select)
     where = select.args.get("where")
-    predicate = None if where is None else _predicate(where.this, table, 1)
-    return Query(sql, table, items, predicate, _group_by(select.args.get("group"), table))
+    predicate = None if where is None else conditions.predicate(where.this, scope, 1)
+    if any(_score_call(item) is not None for item in select.expressions):
+        return _score_query(sql, select, scope, predicate)
+    groups = _groups(select, scope)
+    items = tuple(
+        Item(_name(node), expressions.released(_inner(node), scope, groups, 1))
+        for node in select.expressions
+    )
+    having = select.args.get("having")
+    return Query(
+        sql=sql,
+        tables=scope.tables(),
+        items=items,
+        where=predicate,
+        groups=groups,
+        having=None
+        if having is None
+        else expressions.having(_without_aliases(having.this, select), scope, groups, 1),
+        order=_order(select),
+        limit=_limit(select),
+    )
 
 
 def _one_select(sql: str) -> exp.Select:
@@ -87,7 +77,7 @@ def _one_select(sql: str) -> exp.Select:
         statements = sqlglot.parse(sql, read="duckdb")
     except (SqlglotError, RecursionError) as error:
         if isinstance(error, RecursionError):
-            raise _too_deep() from None
+            raise too_deep() from None
         reason = str(error).split(" but got <Token")[0].splitlines()[0]
         raise ClientFault("SQL_SYNTAX", reason, fix=SUPPORTED) from None
     if len(statements) != 1 or not isinstance(statements[0], exp.Select):
@@ -96,142 +86,168 @@ def _one_select(sql: str) -> exp.Select:
     return statements[0]
 
 
-def _only(node: exp.Expr, *allowed: str) -> None:
-    for key, value in node.args.items():
-        if key not in allowed and value not in (None, False, [], ""):
-            name = key.rstrip("_").upper()
+def _scope(select: exp.Select) -> Scope:
+    source = select.args.get("from_")
+    if not isinstance(source, exp.From):
+        raise unsupported("FROM", "a query reads a table by name", SUPPORTED)
+    only(source, "this")
+    scope = Scope()
+    scope.add(source.this)
+    for join in select.args.get("joins") or ():
+        only(join, "this", "kind", "using")
+        if join.args.get("kind") not in (None, "", "INNER") or not join.args.get("using"):
             raise unsupported(
-                name, f"not supported in {_text(node)}", _REWRITES.get(key, SUPPORTED)
+                shown(join), "tables are joined on the id only", "write JOIN part USING (id)"
             )
+        scope.add(join.this)
+        scope.using(tuple(item.name for item in join.args["using"]))
+    return scope
 
 
-def _text(node: exp.Expr) -> str:
-    text = node.sql(dialect="duckdb")
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _too_deep() -> ClientFault:
-    return ClientFault(
-        "SQL_TOO_DEEP",
-        f"the condition nests deeper than {SQL_DEPTH_MAX}",
-        fix="flatten the condition with IN, BETWEEN, AND and OR",
-    )
-
-
-def _column(node: exp.Expr | None, table: str, where: str) -> str:
-    if not isinstance(node, exp.Column) or isinstance(node.this, exp.Star):
-        shown = "nothing" if node is None else _text(node)
-        raise unsupported(where, f"expects a column, not {shown}", SUPPORTED)
-    _only(node, "this", "table")
-    if node.table and node.table.casefold() != table.casefold():
-        raise unsupported(_text(node), f"the query reads only {table}", SUPPORTED)
-    return node.name
-
-
-def _item(node: exp.Expr, table: str) -> Item:
-    name = node.alias if isinstance(node, exp.Alias) else _text(node)
+def _inner(node: exp.Expr) -> exp.Expr:
     inner = node.this if isinstance(node, exp.Alias) else node
-    if isinstance(inner, exp.Count):
-        _only(inner, "this", "big_int")
-        if not isinstance(inner.this, exp.Star):
-            raise unsupported(_text(inner), "only rows are counted", "write COUNT(*)")
-        _only(inner.this)
-        return Item("count", name)
-    if isinstance(inner, exp.Sum | exp.Avg):
-        _only(inner, "this")
-        terms = tuple(_linear(inner.this, table, 1, 1))
-        return Item("sum" if isinstance(inner, exp.Sum) else "avg", name, terms=terms)
-    if isinstance(inner, exp.Anonymous) and inner.name.upper() == "CREDIT_SCORE":
-        return _score_item(inner, name)
-    if isinstance(inner, exp.Column) and not isinstance(inner.this, exp.Star):
-        return Item("column", name, column=_column(inner, table, "SELECT"))
-    raise unsupported(_text(inner), "not a supported expression", SUPPORTED)
+    return inner if isinstance(inner, exp.Expr) else node
 
 
-def _score_item(node: exp.Anonymous, name: str) -> Item:
-    arguments = node.expressions
-    if len(arguments) != 1 or not isinstance(arguments[0], exp.Literal):
-        raise unsupported(_text(node), "takes one model name", "CREDIT_SCORE('model')")
-    return Item("score", name, column=arguments[0].name)
+def _without_aliases(node: exp.Expr, select: exp.Select) -> exp.Expr:
+    aliases = {item.alias: item.this for item in select.expressions if isinstance(item, exp.Alias)}
+
+    def written(part: exp.Expr) -> exp.Expr:
+        if isinstance(part, exp.Column) and not part.table and part.name in aliases:
+            return exp.paren(aliases[part.name], copy=True)
+        return part
+
+    return node.transform(written)
 
 
-def _linear(node: exp.Expr, table: str, weight: int, depth: int) -> list[tuple[int, str]]:
-    if depth > SQL_DEPTH_MAX:
-        raise _too_deep()
-    if isinstance(node, exp.Paren):
-        return _linear(node.this, table, weight, depth + 1)
-    if isinstance(node, exp.Add | exp.Sub):
-        sign = 1 if isinstance(node, exp.Add) else -1
-        left = _linear(node.this, table, weight, depth + 1)
-        return left + _linear(node.expression, table, sign * weight, depth + 1)
-    if isinstance(node, exp.Mul):
-        for factor, other in ((node.this, node.expression), (node.expression, node.this)):
-            if isinstance(factor, exp.Literal) and factor.is_int:
-                scaled = weight * int(factor.name)
-                if abs(scaled) > WEIGHT_MAX:
-                    raise unsupported(_text(node), f"factors are at most {WEIGHT_MAX}", SUPPORTED)
-                return _linear(other, table, scaled, depth + 1)
-        raise unsupported(
-            _text(node), "a column is multiplied only by a whole number", "sum each column alone"
-        )
-    if isinstance(node, exp.Column):
-        return [(weight, _column(node, table, "SUM"))]
-    raise unsupported(_text(node), "SUM and AVG take columns, + - and whole factors", SUPPORTED)
+def _name(node: exp.Expr) -> str:
+    return node.alias if isinstance(node, exp.Alias) else shown(node)
 
 
-def _predicate(node: exp.Expr, table: str, depth: int) -> Predicate:
-    if depth > SQL_DEPTH_MAX:
-        raise _too_deep()
-    if isinstance(node, exp.Paren):
-        return _predicate(node.this, table, depth + 1)
-    if isinstance(node, exp.And | exp.Or):
-        operands = list(node.flatten(unnest=False))
-        parts = tuple(_predicate(part, table, depth + 1) for part in operands)
-        return Connective("and" if isinstance(node, exp.And) else "or", parts)
-    if isinstance(node, exp.Not):
-        return Connective("not", (_predicate(node.this, table, depth + 1),))
-    for kind, operator in _COMPARISONS.items():
-        if isinstance(node, kind):
-            return _comparison(node, operator, table)
-    if isinstance(node, exp.Between):
-        _only(node, "this", "low", "high")
-        column = _column(node.this, table, "BETWEEN")
-        low, high = _constant(node.args["low"]), _constant(node.args["high"])
-        return Between(column, low, high, _text(node))
-    if isinstance(node, exp.In):
-        _only(node, "this", "expressions")
-        constants = tuple(_constant(item) for item in node.expressions)
-        if not constants:
-            raise unsupported(_text(node), "IN takes constants", "list the constants")
-        return Within(_column(node.this, table, "IN"), constants, _text(node))
-    raise unsupported(
-        _text(node), "not a supported condition", "compare columns with constants: = < BETWEEN IN"
+# --- scores ---------------------------------------------------------------------------------------
+
+
+def _score_call(node: exp.Expr) -> exp.Anonymous | None:
+    inner = _inner(node)
+    if isinstance(inner, exp.Anonymous) and inner.name.upper() in ("CREDIT_SCORE", "SCORE_BAND"):
+        return inner
+    return None
+
+
+def _score_query(
+    sql: str, select: exp.Select, scope: Scope, where: conditions.Predicate | None
+) -> Query:
+    only(select, "kind", "expressions", "from_", "where", "group")
+    calls = [_score_call(node) for node in select.expressions]
+    place, call = next((index, node) for index, node in enumerate(calls) if node is not None)
+    rewrite = (
+        "SELECT CREDIT_SCORE('model') FROM table [WHERE id IN (..)], or SELECT "
+        "SCORE_BAND('model', 500, 600), COUNT(*) FROM table GROUP BY 1"
     )
+    others = [_inner(node) for index, node in enumerate(select.expressions) if index != place]
+    item = _score_item(call)
+    if item.cuts:
+        counted = len(others) == 1 and isinstance(others[0], exp.Count)
+        if not counted or place != 0 or not isinstance(others[0].this, exp.Star):
+            raise unsupported("SCORE_BAND", "stands before COUNT(*)", rewrite)
+        group = select.args.get("group")
+        written = [] if group is None else group.expressions
+        allowed = {"1", shown(call), _name(select.expressions[0])}
+        if len(written) != 1 or shown(written[0]) not in allowed:
+            raise unsupported("SCORE_BAND", "is what rows are grouped by", rewrite)
+    elif (
+        select.args.get("group") is not None
+        or len(others) > 1
+        or any(not isinstance(node, exp.Column) for node in others)
+    ):
+        raise unsupported("CREDIT_SCORE", "stands alone or beside the id", rewrite)
+    else:
+        scope.score_columns = tuple(scope.column(node, "SELECT") for node in others)
+    beside = tuple(Item(name.column, Label(0)) for name in scope.score_columns)
+    return Query(sql, scope.tables(), beside, where, score=item)
 
 
-def _comparison(node: exp.Expr, operator: Comparison, table: str) -> Compare:
-    left, right = node.this, node.args["expression"]
-    if isinstance(right, exp.Column) and isinstance(left, exp.Column):
+def _score_item(call: exp.Anonymous) -> ScoreItem:
+    arguments = call.expressions
+    banded = call.name.upper() == "SCORE_BAND"
+    if not arguments or not isinstance(arguments[0], exp.Literal) or not arguments[0].is_string:
         raise unsupported(
-            _text(node), "columns are compared with constants only", "compare each with a constant"
+            "CREDIT_SCORE", "takes a model name in quotes", "write CREDIT_SCORE('model')"
         )
-    if isinstance(right, exp.Column):
-        left, right, operator = right, left, _MIRRORED[operator]
-    return Compare(_column(left, table, "WHERE"), operator, _constant(right), _text(node))
+    cuts = tuple(expressions.whole_number(node) for node in arguments[1:])
+    if bool(cuts) != banded or len(cuts) > SCORE_BANDS_MAX or list(cuts) != sorted(set(cuts)):
+        raise unsupported(
+            shown(call),
+            f"SCORE_BAND takes 1 to {SCORE_BANDS_MAX} rising cut-offs, CREDIT_SCORE none",
+            "write SCORE_BAND('model', 500, 600)",
+        )
+    return ScoreItem(arguments[0].name, cuts)
 
 
-def _constant(node: exp.Expr) -> Constant:
-    if isinstance(node, exp.Neg) and isinstance(node.this, exp.Literal) and node.this.is_number:
-        return Constant("-" + node.this.name, False)
-    if isinstance(node, exp.Literal):
-        return Constant(node.name, bool(node.is_string))
-    raise unsupported(_text(node), "expects a constant", "write a number or a quoted text")
+# --- groups, order --------------------------------------------------------------------------------
 
 
-def _group_by(group: exp.Expr | None, table: str) -> str:
+def _groups(select: exp.Select, scope: Scope) -> tuple[Group, ...]:
+    group = select.args.get("group")
     if group is None:
-        return ""
-    _only(group, "expressions")
-    if len(group.expressions) != 1:
-        raise unsupported(_text(group), "one column groups", "GROUP BY one category column")
-    return _column(group.expressions[0], table, "GROUP BY")
+        return ()
+    only(group, "expressions")
+    aliases = {node.alias: node.this for node in select.expressions if isinstance(node, exp.Alias)}
+    found: list[Group] = []
+    for node in group.expressions:
+        chosen = node
+        if isinstance(node, exp.Literal) and node.is_int:
+            chosen = _inner(select.expressions[_position(node, len(select.expressions))])
+        elif isinstance(node, exp.Column) and not node.table and node.name in aliases:
+            chosen = aliases[node.name]
+        banded = isinstance(chosen, exp.Anonymous) and chosen.name.upper() == "BAND"
+        if banded and len(chosen.expressions) == 1:
+            column = scope.column(chosen.expressions[0], "BAND")
+        else:
+            column = scope.column(chosen, "GROUP BY")
+        if all(column.column.casefold() != item.column.column.casefold() for item in found):
+            found.append(Group(column, banded, shown(chosen)))
+    return tuple(found)
+
+
+def _position(node: exp.Expr, count: int) -> int:
+    index = expressions.whole_number(node) - 1
+    if not 0 <= index < count:
+        raise unsupported(shown(node), f"there are {count} selected columns", "name the column")
+    return index
+
+
+def _order(select: exp.Select) -> tuple[Order, ...]:
+    order = select.args.get("order")
+    if order is None:
+        return ()
+    only(order, "expressions")
+    texts = [shown(_inner(node)) for node in select.expressions]
+    names = [_name(node) for node in select.expressions]
+    found = []
+    for node in order.expressions:
+        only(node, "this", "desc", "nulls_first")
+        if node.args.get("nulls_first"):
+            raise unsupported(shown(node), "NULL comes last", "leave NULLS FIRST out")
+        text = shown(node.this)
+        if isinstance(node.this, exp.Literal):
+            place = _position(node.this, len(texts))
+        elif text in names:
+            place = names.index(text)
+        elif text in texts:
+            place = texts.index(text)
+        else:
+            raise unsupported(text, "rows are sorted by selected columns", "select it too")
+        found.append(Order(place, bool(node.args.get("desc"))))
+    return tuple(found)
+
+
+def _limit(select: exp.Select) -> int:
+    limit = select.args.get("limit")
+    if limit is None:
+        return -1
+    only(limit, "expression")
+    rows = expressions.whole_number(limit.expression)
+    if rows < 0:
+        raise unsupported(shown(limit), "a limit is not negative", "write LIMIT 10")
+    return rows

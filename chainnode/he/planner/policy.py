@@ -1,10 +1,13 @@
-"""Rule 3, policy: what the contract allows on a table, checked before any work is planned."""
+"""Rule 3b, policy: what the contract allows on a table, checked before any work is planned."""
 
 from __future__ import annotations
 
 import msgspec
 
-from chainnode.he.planner.tree import Bound, BoundQuery, Connective, Predicate
+from chainnode.he.planner.aggregate import used
+from chainnode.he.planner.bind import BoundQuery
+from chainnode.he.planner.normal_form import features
+from chainnode.he.planner.tree import Arithmetic, Case, Number, Value
 from chainnode.types.errors import ClientFault
 
 
@@ -30,28 +33,37 @@ def check(bound: BoundQuery, policy: Policy) -> None:
     Raises:
         ClientFault: `POLICY_DENIED` naming the column or function.
     """
-    if bound.is_score() and not policy.scores_allowed:
-        raise denied("CREDIT_SCORE", "the table's policy does not allow scores")
+    if bound.query.score is not None:
+        if not policy.scores_allowed:
+            raise denied("CREDIT_SCORE", "the table's policy does not allow scores")
+        return
+    denied_names = {name.casefold() for name in policy.denied_columns}
     for name in sorted(used_columns(bound)):
-        if name in policy.denied_columns:
+        if name.casefold() in denied_names:
             raise denied(name, "the table's policy does not allow the column in queries")
 
 
 def used_columns(bound: BoundQuery) -> set[str]:
     """SQL columns a query depends on, the model's features left out."""
-    names = _features(bound.where)
-    if bound.query.group_by:
-        names.add(bound.query.group_by)
-    for item in bound.query.items:
-        names.update(name for _, name in item.terms)
+    names = features(bound.query.where)
+    names.update(group.column.column for group in bound.query.groups)
+    for aggregate in used(bound):
+        names |= features(aggregate.where)
+        if aggregate.argument is not None:
+            names |= _number_columns(aggregate.argument)
     return names
 
 
-def _features(node: Predicate | None) -> set[str]:
-    if isinstance(node, Bound):
-        return {node.feature}
-    if isinstance(node, Connective):
-        return set().union(*[_features(part) for part in node.parts])
+def _number_columns(node: Number) -> set[str]:
+    if isinstance(node, Value):
+        return {node.column.column}
+    if isinstance(node, Arithmetic):
+        return _number_columns(node.left) | _number_columns(node.right)
+    if isinstance(node, Case):
+        names = set() if node.otherwise is None else _number_columns(node.otherwise)
+        for condition, value in node.branches:
+            names |= features(condition) | _number_columns(value)
+        return names
     return set()
 
 

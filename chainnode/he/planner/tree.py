@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal
 
+from chainnode.he.planner.polynomial import Polynomial
+
 Comparison = Literal["=", "<>", "<", "<=", ">", ">="]
+AggregateKind = Literal["count", "sum", "avg"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,14 +17,25 @@ class Constant:
     """A literal as written."""
 
     text: str
-    is_string: bool
+    kind: Literal["number", "text", "date"]
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A column as written; `source` is the joined table it was qualified with, or empty."""
+
+    column: str
+    source: str = ""
+
+
+# --- conditions -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Compare:
     """column op constant; `text` is the SQL for messages."""
 
-    column: str
+    column: Name
     operator: Comparison
     constant: Constant
     text: str
@@ -30,7 +45,7 @@ class Compare:
 class Between:
     """column BETWEEN low AND high, both included."""
 
-    column: str
+    column: Name
     low: Constant
     high: Constant
     text: str
@@ -40,19 +55,45 @@ class Between:
 class Within:
     """column IN (constants)."""
 
-    column: str
+    column: Name
     constants: tuple[Constant, ...]
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Bound:
-    """A bound comparison: the row's bin of the feature is one of `bins`, of `bin_count`."""
+class Like:
+    """column LIKE pattern, on categories."""
 
-    feature: str
-    bins: tuple[int, ...]
-    bin_count: int
+    column: Name
+    pattern: str
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class IsNull:
+    """column IS NULL."""
+
+    column: Name
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnCompare:
+    """column op column."""
+
+    left: Name
+    operator: Comparison
+    right: Name
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A bound condition: where it is true and where it is false; a missing value is in neither."""
+
+    features: tuple[str, ...]
+    true: Polynomial
+    false: Polynomial
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,51 +104,153 @@ class Connective:
     parts: tuple[Predicate, ...]
 
 
-Predicate = Compare | Between | Within | Bound | Connective
+Predicate = Compare | Between | Within | Like | IsNull | ColumnCompare | Bound | Connective
+
+
+# --- what is summed -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """A number in an aggregate's argument."""
+
+    value: Fraction
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A column in an aggregate's argument."""
+
+    column: Name
+
+
+@dataclass(frozen=True, slots=True)
+class Arithmetic:
+    """left op right; division by a column does not exist before release."""
+
+    operator: Literal["+", "-", "*"]
+    left: Number
+    right: Number
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """CASE WHEN .. THEN .. ELSE .. END; without ELSE the other rows are NULL."""
+
+    branches: tuple[tuple[Predicate, Number], ...]
+    otherwise: Number | None
+
+
+Number = Quantity | Value | Arithmetic | Case
+
+
+# --- what is released -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """COUNT, SUM or AVG of the rows where `where` is true; no argument counts rows."""
+
+    kind: AggregateKind
+    argument: Number | None
+    where: Predicate | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A GROUP BY column; `banded` names its bins instead of its values."""
+
+    column: Name
+    banded: bool
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """The value of a GROUP BY column in the answer, by its position."""
+
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """Arithmetic on released numbers."""
+
+    operator: Literal["+", "-", "*", "/"]
+    left: Expression
+    right: Expression
+
+
+Expression = Label | Aggregate | Quantity | Computed
+
+
+@dataclass(frozen=True, slots=True)
+class Test:
+    """A HAVING comparison of released numbers."""
+
+    operator: Comparison
+    left: Expression
+    right: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class TestConnective:
+    """AND, OR or NOT of HAVING comparisons."""
+
+    operator: Literal["and", "or", "not"]
+    parts: tuple[Having, ...]
+
+
+Having = Test | TestConnective
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One selected expression.
+    """One selected expression under its alias or SQL text."""
 
-    Args:
-        kind: what it is.
-        name: alias or SQL text.
-        column: for `column`; the model's name for `score`.
-        terms: for `sum` and `avg`, (weight, SQL column) of the argument.
-    """
-
-    kind: Literal["column", "count", "sum", "avg", "score"]
     name: str
-    column: str = ""
-    terms: tuple[tuple[int, str], ...] = ()
+    expression: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreItem:
+    """CREDIT_SCORE('model'), or SCORE_BAND('model', cuts...) with rows counted per band."""
+
+    model: str
+    cuts: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """ORDER BY the answer column at a position."""
+
+    position: int
+    descending: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A SELECT of the supported shape."""
-
-    sql: str
-    table: str
-    items: tuple[Item, ...]
-    where: Predicate | None
-    group_by: str
-
-
-@dataclass(frozen=True, slots=True)
-class BoundQuery:
-    """A query whose names and constants exist.
+    """A SELECT of the supported shape.
 
     Args:
-        query: as parsed, with the schema's spelling of every column.
-        where: over bins only; None selects every row.
-        ids: for a score query, the enterprises asked about, or None for all.
+        sql: as written.
+        tables: the table, or the owners' parts of it that are joined on the id.
+        items: selected expressions; empty for a score query.
+        score: what a score query asks.
+        where: over rows.
+        groups: GROUP BY columns.
+        having: over released groups.
+        order: of released rows.
+        limit: of released rows; -1 is none.
     """
 
-    query: Query
+    sql: str
+    tables: tuple[str, ...]
+    items: tuple[Item, ...]
     where: Predicate | None
-    ids: tuple[str, ...] | None = None
-
-    def is_score(self) -> bool:
-        """Whether the query asks for `CREDIT_SCORE`."""
-        return any(item.kind == "score" for item in self.query.items)
+    groups: tuple[Group, ...] = ()
+    score: ScoreItem | None = None
+    having: Having | None = None
+    order: tuple[Order, ...] = ()
+    limit: int = -1
