@@ -221,6 +221,110 @@ def time_contract_calls(
 
     entries: state below the calls, full keys. Raises `ValueError` when a call does not return."""
 
+# --- parallel scheduler (chain-exec) --------------------------------------------------------------
+#
+# One scheduler, two drivers: threads (bench_blocks) and virtual time (simulate). Keys of a trace
+# are numbers; the same number is the same contract-qualified key.
+
+@final
+class Trace:
+    """What the transactions of a block cost and touch, in block order."""
+
+    def __new__(cls) -> Trace: ...
+    @staticmethod
+    def decode(text: str) -> Trace:
+        """A trace from the text `encode` gives; `ValueError` names the line that is wrong."""
+    def encode(self) -> str: ...
+    def add(
+        self,
+        cost_ns: int,
+        *,
+        reads: Sequence[tuple[int, int]] = ...,
+        writes: Sequence[int] = ...,
+        deltas: Sequence[int] = ...,
+        ranges: Sequence[tuple[int, int]] = ...,
+        verify_ns: int = 0,
+        hint: str = "complete",
+        hint_keys: tuple[Sequence[int], Sequence[int], Sequence[int]] | None = None,
+    ) -> None:
+        """Append a transaction.
+
+        reads: (key, offset into the execution in ns), by offset. deltas: counters added to without
+        a read. ranges: (start, end exclusive), scanned first. verify_ns: signature check, once
+        however often it executes. hint: complete, superset, predicted or none; hint_keys: (reads,
+        writes, deltas) it names instead of the true ones."""
+    def __len__(self) -> int: ...
+    @property
+    def work_ns(self) -> int:
+        """T1, signature checks apart."""
+    @property
+    def critical_path_ns(self) -> int:
+        """T-infinity: cost-weighted read-after-write path in block order."""
+    def without_deltas(self) -> Trace:
+        """The same with each delta as a read and a write."""
+    def without_hints(self) -> Trace: ...
+
+@final
+class Makespan:
+    makespan_ns: int
+    serial_ns: int
+    """Plain serial, signature checks included: the baseline of `speedup`."""
+    speedup: float
+    busy_ns: int
+    executions: int
+    """Executions that ran to their end; more than the transactions means repeats."""
+    blocked: int
+    """Attempts cut short at a value not yet written."""
+    invalidated: int
+    exact: int
+    """Executions on the commit lane."""
+
+def scheduler_costs(band_name: str = "nominal") -> dict[str, float]:
+    """What the scheduler's operations cost in the band `best`, `nominal` or `worst`."""
+
+def simulate(
+    trace: Trace,
+    workers: int,
+    *,
+    band_name: str = "nominal",
+    costs: dict[str, float] = ...,
+    engine: str = "auto",
+    window: int | None = None,
+    batch: int | None = None,
+) -> Makespan:
+    """Run a trace on virtual workers with the scheduler's own code in virtual time.
+
+    costs: overrides by the names of `scheduler_costs`. engine: `dag` waits for the producers that
+    complete hints name, `stm` speculates, `auto` takes `dag` from 95 % complete hints. window,
+    batch: for ablations (window 1_000_000 is none, batch 1 is none). Deterministic."""
+
+def predict_engine(trace: Trace, threads: int) -> str:
+    """`serial`, `dag` or `stm`: what the gate picks, the trace's hints taken as given."""
+
+@final
+class BlockTimes:
+    engine: str
+    """As asked for."""
+    ran: list[str]
+    """What ran each time, the gate's choice resolved."""
+    times_ns: list[int]
+    executions: int
+    blocked: int
+    invalidated: int
+    exact: int
+
+def bench_blocks(
+    trace: Trace, engines: Sequence[str], *, threads: int, repeats: int = 1
+) -> list[BlockTimes]:
+    """Really execute a trace as spinning transactions, engines in turn, `repeats` times.
+
+    engines: any of `serial`, `dag`, `stm`, `gate`. Costs are spun as a calibrated number of
+    instructions. Values written depend on all that was read; `RuntimeError` when two runs or two
+    engines differ."""
+
+def compare_random_blocks(first_seed: int, count: int, threads: int) -> list[str]:
+    """Execute random blocks serially and in parallel (`dag` and `stm`); names those that differ."""
+
 # --- homomorphic engine (chain-he) ----------------------------------------------------------------
 #
 # A ciphertext is raw little-endian u64 residues [polynomial][limb][coefficient], NTT form, SEAL's

@@ -1,17 +1,30 @@
-//! The serial engine: one ordered block in, receipts, roots and net writes out.
+//! The execution engines: one ordered block in, receipts, roots and net writes out.
 //!
-//! Whatever is wrong with a transaction becomes its receipt; a block is never refused for it.
+//! Whatever is wrong with a transaction becomes its receipt; a block is never refused for it. The
+//! serial engine is the meaning; the parallel one ([`scheduler`]) gives the same bytes sooner.
 
 mod abi_types;
 mod admin;
 mod block;
 mod executor;
+mod gate;
 mod genesis;
 mod hints;
 mod members;
+pub mod oracle;
+mod pool;
 mod receipt;
+pub mod scheduler;
+mod simulate;
+mod sync;
+mod synthetic;
+mod threads;
+pub mod trace;
 mod window;
 
 pub use executor::{ExecutionError, Executor};
+pub use gate::{Engine, Forecast};
 pub use hints::{CallContext, Prediction, Templates};
 pub use receipt::BlockResult;
+pub use simulate::{simulate, simulate_with, Costs, Makespan};
+pub use synthetic::{Choice, Ran, SyntheticBlock};

@@ -10,10 +10,12 @@ use crate::Hash;
 const DOMAIN: &[u8] = b"chainnode/access/v1";
 
 /// Keys and ranges read from outside the transaction.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AccessSet {
-    pub(crate) keys: BTreeSet<Vec<u8>>,
-    pub(crate) ranges: BTreeSet<(Vec<u8>, Vec<u8>)>,
+    /// Keys.
+    pub keys: BTreeSet<Vec<u8>>,
+    /// Start (inclusive) and end (exclusive, empty is none) of each range.
+    pub ranges: BTreeSet<(Vec<u8>, Vec<u8>)>,
 }
 
 fn put(hasher: &mut Sha256, bytes: &[u8]) {

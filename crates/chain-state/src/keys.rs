@@ -6,6 +6,8 @@ pub const CONFIG: &[u8] = b"\x01config";
 pub const GENESIS: &[u8] = b"\x01genesis";
 /// First byte of every member key.
 pub const MEMBER_TAG: u8 = 2;
+/// First byte of everything contracts store.
+pub const STORAGE_TAG: u8 = 4;
 /// First byte of every organisation key.
 pub const ORGANISATION_TAG: u8 = 7;
 
@@ -48,7 +50,7 @@ pub fn organisation(id: &str) -> Vec<u8> {
 pub fn storage_prefix(contract: &str) -> Vec<u8> {
     let length = u8::try_from(contract.len()).expect("contract names have at most 64 bytes");
     let mut key = Vec::with_capacity(2 + contract.len());
-    key.extend_from_slice(&[4, length]);
+    key.extend_from_slice(&[STORAGE_TAG, length]);
     key.extend_from_slice(contract.as_bytes());
     key
 }

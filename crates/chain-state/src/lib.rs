@@ -8,12 +8,13 @@ mod access;
 pub mod keys;
 mod overlay;
 mod tree;
+pub mod versions;
 mod view;
 
 pub use access::AccessSet;
 pub use overlay::{BlockOverlay, SharedState, State, StateGuard};
 pub use tree::{verify_proof, Proof, StateTree};
-pub use view::{CounterError, TxView, Write};
+pub use view::{CounterError, Parts, TxView, Write};
 
 /// A SHA-256 digest.
 pub type Hash = [u8; 32];

@@ -81,6 +81,11 @@ impl BlockOverlay {
         }
     }
 
+    /// Put or delete one key.
+    pub fn set(&mut self, key: Vec<u8>, value: Option<Vec<u8>>) {
+        self.writes.insert(key, value);
+    }
+
     /// The block's writes sorted by key, without those that leave the base as it was.
     pub fn into_net_writes(self, base: &State) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
         self.writes

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::Deref;
 
 use crate::overlay::bounds;
+use crate::versions::{Found, Lens};
 use crate::{AccessSet, BlockOverlay, Hash, State};
 
 /// A pending write of a transaction.
@@ -34,11 +35,15 @@ pub enum CounterError {
 pub struct TxView<B> {
     base: B,
     block: BlockOverlay,
+    lens: Option<Lens>,
     writes: BTreeMap<Vec<u8>, Write>,
     access: AccessSet,
 }
 
-fn counter(value: Option<&[u8]>) -> Result<i128, CounterError> {
+/// What a view held when it ended: the base, the lens, the writes and what was read.
+pub type Parts<B> = (B, Lens, BTreeMap<Vec<u8>, Write>, AccessSet);
+
+pub(crate) fn counter(value: Option<&[u8]>) -> Result<i128, CounterError> {
     match value {
         None => Ok(0),
         Some(bytes) => Ok(i128::from_be_bytes(
@@ -53,9 +58,44 @@ impl<B: Deref<Target = State>> TxView<B> {
         Self {
             base,
             block,
+            lens: None,
             writes: BTreeMap::new(),
             access: AccessSet::default(),
         }
+    }
+
+    /// A view through a window on the versions of a block under way.
+    pub fn speculative(base: B, lens: Lens) -> Self {
+        Self {
+            lens: Some(lens),
+            ..Self::new(base, BlockOverlay::default())
+        }
+    }
+
+    /// Whether the view waits for another transaction, so that the call should end.
+    pub fn interrupted(&self) -> bool {
+        self.lens
+            .as_ref()
+            .is_some_and(|lens| lens.blocked().is_some())
+    }
+
+    /// Take a speculative view apart.
+    ///
+    /// # Panics
+    /// When the view has no lens.
+    pub fn into_parts(self) -> Parts<B> {
+        let lens = self.lens.expect("only a speculative view has parts");
+        (self.base, lens, self.writes, self.access)
+    }
+
+    /// What was read so far, for whoever draws the dependencies of a block.
+    pub fn take_access(&mut self) -> AccessSet {
+        std::mem::take(&mut self.access)
+    }
+
+    /// The pending writes.
+    pub fn writes(&self) -> &BTreeMap<Vec<u8>, Write> {
+        &self.writes
     }
 
     /// The finished state below.
@@ -63,8 +103,40 @@ impl<B: Deref<Target = State>> TxView<B> {
         &self.base
     }
 
-    fn below(&self, key: &[u8]) -> Option<&[u8]> {
-        self.block.get(&self.base, key)
+    fn below(&self, key: &[u8]) -> Option<Cow<'_, [u8]>> {
+        let Some(lens) = &self.lens else {
+            return self.block.get(&self.base, key).map(Cow::Borrowed);
+        };
+        let below = || lens.memory().under().get(&self.base, key);
+        // Nothing outside contract storage changes while versions are kept.
+        if key.first() != Some(&crate::keys::STORAGE_TAG) {
+            return below().map(Cow::Borrowed);
+        }
+        match lens.read(key) {
+            Found::Below(None) => below().map(Cow::Borrowed),
+            Found::Below(Some(added)) => {
+                let sum = counter(below()).unwrap_or(0).wrapping_add(added);
+                Some(Cow::Owned(sum.to_be_bytes().to_vec()))
+            }
+            Found::Value(value) => Some(Cow::Owned(value)),
+            Found::Absent | Found::Blocked(_) => None,
+        }
+    }
+
+    /// Whether a running sum of additions fits on what lies below; a guess in a speculative view.
+    fn fits(&self, key: &[u8], total: i128) -> Result<(), CounterError> {
+        let exact = |below: Option<&[u8]>| {
+            let sum = counter(below)?.checked_add(total);
+            sum.map(|_| ()).ok_or(CounterError::Overflow)
+        };
+        if let Some(lens) = self.lens.as_ref().filter(|lens| !lens.is_exact()) {
+            lens.assume(key, total);
+            // An assumed success is checked in order; an assumed failure is a read like any other.
+            if exact(lens.memory().under().get(&self.base, key)).is_ok() {
+                return Ok(());
+            }
+        }
+        exact(self.below(key).as_deref())
     }
 
     fn note_read(&mut self, key: &[u8]) {
@@ -79,10 +151,11 @@ impl<B: Deref<Target = State>> TxView<B> {
             Some(Write::Put(value)) => Some(Cow::Borrowed(value)),
             Some(Write::Delete) => None,
             Some(Write::Add(delta)) => {
-                let sum = counter(self.below(key)).unwrap_or(0).wrapping_add(*delta);
+                let below = counter(self.below(key).as_deref());
+                let sum = below.unwrap_or(0).wrapping_add(*delta);
                 Some(Cow::Owned(sum.to_be_bytes().to_vec()))
             }
-            None => self.below(key).map(Cow::Borrowed),
+            None => self.below(key),
         }
     }
 
@@ -111,14 +184,12 @@ impl<B: Deref<Target = State>> TxView<B> {
     pub fn add(&mut self, key: Vec<u8>, delta: i128) -> Result<(), CounterError> {
         let write = match self.writes.get(&key) {
             None => {
-                let below = counter(self.below(&key))?;
-                below.checked_add(delta).ok_or(CounterError::Overflow)?;
+                self.fits(&key, delta)?;
                 Write::Add(delta)
             }
             Some(Write::Add(earlier)) => {
                 let total = earlier.checked_add(delta).ok_or(CounterError::Overflow)?;
-                let below = counter(self.below(&key))?;
-                below.checked_add(total).ok_or(CounterError::Overflow)?;
+                self.fits(&key, total)?;
                 Write::Add(total)
             }
             Some(Write::Delete) => Write::Put(delta.to_be_bytes().to_vec()),
@@ -142,6 +213,9 @@ impl<B: Deref<Target = State>> TxView<B> {
     /// Record that the transaction's result depends on everything in a range.
     pub fn note_range(&mut self, start: &[u8], end: Option<&[u8]>) {
         let end = end.unwrap_or_default().to_vec();
+        if let Some(lens) = &self.lens {
+            lens.depend_on_range(start, &end);
+        }
         self.access.ranges.insert((start.to_vec(), end));
     }
 
@@ -160,18 +234,24 @@ impl<B: Deref<Target = State>> TxView<B> {
                 self.writes.range::<[u8], _>(range).map(|(key, _)| key),
                 reverse,
             );
+            let (overlay, version) = match &self.lens {
+                None => (&self.block, None),
+                Some(lens) if lens.blocked().is_some() => return None,
+                Some(lens) => {
+                    let memory = lens.memory();
+                    let version = memory.next_key(&start, end.as_deref(), reverse);
+                    (memory.under(), version)
+                }
+            };
             let block = pick(
-                self.block
-                    .writes
-                    .range::<[u8], _>(range)
-                    .map(|(key, _)| key),
+                overlay.writes.range::<[u8], _>(range).map(|(key, _)| key),
                 reverse,
             );
             let base = pick(
                 self.base.range(&start, end.as_deref()).map(|(key, _)| key),
                 reverse,
             );
-            let keys = [own, block, base].into_iter().flatten();
+            let keys = [own, block, base, version.as_ref()].into_iter().flatten();
             let key = if reverse { keys.max() } else { keys.min() }?.clone();
             if let Some(value) = self.peek(&key) {
                 let value = value.into_owned();
@@ -204,7 +284,7 @@ impl<B: Deref<Target = State>> TxView<B> {
                 Write::Put(value) => Some(value),
                 Write::Delete => None,
                 Write::Add(delta) => {
-                    let below = counter(self.below(&key)).unwrap_or(0);
+                    let below = counter(self.below(&key).as_deref()).unwrap_or(0);
                     Some(below.wrapping_add(delta).to_be_bytes().to_vec())
                 }
             };

@@ -17,6 +17,8 @@ const MESSAGE_SIZE_MAX_BYTES: usize = 1024;
 const SCANS_MAX: usize = 64;
 const SCAN_ROWS_MAX: u32 = 1_000;
 const ABSENT: i32 = -1;
+/// Never in a receipt: whoever interrupts an execution drops it.
+const INTERRUPTED: &str = "interrupted";
 
 /// Why the host stopped a call.
 #[derive(Debug)]
@@ -109,7 +111,11 @@ fn step<R>(
 ) -> Result<R, Error> {
     let memory = guest.data().memory.expect("set when the instance was made");
     let (bytes, data) = memory.data_and_store_mut(&mut *guest);
-    run(bytes, data).map_err(|stop| {
+    let end = run(bytes, data).and_then(|value| match &data.view {
+        Some(view) if view.interrupted() => Err(Stop::Trap(INTERRUPTED)),
+        _ => Ok(value),
+    });
+    end.map_err(|stop| {
         data.stop = Some(stop);
         Error::i32_exit(1)
     })
@@ -222,6 +228,8 @@ fn db_get(
     charge(&mut guest, price::DB_GET, key_length as u32 as usize)?;
     let length = step(&mut guest, |memory, data| {
         let key = data.key(slice(memory, key, key_length)?)?;
+        #[cfg(feature = "fault")]
+        assert!(!key.ends_with(crate::FAULT_KEY), "fault injected by a test");
         let CallData { view, pending, .. } = data;
         let view = view.as_mut().expect("a view is lent for the whole call");
         match view.get(&key) {

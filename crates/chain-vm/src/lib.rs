@@ -12,6 +12,10 @@ mod price;
 mod rules;
 mod wasm;
 
+/// Reading a key with this end panics: only in builds for tests of what a panic leaves behind.
+#[cfg(feature = "fault")]
+pub const FAULT_KEY: &[u8] = b"\xffpanic";
+
 pub use call::{Event, Field, Frame, Outcome, Status};
 pub use machine::Machine;
 pub use measure::{time_calls, Measurement};

@@ -269,14 +269,17 @@ impl Live {
         let data = self.store.data_mut();
         data.frame = frame;
         data.view = Some(view);
-        let end = function.call(&mut self.store, ());
+        // A fault of ours ends one transaction, not the node; the instance is dropped with it.
+        let call = std::panic::AssertUnwindSafe(|| function.call(&mut self.store, ()));
+        let end = std::panic::catch_unwind(call);
         let gas = match self.gas.get(&self.store) {
             Val::I64(gas) => gas,
             _ => unreachable!("the injector declares an i64"),
         };
         let status = match end {
-            Ok(()) => Status::Ok,
-            Err(error) => self.failure(&error, gas),
+            Ok(Ok(())) => Status::Ok,
+            Ok(Err(error)) => self.failure(&error, gas),
+            Err(_) => Status::Trapped("host fault"),
         };
         let data = self.store.data_mut();
         let view = data
@@ -284,11 +287,9 @@ impl Live {
             .take()
             .expect("lent above and never taken by the host");
         let ok = status == Status::Ok;
-        let used = if status == Status::OutOfGas {
-            limit
-        } else {
-            limit - gas
-        };
+        // What the engine had counted when a host function panicked is not defined.
+        let whole = matches!(status, Status::OutOfGas | Status::Trapped("host fault"));
+        let used = if whole { limit } else { limit - gas };
         let outcome = Outcome {
             status,
             result: if ok {

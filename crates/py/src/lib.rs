@@ -7,6 +7,7 @@ mod formats;
 mod he;
 mod he_columns;
 mod hints;
+mod parallel;
 mod pool;
 mod signatures;
 
@@ -20,6 +21,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     he::register(module)?;
     hints::register(module)?;
     he_columns::register(module)?;
+    parallel::register(module)?;
     pool::register(module)?;
     signatures::register(module)
 }

@@ -1,0 +1,424 @@
+//! The scheduler in virtual time: a trace on any number of virtual workers.
+//!
+//! The state machine and the memory are the very code the threads run; only time is made up. An
+//! execution takes its recorded cost, its reads happen at their offsets, so that stale reads,
+//! waits and aborts come from the trace's structure. Each operation on shared data costs what
+//! [`Costs`] says, and a cache line that many want is a server: one after another.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::sync::Arc;
+
+use chain_state::versions::{Effect, Found, Memory, Version};
+use chain_state::{BlockOverlay, Write};
+
+use crate::scheduler::{Claim, Counters, Hint, Lane, Scheduler, Settings, Task, Worker};
+use crate::trace::{key_bytes, Trace, TraceTransaction};
+
+/// What the scheduler's operations cost, in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Costs {
+    /// Drawing, claiming and finishing one execution, apart from shared lines.
+    pub task_ns: u64,
+    /// One tracked read, apart from its line.
+    pub read_ns: u64,
+    /// One published write, apart from its line.
+    pub write_ns: u64,
+    /// Making one transaction final, apart from its line.
+    pub commit_ns: u64,
+    /// Settling one delta, apart from its lines.
+    pub delta_ns: u64,
+    /// Preparing one hinted access, spread over the workers.
+    pub prepare_ns: u64,
+    /// Collecting one written key after the block, spread over the workers.
+    pub collect_ns: u64,
+    /// Moving a contended cache line to another core.
+    pub line_ns: u64,
+    /// Share by which memory contention slows everything at 96 workers, linear in the workers.
+    pub inflation: f64,
+}
+
+impl Costs {
+    /// What a current server is expected to show.
+    pub const fn nominal() -> Self {
+        Self {
+            task_ns: 250,
+            read_ns: 120,
+            write_ns: 160,
+            commit_ns: 10,
+            delta_ns: 60,
+            prepare_ns: 150,
+            collect_ns: 80,
+            line_ns: 50,
+            inflation: 0.1,
+        }
+    }
+
+    /// No contention beyond the lines themselves.
+    pub const fn best() -> Self {
+        Self {
+            line_ns: 20,
+            inflation: 0.0,
+            ..Self::nominal()
+        }
+    }
+
+    /// Slow lines and memory that suffers from the workers.
+    pub const fn worst() -> Self {
+        Self {
+            line_ns: 100,
+            inflation: 0.3,
+            ..Self::nominal()
+        }
+    }
+
+    fn slowdown(&self, workers: usize) -> f64 {
+        1.0 + self.inflation * (workers.saturating_sub(1) as f64) / 95.0
+    }
+}
+
+/// What a simulated block took.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Makespan {
+    /// From the first preparation to the last collected write.
+    pub makespan_ns: u64,
+    /// Plain serial execution of the same trace, signature checks included.
+    pub serial_ns: u64,
+    /// `serial_ns / makespan_ns`.
+    pub speedup: f64,
+    /// Completed executions, waits, aborts and executions on the lane.
+    pub counters: Counters,
+    /// Time the workers spent executing, wasted work included.
+    pub busy_ns: u64,
+}
+
+/// Run a trace on virtual workers under the settings that suit them.
+pub fn simulate(trace: &Trace, workers: usize, costs: &Costs) -> Makespan {
+    let hinted = trace.transactions.iter().map(TraceTransaction::hint);
+    let complete = hinted.filter(Hint::is_complete).count();
+    let mean = trace.work_ns() / trace.transactions.len().max(1) as u64;
+    let wait = complete * 100 >= trace.transactions.len() * 95;
+    simulate_with(
+        trace,
+        workers,
+        costs,
+        Settings::for_workers(workers, mean, wait),
+    )
+}
+
+/// Run a trace on virtual workers.
+///
+/// # Panics
+/// When `workers` is 0.
+pub fn simulate_with(trace: &Trace, workers: usize, costs: &Costs, settings: Settings) -> Makespan {
+    assert!(workers > 0, "somebody has to work");
+    let hints: Vec<Hint> = trace
+        .transactions
+        .iter()
+        .map(TraceTransaction::hint)
+        .collect();
+    let memory = Arc::new(Memory::new(BlockOverlay::default(), workers));
+    let scheduler = Scheduler::new(memory, trace.transactions.len(), settings);
+    scheduler.prepare(&hints, 0, 1);
+    let slowdown = costs.slowdown(workers);
+    let hinted: usize = hints
+        .iter()
+        .map(|hint| hint.reads.len() + hint.writes.len() + hint.deltas.len())
+        .sum();
+    // Every worker walks all hints, a nanosecond each, and prepares those of its shards.
+    let prepare = costs.prepare_ns * hinted as u64 / workers as u64 + hinted as u64;
+    let mut simulation = Simulation {
+        trace,
+        costs,
+        slowdown,
+        scheduler,
+        lines: HashMap::new(),
+        verified: vec![false; trace.transactions.len()],
+        busy_ns: 0,
+    };
+    let (end, counters) = simulation.run(workers, (prepare as f64 * slowdown) as u64);
+    let written: usize = trace
+        .transactions
+        .iter()
+        .map(|one| one.writes.len() + one.deltas.len())
+        .sum();
+    let collect = (costs.collect_ns * written as u64 / workers as u64) as f64 * slowdown;
+    let makespan_ns = end + collect as u64;
+    let verify: u64 = trace.transactions.iter().map(|one| one.verify_ns).sum();
+    let serial_ns = trace.work_ns() + verify;
+    Makespan {
+        makespan_ns,
+        serial_ns,
+        speedup: serial_ns as f64 / makespan_ns.max(1) as f64,
+        counters,
+        busy_ns: simulation.busy_ns,
+    }
+}
+
+/// Cache lines that several workers write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Line {
+    Next,
+    Ready,
+    Frontier,
+    Key(u64),
+}
+
+/// What a virtual worker does at its next event.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Ask,
+    Read(Claim, usize),
+    Publish(Claim),
+    Finish(Claim),
+    Advance,
+    Idle,
+}
+
+struct Simulation<'a> {
+    trace: &'a Trace,
+    costs: &'a Costs,
+    slowdown: f64,
+    scheduler: Scheduler<()>,
+    lines: HashMap<Line, u64>,
+    verified: Vec<bool>,
+    busy_ns: u64,
+}
+
+impl Simulation<'_> {
+    fn run(&mut self, count: usize, start: u64) -> (u64, Counters) {
+        let mut workers: Vec<(Worker, Step)> =
+            (0..count).map(|_| (Worker::default(), Step::Ask)).collect();
+        let mut events: BinaryHeap<Reverse<(u64, usize)>> =
+            (0..count).map(|worker| Reverse((start, worker))).collect();
+        let mut idle: Vec<usize> = Vec::new();
+        let mut end = start;
+        while let Some(Reverse((now, index))) = events.pop() {
+            end = end.max(now);
+            let (worker, step) = &mut workers[index];
+            let (at, next) = self.step(worker, *step, now);
+            *step = next;
+            if matches!(next, Step::Idle) {
+                idle.push(index);
+            } else {
+                events.push(Reverse((at, index)));
+            }
+            // A waker costs its sleeper a line.
+            let unfinished = self.scheduler.frontier() < self.scheduler.count();
+            if !idle.is_empty() && unfinished && self.scheduler.has_work() {
+                let sleeper = idle.pop().expect("somebody is idle");
+                workers[sleeper].1 = Step::Ask;
+                events.push(Reverse((now + self.costs.line_ns, sleeper)));
+            }
+        }
+        let mut counters = Counters::default();
+        for (worker, _) in &workers {
+            counters += worker.counters;
+        }
+        (end, counters)
+    }
+
+    /// When a line is this worker's, having waited for those before it.
+    fn line(&mut self, line: Line, now: u64) -> u64 {
+        let free = self.lines.entry(line).or_insert(0);
+        *free = now.max(*free) + self.costs.line_ns;
+        *free
+    }
+
+    fn slowed(&self, nanoseconds: u64) -> u64 {
+        (nanoseconds as f64 * self.slowdown) as u64
+    }
+
+    fn transaction(&self, claim: Claim) -> &TraceTransaction {
+        &self.trace.transactions[claim.version.tx as usize]
+    }
+
+    fn step(&mut self, worker: &mut Worker, step: Step, now: u64) -> (u64, Step) {
+        match step {
+            Step::Ask => self.ask(worker, now),
+            Step::Read(claim, next) => self.read(worker, claim, next, now),
+            Step::Publish(claim) => self.publish(claim, now),
+            Step::Finish(claim) => self.finish(worker, claim, now),
+            Step::Advance => self.advance(worker, now),
+            Step::Idle => (now, Step::Idle),
+        }
+    }
+
+    fn ask(&mut self, worker: &mut Worker, now: u64) -> (u64, Step) {
+        let (queued, drawing) = (self.scheduler.queued(), worker.must_draw());
+        match self.scheduler.next_task(worker) {
+            Task::Execute(claim) => {
+                let mut at = now;
+                if self.scheduler.queued() < queued {
+                    at = self.line(Line::Ready, at);
+                } else if drawing {
+                    at = self.line(Line::Next, at);
+                }
+                self.begin(claim, at)
+            }
+            Task::Commit => (self.line(Line::Frontier, now), Step::Advance),
+            Task::Idle | Task::Done => (now, Step::Idle),
+        }
+    }
+
+    /// Start an execution: the signature first, once, then the ranges and the reads.
+    fn begin(&mut self, claim: Claim, now: u64) -> (u64, Step) {
+        let verified = &mut self.verified[claim.version.tx as usize];
+        let first = !std::mem::replace(verified, true);
+        let verify = if first {
+            self.transaction(claim).verify_ns
+        } else {
+            0
+        };
+        let at = now + self.slowed(self.costs.task_ns + verify);
+        self.busy_ns += at - now;
+        self.read(&mut Worker::default(), claim, usize::MAX, at)
+    }
+
+    /// `next` counts the reads done; `usize::MAX` stands for the start.
+    fn read(&mut self, worker: &mut Worker, claim: Claim, next: usize, now: u64) -> (u64, Step) {
+        let one = self.transaction(claim);
+        // Ranges come first, and the first read with them.
+        let offset = |index: usize| match one.reads.get(index) {
+            _ if index == 0 && !one.ranges.is_empty() => Some(0),
+            read => read.map(|(_, at)| *at),
+        };
+        let mut at = now;
+        if next == usize::MAX {
+            let gap = self.slowed(offset(0).unwrap_or(one.cost_ns).min(one.cost_ns));
+            self.busy_ns += gap;
+            return (at + gap, Step::Read(claim, 0));
+        }
+        let ranges: &[(u64, u64)] = if next == 0 { &one.ranges } else { &[] };
+        let keys: Vec<u64> = one
+            .reads
+            .get(next)
+            .map(|(key, _)| *key)
+            .into_iter()
+            .collect();
+        let (cost, total) = (offset(next).unwrap_or(one.cost_ns), one.cost_ns);
+        let after = offset(next + 1).unwrap_or(total);
+        let ranges = ranges.to_vec();
+        for range in ranges {
+            match self.scan(claim, range) {
+                Ok(rows) => at += self.slowed(self.costs.read_ns * (1 + rows)),
+                Err(on) => return self.blocked(worker, claim, on, at),
+            }
+        }
+        for key in keys {
+            let found = self.look(claim, &key_bytes(key));
+            at = self.line(Line::Key(key), at) + self.slowed(self.costs.read_ns);
+            if let Found::Blocked(on) = found {
+                return self.blocked(worker, claim, on, at);
+            }
+        }
+        let gap = self.slowed(after.min(total).saturating_sub(cost));
+        self.busy_ns += gap + (at - now);
+        let more = next + 1 < self.transaction(claim).reads.len();
+        let step = if more {
+            Step::Read(claim, next + 1)
+        } else {
+            Step::Publish(claim)
+        };
+        (at + gap, step)
+    }
+
+    fn blocked(&mut self, worker: &mut Worker, claim: Claim, on: u32, now: u64) -> (u64, Step) {
+        self.scheduler.block(worker, claim, on);
+        (now, Step::Ask)
+    }
+
+    fn look(&self, claim: Claim, key: &[u8]) -> Found {
+        self.scheduler
+            .memory()
+            .read(claim.version, key, !claim.exact)
+    }
+
+    fn scan(&self, claim: Claim, (start, end): (u64, u64)) -> Result<u64, u32> {
+        let memory = self.scheduler.memory();
+        let (mut start, end) = (key_bytes(start).to_vec(), key_bytes(end));
+        if !claim.exact {
+            memory.depend_on_range(claim.version, &start, &end);
+        }
+        let mut rows = 0;
+        while let Some(key) = memory.next_key(&start, Some(&end), false) {
+            if let Found::Blocked(on) = self.look(claim, &key) {
+                return Err(on);
+            }
+            rows += 1;
+            start = key;
+            start.push(0);
+        }
+        Ok(rows)
+    }
+
+    fn publish(&mut self, claim: Claim, now: u64) -> (u64, Step) {
+        let one = &self.trace.transactions[claim.version.tx as usize];
+        let mut at = now;
+        for key in one.writes.iter().chain(&one.deltas) {
+            at = self.line(Line::Key(*key), at) + self.slowed(self.costs.write_ns);
+        }
+        self.busy_ns += at - now;
+        (at, Step::Finish(claim))
+    }
+
+    fn finish(&mut self, worker: &mut Worker, claim: Claim, now: u64) -> (u64, Step) {
+        let one = &self.trace.transactions[claim.version.tx as usize];
+        let mut at = now;
+        let effects = effects(one, claim.version);
+        if claim.exact {
+            self.scheduler
+                .finish_exact(worker, claim, effects, (), None);
+            at = self.settled(one, at);
+            return (at, Step::Advance);
+        }
+        let queued = self.scheduler.queued();
+        self.scheduler.finish(worker, claim, effects, ());
+        for _ in queued..self.scheduler.queued() {
+            at = self.line(Line::Ready, at);
+        }
+        (at, Step::Ask)
+    }
+
+    fn settled(&mut self, one: &TraceTransaction, now: u64) -> u64 {
+        let mut at = now;
+        for key in &one.deltas {
+            at = self.line(Line::Key(*key), at) + self.slowed(self.costs.delta_ns);
+        }
+        at
+    }
+
+    fn advance(&mut self, worker: &mut Worker, now: u64) -> (u64, Step) {
+        let first = self.scheduler.frontier() as usize;
+        match self.scheduler.advance(worker, None) {
+            Lane::Committed(count) => {
+                let count = u64::from(count);
+                let lines = count.div_ceil(8) * self.costs.line_ns;
+                let mut at = self.line(Line::Frontier, now);
+                at += lines + self.slowed(self.costs.commit_ns * count);
+                let trace = self.trace;
+                for one in &trace.transactions[first..first + count as usize] {
+                    if !one.deltas.is_empty() {
+                        // Its record lies on another core's line.
+                        at = self.settled(one, at + self.costs.line_ns);
+                    }
+                }
+                (at, Step::Advance)
+            }
+            Lane::Execute(claim) => self.begin(claim, now),
+            Lane::Released => (now, Step::Ask),
+        }
+    }
+}
+
+fn effects(one: &TraceTransaction, version: Version) -> Vec<Effect> {
+    let value = |version: Version| {
+        let Version { tx, incarnation } = version;
+        [tx.to_be_bytes(), incarnation.to_be_bytes()].concat()
+    };
+    let writes = one.writes.iter();
+    let puts = writes.map(|key| Effect::new(key_bytes(*key).into(), Write::Put(value(version))));
+    let deltas = one.deltas.iter();
+    let adds = deltas.map(|key| Effect::new(key_bytes(*key).into(), Write::Add(1)));
+    puts.chain(adds).collect()
+}

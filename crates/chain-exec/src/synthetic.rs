@@ -1,0 +1,282 @@
+//! Blocks made from a trace, really executed: transactions that read, spin and write.
+//!
+//! Every value written is a hash of what was read, so that any engine's mistake shows in the
+//! writes. Used by the benchmarks and by the comparison with the serial oracle.
+
+use std::hint::black_box;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use chain_state::versions::{Lens, Memory, Version};
+use chain_state::{AccessSet, BlockOverlay, State, TxView};
+
+use crate::gate::{Engine, Forecast};
+use crate::pool::Pool;
+use crate::scheduler::{Claim, Counters, Hint, Scheduler, Settings};
+use crate::threads::{run, Execution, Program};
+use crate::trace::{key_bytes, Trace, TraceTransaction};
+
+/// How [`run_block`] executes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// The plain serial engine.
+    Serial,
+    /// In parallel, following complete hints.
+    HintDag,
+    /// In parallel, speculating; hints reserve slots.
+    Stm,
+    /// As the gate chooses.
+    Gate,
+}
+
+/// What executing a block of a trace gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ran {
+    /// From the prepared hints to the sorted net writes, in nanoseconds.
+    pub time_ns: u64,
+    /// Net writes sorted by key.
+    pub writes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// Per transaction a digest of what it read and how it ended.
+    pub digests: Vec<u64>,
+    /// What the workers did; zeros when serial.
+    pub counters: Counters,
+    /// The engine that ran.
+    pub engine: Engine,
+}
+
+fn mix(state: u64, value: u64) -> u64 {
+    (state ^ value)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        .rotate_left(29)
+}
+
+fn spin(rounds: u64) {
+    let mut state = black_box(1u64);
+    for round in 0..rounds {
+        state = mix(state, round);
+    }
+    black_box(state);
+}
+
+/// Rounds of [`spin`] per microsecond: the best of several, since others may share the core.
+fn rounds_per_us() -> u64 {
+    static ROUNDS: OnceLock<u64> = OnceLock::new();
+    *ROUNDS.get_or_init(|| {
+        let time = |_| {
+            let start = Instant::now();
+            spin(200_000);
+            start.elapsed().as_nanos() as u64
+        };
+        let best = (0..9).map(time).min().unwrap_or(1).max(1);
+        (200_000 * 1_000 / best).max(1)
+    })
+}
+
+fn digest(mut state: u64, bytes: Option<&[u8]>) -> u64 {
+    let bytes = bytes.unwrap_or(b"absent");
+    for chunk in bytes.chunks(8) {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        state = mix(state, u64::from_le_bytes(word));
+    }
+    mix(state, bytes.len() as u64)
+}
+
+/// One transaction: a failure (of an addition, or one in 16 by what it read) drops its writes.
+fn execute<B: std::ops::Deref<Target = State>>(
+    one: &TraceTransaction,
+    tx: u32,
+    fail: bool,
+    view: &mut TxView<B>,
+) -> Option<(u64, bool)> {
+    let mut state = mix(u64::from(tx) + 1, 7);
+    for (start, end) in &one.ranges {
+        let (mut start, end) = (key_bytes(*start).to_vec(), key_bytes(*end));
+        view.note_range(&start, Some(&end));
+        while let Some((key, value)) = view.edge(&start, Some(&end), false) {
+            state = digest(digest(state, Some(&key)), Some(&value));
+            start = key;
+            start.push(0);
+        }
+    }
+    for (key, _) in &one.reads {
+        state = digest(state, view.get(&key_bytes(*key)).as_deref());
+        if view.interrupted() {
+            return None;
+        }
+    }
+    spin(one.cost_ns * rounds_per_us() / 1_000);
+    for key in &one.deltas {
+        let delta = i128::from(state >> 40) - (1 << 22);
+        if view.add(key_bytes(*key).into(), delta).is_err() {
+            return (!view.interrupted()).then_some((mix(state, 1), false));
+        }
+    }
+    if fail && state.is_multiple_of(16) {
+        return (!view.interrupted()).then_some((mix(state, 2), false));
+    }
+    for (index, key) in one.writes.iter().enumerate() {
+        let value = mix(state, index as u64);
+        if fail && value.is_multiple_of(8) {
+            view.delete(key_bytes(*key).into());
+        } else {
+            let mut bytes = value.to_be_bytes().to_vec();
+            bytes.resize(16, 0);
+            view.put(key_bytes(*key).into(), bytes);
+        }
+    }
+    (!view.interrupted()).then_some((state, true))
+}
+
+struct Spin {
+    trace: Arc<Trace>,
+    state: Arc<State>,
+    memory: Arc<Memory>,
+    fail: bool,
+}
+
+struct Hand {
+    state: Arc<State>,
+    lens: Option<Lens>,
+}
+
+impl Program for Spin {
+    type Local = Hand;
+    type Output = (u64, AccessSet);
+
+    fn local(&self, _: usize) -> Hand {
+        let start = Version {
+            tx: 0,
+            incarnation: 0,
+        };
+        Hand {
+            state: Arc::clone(&self.state),
+            lens: Some(Lens::new(Arc::clone(&self.memory), start, false)),
+        }
+    }
+
+    fn execute(&self, local: &mut Hand, claim: Claim) -> Execution<Self::Output> {
+        let tx = claim.version.tx;
+        let mut lens = local.lens.take().expect("put back after each execution");
+        lens.reset(claim.version, claim.exact);
+        let mut view = TxView::speculative(&*local.state, lens);
+        let one = &self.trace.transactions[tx as usize];
+        let end = execute(one, tx, self.fail, &mut view);
+        let (_, lens, writes, access) = view.into_parts();
+        let execution = match (end, lens.blocked()) {
+            (Some((digest, ok)), None) => {
+                let effects = if ok { lens.effects(writes) } else { Vec::new() };
+                Execution::Done(effects, (digest, access))
+            }
+            (_, on) => Execution::Blocked(on.expect("only a wait interrupts")),
+        };
+        local.lens = Some(lens);
+        execution
+    }
+
+    fn state<'a>(&self, local: &'a Hand) -> &'a State {
+        &local.state
+    }
+
+    fn end(&self, _: usize, _: Hand) {}
+}
+
+/// A trace's block, ready to be executed any number of times.
+#[derive(Debug)]
+pub struct SyntheticBlock {
+    trace: Arc<Trace>,
+    hints: Arc<Vec<Hint>>,
+    state: Arc<State>,
+    fail: bool,
+    pool: Pool,
+}
+
+impl SyntheticBlock {
+    /// A block for a number of threads above a state; with `fail`, some transactions fail and
+    /// some writes delete.
+    pub fn new(trace: Trace, state: State, threads: usize, fail: bool) -> Self {
+        rounds_per_us();
+        let hints = trace.transactions.iter().map(TraceTransaction::hint);
+        Self {
+            hints: Arc::new(hints.collect()),
+            trace: Arc::new(trace),
+            state: Arc::new(state),
+            fail,
+            pool: Pool::new(threads),
+        }
+    }
+
+    /// Execute it once.
+    pub fn run(&self, choice: Choice) -> Ran {
+        let start = Instant::now();
+        let engine = match choice {
+            Choice::Serial => Engine::Serial,
+            Choice::HintDag => Engine::HintDag,
+            Choice::Stm => Engine::Stm,
+            Choice::Gate => {
+                let cost = |index: usize| self.trace.transactions[index].cost_ns;
+                Forecast::from_hints(&self.hints, cost).engine(self.pool.workers())
+            }
+        };
+        let (writes, digests, counters) = match engine {
+            Engine::Serial => self.serial(),
+            Engine::HintDag => self.parallel(true),
+            Engine::Stm => self.parallel(false),
+        };
+        Ran {
+            time_ns: start.elapsed().as_nanos() as u64,
+            writes,
+            digests,
+            counters,
+            engine,
+        }
+    }
+
+    fn serial(&self) -> (Writes, Vec<u64>, Counters) {
+        let mut block = BlockOverlay::default();
+        let mut digests = Vec::with_capacity(self.trace.transactions.len());
+        for (one, tx) in self.trace.transactions.iter().zip(0..) {
+            let mut view = TxView::new(&*self.state, block);
+            let end = execute(one, tx, self.fail, &mut view);
+            let (digest, ok) = end.expect("nothing interrupts a plain view");
+            block = if ok {
+                view.commit().1
+            } else {
+                view.rollback().1
+            };
+            digests.push(digest);
+        }
+        (
+            block.into_net_writes(&self.state),
+            digests,
+            Counters::default(),
+        )
+    }
+
+    fn parallel(&self, wait: bool) -> (Writes, Vec<u64>, Counters) {
+        let count = self.trace.transactions.len();
+        let mean = self.trace.work_ns() / count.max(1) as u64;
+        let workers = self.pool.workers();
+        let memory = Arc::new(Memory::new(BlockOverlay::default(), workers));
+        let settings = Settings::for_workers(workers, mean, wait);
+        let scheduler = Scheduler::new(Arc::clone(&memory), count, settings);
+        let program = Spin {
+            trace: Arc::clone(&self.trace),
+            state: Arc::clone(&self.state),
+            memory,
+            fail: self.fail,
+        };
+        let hints = Arc::clone(&self.hints);
+        let (program, scheduler, counters) = run(&self.pool, program, scheduler, hints);
+        drop(program);
+        let (memory, outputs) = scheduler.into_outputs();
+        let memory = Arc::into_inner(memory).expect("the workers let go of it");
+        let (_, mut writes) = memory.into_writes();
+        writes.retain(|(key, value)| self.state.get(key) != value.as_deref());
+        writes.sort_unstable();
+        let digests = outputs.into_iter().map(|(digest, _)| digest).collect();
+        (writes, digests, counters)
+    }
+}
+
+type Writes = Vec<(Vec<u8>, Option<Vec<u8>>)>;

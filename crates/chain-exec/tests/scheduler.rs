@@ -1,0 +1,80 @@
+//! The scheduler on threads against the plain serial engine, and in virtual time against bounds.
+
+use chain_exec::oracle::{compare, random_trace, Random};
+use chain_exec::scheduler::HintClass;
+use chain_exec::trace::{Trace, TraceTransaction};
+use chain_exec::{simulate, Costs};
+
+#[test]
+fn random_blocks_equal_the_serial_engine_at_any_number_of_threads() {
+    for threads in [1, 2, 4, 8] {
+        for seed in 0..60 {
+            assert_eq!(compare(seed, threads), Ok(()));
+        }
+    }
+    for seed in 60..70 {
+        assert_eq!(compare(seed, 96), Ok(()));
+    }
+}
+
+fn uniform(count: u64, cost_ns: u64, keys: u64) -> Trace {
+    let mut random = Random(1);
+    let transaction = |random: &mut Random| {
+        let (from, to) = (random.below(keys), random.below(keys));
+        TraceTransaction {
+            cost_ns,
+            reads: vec![(from, 0), (to, 0)],
+            writes: vec![from, to],
+            hint_class: HintClass::Complete,
+            ..TraceTransaction::default()
+        }
+    };
+    Trace {
+        transactions: (0..count).map(|_| transaction(&mut random)).collect(),
+    }
+}
+
+#[test]
+fn virtual_workers_stay_within_the_laws() {
+    let trace = uniform(2_000, 20_000, 1_000_000);
+    for workers in [1, 2, 16, 96] {
+        let found = simulate(&trace, workers, &Costs::nominal());
+        let least = (trace.work_ns() / workers as u64).max(trace.critical_path_ns());
+        assert!(found.makespan_ns >= least, "{workers}: {found:?}");
+        assert!(found.speedup > 0.7 * workers as f64, "{workers}: {found:?}");
+        assert!(found.counters.executions >= 2_000);
+    }
+}
+
+#[test]
+fn a_chain_cannot_be_sped_up_and_its_deltas_can() {
+    let mut chain = uniform(1_000, 20_000, 1_000_000);
+    for one in &mut chain.transactions {
+        one.deltas.push(7);
+    }
+    let deltas = simulate(&chain, 96, &Costs::nominal());
+    let exact = simulate(&chain.without_deltas(), 96, &Costs::nominal());
+    assert!(deltas.speedup > 30.0, "{deltas:?}");
+    assert!(exact.speedup < 1.0 && exact.speedup > 0.7, "{exact:?}");
+    assert_eq!(chain.without_deltas().critical_path_ns(), chain.work_ns());
+}
+
+#[test]
+fn a_trace_survives_its_text() {
+    let mut random = Random(5);
+    for _ in 0..50 {
+        let trace = random_trace(&mut random);
+        assert_eq!(Trace::decode(&trace.encode()).unwrap(), trace);
+    }
+    let wrong = Trace::decode("chainnode-trace 1\nc=1\nc=x").unwrap_err();
+    assert_eq!((wrong.line, wrong.reason.as_str()), (3, "`x` is no number"));
+}
+
+#[test]
+fn ten_thousand_cheap_and_dear_transactions_scale_in_virtual_time() {
+    for (cost, least) in [(20_000, 60.0), (100_000, 70.0), (3_000, 30.0)] {
+        let found = simulate(&uniform(10_000, cost, 1_000_000), 96, &Costs::nominal());
+        println!("{cost} ns: {found:?}");
+        assert!(found.speedup > least, "{cost} ns: {found:?}");
+    }
+}

@@ -1,0 +1,569 @@
+//! Multi-version memory: what each transaction of a block wrote, beside who read it.
+//!
+//! A key has one cell: its writers' slots sorted by position in the block, and the readers that
+//! depend on them. A slot whose writer has not run yet, or runs again, is an estimate: readers
+//! above it wait for that writer instead of reading junk. A changed slot yields its readers, which
+//! the scheduler then invalidates (push invalidation after Block-STM; placeholders after Bohm,
+//! arXiv 1412.2324).
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use hashbrown::HashTable;
+use parking_lot::{Mutex, RwLock};
+
+use crate::view::{counter, CounterError, Write};
+use crate::{BlockOverlay, State};
+
+/// A transaction's position in its block and which of its executions is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    /// Position in the block.
+    pub tx: u32,
+    /// Counts executions, from 0.
+    pub incarnation: u32,
+}
+
+/// What a slot holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Content {
+    /// Its transaction does not write the key.
+    Empty,
+    Put(Vec<u8>),
+    Delete,
+    /// `low` and `high` bound the running sums of the transaction's additions.
+    Add {
+        delta: i128,
+        low: i128,
+        high: i128,
+    },
+}
+
+#[derive(Debug)]
+struct Slot {
+    tx: u32,
+    estimate: bool,
+    content: Content,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Reader {
+    version: Version,
+    /// One above the position of the writer that was read, 0 for the state below the block.
+    above: u32,
+}
+
+#[derive(Debug, Default)]
+struct Slots {
+    slots: Vec<Slot>,
+    readers: Vec<Reader>,
+}
+
+/// A key's writers and readers.
+#[derive(Debug)]
+pub struct Cell {
+    key: Box<[u8]>,
+    slots: Mutex<Slots>,
+}
+
+/// What a transaction finds under a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing in the block: the state below counts, with this added to it.
+    Below(Option<i128>),
+    /// The value an earlier transaction of the block left.
+    Value(Vec<u8>),
+    /// Deleted by an earlier transaction of the block.
+    Absent,
+    /// An earlier transaction, by position, has yet to write it.
+    Blocked(u32),
+}
+
+/// One effect of an execution, ready to be published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Effect {
+    /// Full key.
+    pub key: Vec<u8>,
+    /// What to do to it.
+    pub write: Write,
+    /// Smallest and largest running sum of an addition; unused otherwise.
+    pub bounds: (i128, i128),
+}
+
+impl Effect {
+    /// A write that is not an addition, or one addition on its own.
+    pub fn new(key: Vec<u8>, write: Write) -> Self {
+        let bounds = match write {
+            Write::Add(delta) => (delta.min(0), delta.max(0)),
+            Write::Put(_) | Write::Delete => (0, 0),
+        };
+        Self { key, write, bounds }
+    }
+}
+
+#[derive(Debug)]
+struct RangeReader {
+    version: Version,
+    start: Vec<u8>,
+    end: Vec<u8>,
+}
+
+impl RangeReader {
+    fn holds(&self, key: &[u8]) -> bool {
+        self.start[..] <= *key && (self.end.is_empty() || *key < self.end[..])
+    }
+}
+
+/// A key's hash under this process's random key, against keys chosen to collide.
+pub fn key_hash(key: &[u8]) -> u64 {
+    static HASHER: OnceLock<RandomState> = OnceLock::new();
+    HASHER.get_or_init(RandomState::new).hash_one(key)
+}
+
+/// Keys with the value each is left with; none deletes.
+pub type NetWrites = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+
+type Ordered = BTreeMap<Box<[u8]>, Arc<Cell>>;
+
+/// The versions of one block above a finished state.
+#[derive(Debug)]
+pub struct Memory {
+    shards: Box<[Mutex<HashTable<Arc<Cell>>>]>,
+    under: BlockOverlay,
+    final_below: AtomicU32,
+    ranges: RwLock<Vec<RangeReader>>,
+    range_count: AtomicUsize,
+    ordering: AtomicBool,
+    ordered: OnceLock<RwLock<Ordered>>,
+}
+
+impl Memory {
+    /// An empty memory above the block so far; about four shards per worker keep them apart.
+    pub fn new(under: BlockOverlay, workers: usize) -> Self {
+        let shards = (workers * 4).clamp(8, 512).next_power_of_two();
+        Self {
+            shards: (0..shards).map(|_| Mutex::default()).collect(),
+            under,
+            final_below: AtomicU32::new(0),
+            ranges: RwLock::default(),
+            range_count: AtomicUsize::new(0),
+            ordering: AtomicBool::new(false),
+            ordered: OnceLock::new(),
+        }
+    }
+
+    /// The block so far, below every version here.
+    pub fn under(&self) -> &BlockOverlay {
+        &self.under
+    }
+
+    /// Which shard a key of this hash lies in; the table takes its bits from the hash's ends.
+    pub fn shard(&self, hash: u64) -> usize {
+        (hash >> 24) as usize & (self.shards.len() - 1)
+    }
+
+    /// Transactions before this position are final: nobody depends on what lies before them.
+    pub fn set_final_below(&self, tx: u32) {
+        self.final_below.store(tx, Ordering::Relaxed);
+    }
+
+    fn find(&self, key: &[u8]) -> Option<Arc<Cell>> {
+        let hash = key_hash(key);
+        let shard = self.shards[self.shard(hash)].lock();
+        shard.find(hash, |cell| *cell.key == *key).cloned()
+    }
+
+    /// The cell of a key, made when there is none.
+    pub fn cell(&self, key: &[u8]) -> Arc<Cell> {
+        self.cell_at(key_hash(key), key)
+    }
+
+    fn cell_at(&self, hash: u64, key: &[u8]) -> Arc<Cell> {
+        let mut shard = self.shards[self.shard(hash)].lock();
+        if let Some(cell) = shard.find(hash, |cell| *cell.key == *key) {
+            return cell.clone();
+        }
+        let cell = Arc::new(Cell {
+            key: key.into(),
+            slots: Mutex::default(),
+        });
+        let rehash = |cell: &Arc<Cell>| key_hash(&cell.key);
+        shard.insert_unique(hash, cell.clone(), rehash);
+        // Whoever builds the order raises the flag before it visits the shard, so that a new cell
+        // is seen by one of the two. Its lock may be held while it waits for this shard.
+        let ordering = self.ordering.load(Ordering::SeqCst);
+        drop(shard);
+        if ordering {
+            self.order().write().insert(key.into(), cell.clone());
+        }
+        cell
+    }
+
+    /// Every cell by key: built when the first range is read, since most blocks have none.
+    fn order(&self) -> &RwLock<Ordered> {
+        self.ordered.get_or_init(|| {
+            self.ordering.store(true, Ordering::SeqCst);
+            let mut all = Ordered::new();
+            for shard in &self.shards {
+                let shard = shard.lock();
+                all.extend(shard.iter().map(|cell| (cell.key.clone(), cell.clone())));
+            }
+            RwLock::new(all)
+        })
+    }
+
+    /// Reserve a writer's slot, in any order of positions: an estimate until it publishes.
+    pub fn expect_write(&self, tx: u32, hash: u64, key: &[u8]) -> Arc<Cell> {
+        let cell = self.cell_at(hash, key);
+        let mut slots = cell.slots.lock();
+        let at = slots.slots.partition_point(|slot| slot.tx < tx);
+        if slots.slots.get(at).is_none_or(|slot| slot.tx != tx) {
+            let slot = Slot {
+                tx,
+                estimate: true,
+                content: Content::Empty,
+            };
+            slots.slots.insert(at, slot);
+        }
+        drop(slots);
+        cell
+    }
+
+    /// Read a key as a transaction sees it, and depend on it when `depend`.
+    pub fn read(&self, version: Version, key: &[u8], depend: bool) -> Found {
+        let cell = if depend {
+            self.cell(key)
+        } else {
+            match self.find(key) {
+                Some(cell) => cell,
+                None => return Found::Below(None),
+            }
+        };
+        let mut slots = cell.slots.lock();
+        let (found, above) = slots.look(version.tx);
+        if depend && !matches!(found, Found::Blocked(_)) {
+            slots.depend(version, above);
+        }
+        found
+    }
+
+    /// Depend on every key of a range, those not there yet included.
+    pub fn depend_on_range(&self, version: Version, start: &[u8], end: &[u8]) {
+        let mut ranges = self.ranges.write();
+        let (start, end) = (start.to_vec(), end.to_vec());
+        ranges.push(RangeReader {
+            version,
+            start,
+            end,
+        });
+        self.range_count.store(ranges.len(), Ordering::SeqCst);
+    }
+
+    /// The first (or last, `reverse`) key with a cell in a range.
+    pub fn next_key(&self, start: &[u8], end: Option<&[u8]>, reverse: bool) -> Option<Vec<u8>> {
+        let order = self.order().read();
+        let mut range = order.range::<[u8], _>(crate::overlay::bounds(start, end));
+        let found = if reverse {
+            range.next_back()
+        } else {
+            range.next()
+        };
+        found.map(|(key, _)| key.to_vec())
+    }
+
+    /// Publish an execution's effects; `written` lists the cells of the one before and then of this.
+    ///
+    /// Whoever read what now differs is added to `stale`.
+    pub fn publish(
+        &self,
+        tx: u32,
+        effects: Vec<Effect>,
+        written: &mut Vec<Arc<Cell>>,
+        stale: &mut Vec<Version>,
+    ) {
+        let earlier = std::mem::take(written);
+        for effect in effects {
+            let known = earlier.iter().find(|cell| *cell.key == effect.key[..]);
+            let cell = known.cloned().unwrap_or_else(|| self.cell(&effect.key));
+            let content = match effect.write {
+                Write::Put(value) => Content::Put(value),
+                Write::Delete => Content::Delete,
+                Write::Add(delta) => Content::Add {
+                    delta,
+                    low: effect.bounds.0,
+                    high: effect.bounds.1,
+                },
+            };
+            self.set(&cell, tx, content, stale);
+            written.push(cell);
+        }
+        for cell in earlier {
+            if !written.iter().any(|other| Arc::ptr_eq(other, &cell)) {
+                self.set(&cell, tx, Content::Empty, stale);
+            }
+        }
+    }
+
+    fn set(&self, cell: &Cell, tx: u32, content: Content, stale: &mut Vec<Version>) {
+        let final_below = self.final_below.load(Ordering::Relaxed);
+        let changed = cell.slots.lock().set(tx, content, final_below, stale);
+        if changed && self.range_count.load(Ordering::SeqCst) > 0 {
+            let ranges = self.ranges.read();
+            let broken = ranges
+                .iter()
+                .filter(|range| range.version.tx > tx && range.holds(&cell.key));
+            stale.extend(broken.map(|range| range.version));
+        }
+    }
+
+    /// Turn a transaction's slots into estimates: it will run again.
+    pub fn estimate(tx: u32, written: &[Arc<Cell>]) {
+        for cell in written {
+            if let Some(slot) = cell.slots.lock().at(tx) {
+                slot.estimate = true;
+            }
+        }
+    }
+
+    /// Replace a transaction's additions by their sums, all earlier transactions being final.
+    ///
+    /// False, and nothing done, when one of them would not have succeeded on the exact value.
+    pub fn settle(&self, tx: u32, written: &[Arc<Cell>], state: Option<&State>) -> bool {
+        let mut sums = Vec::new();
+        for cell in written {
+            let slots = cell.slots.lock();
+            let at = slots.slots.partition_point(|slot| slot.tx < tx);
+            let Some(Slot {
+                content: Content::Add { delta, low, high },
+                ..
+            }) = slots.slots.get(at)
+            else {
+                continue;
+            };
+            let (delta, low, high) = (*delta, *low, *high);
+            let below = match slots.look(tx).0 {
+                Found::Value(value) => counter(Some(&value)),
+                Found::Absent => Ok(0),
+                Found::Below(added) => counter(self.below(state, &cell.key))
+                    .map(|below| below.wrapping_add(added.unwrap_or(0))),
+                Found::Blocked(_) => return false,
+            };
+            let fits = |bound: i128| below.is_ok_and(|below| below.checked_add(bound).is_some());
+            if !fits(low) || !fits(high) {
+                return false;
+            }
+            let sum = below.unwrap_or(0).wrapping_add(delta);
+            let value = Content::Put(sum.to_be_bytes().to_vec());
+            sums.push((cell, value));
+        }
+        for (cell, value) in sums {
+            if let Some(slot) = cell.slots.lock().at(tx) {
+                slot.content = value;
+            }
+        }
+        true
+    }
+
+    fn below<'a>(&'a self, state: Option<&'a State>, key: &[u8]) -> Option<&'a [u8]> {
+        state.and_then(|state| self.under.get(state, key))
+    }
+
+    /// The block so far as it was, and what the block's transactions left above it, unsorted.
+    ///
+    /// # Panics
+    /// When a transaction has not become final.
+    pub fn into_writes(self) -> (BlockOverlay, NetWrites) {
+        let mut writes = Vec::new();
+        drop(self.ordered);
+        for shard in self.shards {
+            for cell in shard.into_inner() {
+                let mut slots = std::mem::take(&mut cell.slots.lock().slots);
+                while let Some(slot) = slots.pop() {
+                    match slot.content {
+                        Content::Empty => continue,
+                        Content::Put(value) => writes.push((cell.key.to_vec(), Some(value))),
+                        Content::Delete => writes.push((cell.key.to_vec(), None)),
+                        Content::Add { .. } => unreachable!("settled when it became final"),
+                    }
+                    break;
+                }
+            }
+        }
+        (self.under, writes)
+    }
+}
+
+impl Slots {
+    fn look(&self, tx: u32) -> (Found, u32) {
+        let below = self.slots.partition_point(|slot| slot.tx < tx);
+        let mut added: Option<i128> = None;
+        for slot in self.slots[..below].iter().rev() {
+            if slot.estimate {
+                return (Found::Blocked(slot.tx), 0);
+            }
+            let sum = |below: Result<i128, CounterError>| {
+                // Of a value that is no counter the addition above fails; its reader comes again.
+                let sum = below.unwrap_or(0).wrapping_add(added.unwrap_or(0));
+                Found::Value(sum.to_be_bytes().to_vec())
+            };
+            let found = match &slot.content {
+                Content::Empty => continue,
+                Content::Add { delta, .. } => {
+                    added = Some(added.unwrap_or(0).wrapping_add(*delta));
+                    continue;
+                }
+                Content::Put(value) if added.is_some() => sum(counter(Some(value))),
+                Content::Delete if added.is_some() => sum(Ok(0)),
+                Content::Put(value) => Found::Value(value.clone()),
+                Content::Delete => Found::Absent,
+            };
+            return (found, slot.tx + 1);
+        }
+        (Found::Below(added), 0)
+    }
+
+    fn depend(&mut self, version: Version, above: u32) {
+        let recent = self.readers.iter().rev().take(4);
+        if !recent
+            .clone()
+            .any(|reader| reader.version == version && reader.above <= above)
+        {
+            self.readers.push(Reader { version, above });
+        }
+    }
+
+    fn at(&mut self, tx: u32) -> Option<&mut Slot> {
+        let at = self.slots.partition_point(|slot| slot.tx < tx);
+        self.slots.get_mut(at).filter(|slot| slot.tx == tx)
+    }
+
+    fn set(
+        &mut self,
+        tx: u32,
+        content: Content,
+        final_below: u32,
+        stale: &mut Vec<Version>,
+    ) -> bool {
+        let at = self.slots.partition_point(|slot| slot.tx < tx);
+        let changed = match self.slots.get_mut(at).filter(|slot| slot.tx == tx) {
+            Some(slot) => {
+                slot.estimate = false;
+                let changed = slot.content != content;
+                slot.content = content;
+                changed
+            }
+            None => {
+                let changed = content != Content::Empty;
+                let slot = Slot {
+                    tx,
+                    estimate: false,
+                    content,
+                };
+                self.slots.insert(at, slot);
+                changed
+            }
+        };
+        if changed && !self.readers.is_empty() {
+            // One above this position or lower: it read this slot or what lies below it.
+            self.readers.retain(|reader| {
+                let broken = reader.version.tx > tx && reader.above <= tx + 1;
+                if broken {
+                    stale.push(reader.version);
+                }
+                !broken && reader.version.tx >= final_below
+            });
+        }
+        changed
+    }
+}
+
+/// One execution's window on the memory.
+#[derive(Debug)]
+pub struct Lens {
+    memory: Arc<Memory>,
+    version: Version,
+    exact: bool,
+    blocked: std::cell::Cell<Option<u32>>,
+    bounds: std::cell::RefCell<Vec<(Vec<u8>, i128, i128)>>,
+}
+
+impl Lens {
+    /// A window; with `exact`, all earlier transactions are final and nothing need be remembered.
+    pub fn new(memory: Arc<Memory>, version: Version, exact: bool) -> Self {
+        Self {
+            memory,
+            version,
+            exact,
+            blocked: std::cell::Cell::new(None),
+            bounds: std::cell::RefCell::default(),
+        }
+    }
+
+    /// Use it for another execution.
+    pub fn reset(&mut self, version: Version, exact: bool) {
+        self.version = version;
+        self.exact = exact;
+        self.blocked.set(None);
+        self.bounds.get_mut().clear();
+    }
+
+    /// The transaction this execution has to wait for: what it computes from now on is junk.
+    pub fn blocked(&self) -> Option<u32> {
+        self.blocked.get()
+    }
+
+    /// The memory behind.
+    pub fn memory(&self) -> &Arc<Memory> {
+        &self.memory
+    }
+
+    /// Read a key.
+    pub fn read(&self, key: &[u8]) -> Found {
+        let found = self.memory.read(self.version, key, !self.exact);
+        if let Found::Blocked(on) = found {
+            self.blocked.set(Some(on));
+        }
+        found
+    }
+
+    /// Remember that a running sum was taken to fit.
+    pub(crate) fn assume(&self, key: &[u8], total: i128) {
+        let mut bounds = self.bounds.borrow_mut();
+        match bounds.iter_mut().find(|(other, ..)| other == key) {
+            Some((_, low, high)) => {
+                *low = total.min(*low);
+                *high = total.max(*high);
+            }
+            None => bounds.push((key.to_vec(), total.min(0), total.max(0))),
+        }
+    }
+
+    pub(crate) fn is_exact(&self) -> bool {
+        self.exact
+    }
+
+    pub(crate) fn depend_on_range(&self, start: &[u8], end: &[u8]) {
+        if !self.exact {
+            self.memory.depend_on_range(self.version, start, end);
+        }
+    }
+
+    /// The writes as effects, with the bounds of their additions.
+    pub fn effects(&self, writes: BTreeMap<Vec<u8>, Write>) -> Vec<Effect> {
+        let bounds = self.bounds.borrow();
+        let effect = |(key, write): (Vec<u8>, Write)| {
+            let found = bounds.iter().find(|(other, ..)| *other == key);
+            match found {
+                Some(&(_, low, high)) => Effect {
+                    key,
+                    write,
+                    bounds: (low, high),
+                },
+                None => Effect::new(key, write),
+            }
+        };
+        writes.into_iter().map(effect).collect()
+    }
+}
