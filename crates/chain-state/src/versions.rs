@@ -273,7 +273,7 @@ impl Memory {
         found.map(|(key, _)| key.to_vec())
     }
 
-    /// Publish an execution's effects; `written` lists the cells of the one before and then of this.
+    /// Publish an execution's effects; `written` lists the cells of the one before, then of this.
     ///
     /// Whoever read what now differs is added to `stale`.
     pub fn publish(

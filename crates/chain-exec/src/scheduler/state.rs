@@ -61,7 +61,7 @@ pub struct Settings {
     pub aborts_max: u32,
     /// Whether transactions with complete hints wait for their producers.
     pub wait_for_producers: bool,
-    /// Whether the commit lane comes first: right for a worker on its own, which then never guesses.
+    /// Whether the commit lane comes first: a worker on its own then never has to guess.
     pub lane_first: bool,
 }
 
