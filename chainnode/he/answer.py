@@ -165,7 +165,11 @@ def ordered(part: AggregatePart, rows: Sequence[Row]) -> list[Row]:
 
     def compare(first: Row, second: Row) -> int:
         for position, descending in part.order:
-            order = _compare(first.values[position], second.values[position], descending)
+            pair = (first.values[position], second.values[position])
+            value = part.answers[position].value
+            if isinstance(value, GroupLabel) and value.numeric:
+                pair = (_first_value(pair[0]), _first_value(pair[1]))
+            order = _compare(*pair, descending)
             if order:
                 return order
         return 0
@@ -175,6 +179,10 @@ def ordered(part: AggregatePart, rows: Sequence[Row]) -> list[Row]:
         kept = [row for row in rows if not row.refused]
         arranged = sorted(kept, key=cmp_to_key(compare)) + [row for row in rows if row.refused]
     return arranged if part.limit < 0 else arranged[: part.limit]
+
+
+def _first_value(label: Cell) -> Cell:
+    return Decimal(label.partition("..")[0]) if isinstance(label, str) else label
 
 
 def _compare(first: Cell, second: Cell, descending: bool) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chainnode.he.plan import Plan
-from chainnode.he.profiles import SCORES, ProfileName
+from chainnode.he.profiles import PROFILES, SCORES, ProfileName
 from chainnode.he.schema import (
     EXACT,
     PRESENCE_COLUMN,
@@ -30,6 +30,7 @@ from chainnode.he.schema import (
     TableSchema,
     day_number,
     plain_number,
+    rows_per_block,
 )
 from chainnode.types.errors import ClientFault, InternalError
 
@@ -142,19 +143,20 @@ def _shown(column: Column, scaled: int) -> str:
     return str(Decimal(scaled).scaleb(-column.value_decimals, context=EXACT))
 
 
-def pack(values: NDArray[np.uint64], rows: int) -> list[bytes]:
-    """One value a row to blocks of 8,192 little-endian u64 slots, zeros elsewhere."""
+def pack(values: NDArray[np.uint64], rows: int, profile: ProfileName = "S") -> list[bytes]:
+    """One value a row to blocks of little-endian u64 slots (8,192; 16,384 in M), else zeros."""
     if len(values) != rows:
         raise ClientFault(
             "ROWS_MISALIGNED",
             f"{len(values)} values for a registry of {rows} rows",
             fix="align the rows on the registry order, one row for every id",
         )
-    blocks = -(-rows // ROWS_PER_BLOCK)
-    padded = np.zeros(blocks * ROWS_PER_BLOCK, dtype="<u8")
+    held = rows_per_block(profile)
+    blocks = -(-rows // held)
+    padded = np.zeros(blocks * held, dtype="<u8")
     padded[:rows] = values
-    table = np.zeros((blocks, SLOTS_PER_BLOCK), dtype="<u8")
-    table[:, :ROWS_PER_BLOCK] = padded.reshape(blocks, ROWS_PER_BLOCK)
+    table = np.zeros((blocks, PROFILES[profile].slots), dtype="<u8")
+    table[:, :held] = padded.reshape(blocks, held)
     return [row.tobytes() for row in table]
 
 
@@ -173,31 +175,31 @@ def column_blocks(
         column: from the schema.
         cells: one per registry row, in registry order; missing where the owner has no such row.
         rows: rows of the registry.
-        profile: `S` gives indicators, `S36` indicators and values.
+        profile: `S` gives indicators, `S36` and `M` indicators and values.
 
     Raises:
         ClientFault: `VALUE_OUT_OF_DOMAIN` or `ROWS_MISALIGNED`.
     """
     if isinstance(column.encoding, Digits) and profile in column.profiles:
-        yield from _digit_blocks(column, column.encoding, cells, rows)
+        yield from _digit_blocks(column, column.encoding, cells, rows, profile)
     elif isinstance(column.encoding, OneHot | Bins) and profile in column.profiles:
         bins = bin_indices(column, cells)
         for index in range(column.encoding.bin_count()):
-            yield column.indicator(index), pack((bins == index).astype(np.uint64), rows)
+            yield column.indicator(index), pack((bins == index).astype(np.uint64), rows, profile)
         if column.encoding.missing:
             is_missing = (bins == MISSING_BIN).astype(np.uint64)
-            yield column.missing_indicator(), pack(is_missing, rows)
-    if profile == "S36" and column.value_maximum is not None:
+            yield column.missing_indicator(), pack(is_missing, rows, profile)
+    if column.stores_values(profile):
         values = integer_values(column, cells)
         for name, multiplier, _ in column.value_columns():
             limb = values // np.uint64(multiplier)
             if column.value_limb_bits != 0:
                 limb &= np.uint64((1 << column.value_limb_bits) - 1)
-            yield name, pack(limb, rows)
+            yield name, pack(limb, rows, profile)
 
 
 def _digit_blocks(
-    column: Column, encoding: Digits, cells: Sequence[Cell], rows: int
+    column: Column, encoding: Digits, cells: Sequence[Cell], rows: int, profile: ProfileName
 ) -> Iterator[tuple[str, list[bytes]]]:
     offsets = digit_offsets(column, cells)
     known = offsets >= 0
@@ -205,13 +207,16 @@ def _digit_blocks(
         digits = (offsets >> (place * encoding.digit_bits)) & ((1 << encoding.digit_bits) - 1)
         for value in range(encoding.digit_values(place)):
             hit = (known & (digits == value)).astype(np.uint64)
-            yield f"{column.digit(place)}.{value}", pack(hit, rows)
+            yield f"{column.digit(place)}.{value}", pack(hit, rows, profile)
     if encoding.missing:
-        yield column.missing_indicator(), pack((~known).astype(np.uint64), rows)
+        yield column.missing_indicator(), pack((~known).astype(np.uint64), rows, profile)
 
 
 def _joint_blocks(
-    schema: TableSchema, joint: Joint, cells: Mapping[str, Sequence[Cell]]
+    schema: TableSchema,
+    joint: Joint,
+    cells: Mapping[str, Sequence[Cell]],
+    profile: ProfileName,
 ) -> Iterator[tuple[str, list[bytes]]]:
     rows = len(cells[joint.columns[0]])
     index = np.zeros(rows, dtype=np.int64)
@@ -224,7 +229,7 @@ def _joint_blocks(
         index = index * count + np.where(bins == MISSING_BIN, count - 1, bins)
         known &= (bins != MISSING_BIN) | column.may_be_missing()
     for number, stored in enumerate(schema.joint_indicators(joint)):
-        yield stored, pack((known & (index == number)).astype(np.uint64), schema.rows)
+        yield stored, pack((known & (index == number)).astype(np.uint64), schema.rows, profile)
 
 
 def owner_blocks(
@@ -241,14 +246,14 @@ def owner_blocks(
         cells: SQL column name to one cell per registry row.
         profile: ring the blocks are for.
     """
-    if profile == "S36" and owner == schema.presence_owner:
-        yield PRESENCE_COLUMN, pack(np.ones(schema.rows, dtype=np.uint64), schema.rows)
+    if schema.stores(profile) and owner == schema.presence_owner:
+        yield PRESENCE_COLUMN, pack(np.ones(schema.rows, dtype=np.uint64), schema.rows, profile)
     for column in schema.columns:
         if column.owner == owner:
             yield from column_blocks(column, cells[column.name], schema.rows, profile)
-    for joint in schema.joints if profile == "S36" else ():
+    for joint in schema.stored_joints(profile):
         if joint.owner == owner:
-            yield from _joint_blocks(schema, joint, cells)
+            yield from _joint_blocks(schema, joint, cells, profile)
 
 
 def selected_rows(plan: Plan, ids: Sequence[str]) -> NDArray[np.bool_]:

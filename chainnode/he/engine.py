@@ -149,10 +149,8 @@ class LocalEngine:
         if len(term.factors) == 1:
             form = term.factors[0]
             return columns.sum(form.columns, form.weights, plan.limbs, first, count, self._threads)
-        left, right = term.factors
-        return columns.product_sum(
-            _native_form(left), _native_form(right), plan.limbs, first, count, self._threads
-        )
+        forms = [_native_form(form) for form in term.factors]
+        return columns.tensor_sum(forms, plan.limbs, first, count, self._threads)
 
     def reduce(self, plan: Plan, chunk_results: Sequence[bytes], relin_key: bytes) -> bytes:
         """See `Engine.reduce`."""
@@ -316,6 +314,8 @@ def assemble(plan: Plan, opened: Sequence[int | None]) -> list[Row]:
         ]
         if len(values) < len(indices) or not all(passes_gate(plan, gate) for gate in gates):
             rows.append(Row(names, _labels_alone(part, labels), "group too small"))
+        elif part.group_columns and values[0] == 0:
+            continue
         elif part.having is None or answer.holds(part.having, labels, values):
             shown = [answer.evaluate(item.value, labels, values) for item in part.answers]
             rows.append(Row(names, tuple(shown)))

@@ -80,9 +80,10 @@ class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class GroupLabel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="group"):
-    """The group's label of one GROUP BY column."""
+    """The group's label of one GROUP BY column; `numeric` labels are sorted by first value."""
 
     position: int
+    numeric: bool = False
 
 
 class Number(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="number"):

@@ -37,6 +37,11 @@ PRESENCE: Final = "presence"
 PRESENCE_COLUMN: Final = "presence.0"
 
 
+def rows_per_block(profile: ProfileName) -> int:
+    """Rows in one ciphertext of a profile."""
+    return PROFILES[profile].slots - SENTINEL_SLOTS
+
+
 class OneHot(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="one_hot"):
     """One indicator per category.
 
@@ -141,7 +146,8 @@ class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         value_limb_bits: split values into limbs of so many bits, each summed alone, so that sums
             over many rows stay below t; 0 stores the whole value in one column.
         value_decimals: digits after the point of values.
-        profiles: profiles the indicators are stored in; values are always in S36.
+        profiles: profiles the indicators are stored in; values are always in S36, and in M if it
+            is named (products of three and four columns).
         derived: arithmetic on the owner's other columns that this column's values are, such as
             `price * (1 - discount)`; the planner reads this column in its place.
     """
@@ -190,6 +196,12 @@ class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             names = tuple(self.indicator(index) for index in range(self.encoding.bin_count()))
         return (*names, self.missing_indicator()) if self.encoding.missing else names
 
+    def stores_values(self, profile: ProfileName) -> bool:
+        """Whether a profile holds the column's values."""
+        return self.value_maximum is not None and (
+            profile == "S36" or (profile == "M" and "M" in self.profiles)
+        )
+
     def digit(self, place: int) -> str:
         """The name that a digit's indicators begin with."""
         return f"{self.name}.digit{place}"
@@ -234,9 +246,9 @@ class TableSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     columns: tuple[Column, ...]
     joints: tuple[Joint, ...] = ()
 
-    def block_count(self) -> int:
-        """Blocks of 8,192 slots; each leaves its last 64 slots to sentinels."""
-        return -(-self.rows // ROWS_PER_BLOCK)
+    def block_count(self, profile: ProfileName = "S") -> int:
+        """Blocks of a profile; each leaves its last 64 slots to sentinels."""
+        return -(-self.rows // rows_per_block(profile))
 
     def column(self, name: str) -> Column | None:
         """A column by SQL name, in any case."""
@@ -246,19 +258,39 @@ class TableSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def stored_columns(self, profile: ProfileName, owner: str | None = None) -> tuple[str, ...]:
         """Names of the ciphertext columns of one profile, of one owner or of all."""
         names: list[str] = []
-        if profile == "S36" and owner in (None, self.presence_owner):
+        if self.stores(profile) and owner in (None, self.presence_owner):
             names.append(PRESENCE_COLUMN)
         for column in self.columns:
             if owner not in (None, column.owner):
                 continue
             if profile in column.profiles:
                 names.extend(column.indicators())
-            if profile == "S36":
+            if column.stores_values(profile):
                 names.extend(name for name, _, _ in column.value_columns())
-        for joint in self.joints if profile == "S36" else ():
+        for joint in self.stored_joints(profile):
             if owner in (None, joint.owner):
                 names.extend(self.joint_indicators(joint))
         return tuple(names)
+
+    def stores(self, profile: ProfileName) -> bool:
+        """Whether a profile holds counts and sums of this table, hence the presence column."""
+        if profile == "S36":
+            return True
+        return profile == "M" and any("M" in column.profiles for column in self.columns)
+
+    def stored_joints(self, profile: ProfileName) -> tuple[Joint, ...]:
+        """Joints stored in a profile: S36, and M if all their columns are."""
+        if profile == "S":
+            return ()
+        return tuple(
+            joint
+            for joint in self.joints
+            if profile == "S36"
+            or all(
+                column is not None and "M" in column.profiles
+                for column in map(self.column, joint.columns)
+            )
+        )
 
     def joint_indicators(self, joint: Joint) -> tuple[str, ...]:
         """The stored names of a joint's combinations, the last column's bin changing fastest."""

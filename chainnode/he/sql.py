@@ -23,7 +23,8 @@ from chainnode.he.planner import aggregate, chunks, degree_and_noise, policy
 from chainnode.he.planner.bind import BoundQuery, bind
 from chainnode.he.planner.parse import parse
 from chainnode.he.planner.policy import Policy
-from chainnode.he.profiles import AGGREGATES, SCORES, Profile
+from chainnode.he.planner.refusals import unsupported
+from chainnode.he.profiles import SCORES, SUMS, Profile
 from chainnode.he.schema import TableSchema
 from chainnode.he.scorecard import Scorecard
 from chainnode.types.errors import ClientFault
@@ -37,7 +38,7 @@ RELINEARISE_US = 3_000
 
 ONE_COLUMN_ADVICE = (
     "keep one condition column beside the value or the group (OR, IN and BETWEEN on one column "
-    "are free), or count the parts in separate queries"
+    "are free), have the owner store a joint of its columns, or store the columns in profile M"
 )
 
 
@@ -133,7 +134,7 @@ def _score_plan(bound: BoundQuery, catalog: Catalog, chunk_count: int) -> Plan:
 
 
 def _aggregate_plan(bound: BoundQuery, catalog: Catalog, chunk_count: int) -> Plan:
-    schema, parties = catalog.schema, catalog.parties
+    schema = catalog.schema
     openings = aggregate.Openings(schema)
     answers = aggregate.answers(bound, openings)
     having = bound.query.having
@@ -144,45 +145,69 @@ def _aggregate_plan(bound: BoundQuery, catalog: Catalog, chunk_count: int) -> Pl
         raise policy.denied(
             f"{planned} opened scalars", f"at most {catalog.policy.outputs_max} a query"
         )
-    outputs = tuple(
-        _bounded(output, schema, parties)
-        for output in aggregate.outputs(openings.listed, groups, schema)
-    )
-    noise = max(output.noise_bits for output in outputs)
-    limbs = degree_and_noise.fewest_limbs(noise, parties)
-    capacity = degree_and_noise.scalar_capacity_bits(parties, limbs)
-    degree_and_noise.check_noise(noise, capacity, AGGREGATES, bound.query.sql)
+    outputs = aggregate.outputs(openings.listed, groups, schema)
     part = AggregatePart(
         group_columns=tuple(group.column.column for group in bound.query.groups),
         groups=tuple(labels for labels, _ in groups),
         minimum_group_size=catalog.policy.minimum_group_size,
-        outputs=outputs,
+        outputs=tuple(outputs),
         answers=answers,
         having=kept,
         order=tuple((item.position, item.descending) for item in bound.query.order),
         limit=bound.query.limit,
     )
-    return Plan(
+    return _cheapest(bound.query.sql, part, catalog, chunk_count)
+
+
+def _cheapest(sql: str, part: AggregatePart, catalog: Catalog, chunk_count: int) -> Plan:
+    """The plan in the first profile that carries it and stores its columns."""
+    first: ClientFault | None = None
+    for profile in SUMS:
+        try:
+            return _in_profile(sql, part, catalog, chunk_count, profile)
+        except ClientFault as error:
+            # The refusal of the usual profile says what to change; the deeper one is optional.
+            first = first or error
+    raise first or unsupported("profile", "there is none", "report this")
+
+
+def _in_profile(
+    sql: str, part: AggregatePart, catalog: Catalog, chunk_count: int, profile: Profile
+) -> Plan:
+    schema, parties = catalog.schema, catalog.parties
+    bounded = tuple(_bounded(output, schema, parties, profile) for output in part.outputs)
+    part = msgspec.structs.replace(part, outputs=bounded)
+    noise = max(output.noise_bits for output in bounded)
+    limbs = degree_and_noise.fewest_limbs(profile, noise, parties)
+    capacity = degree_and_noise.scalar_capacity_bits(profile, parties, limbs)
+    degree_and_noise.check_noise(noise, capacity, profile, sql)
+    plan = Plan(
         version=PLAN_VERSION,
         kind="aggregate",
-        sql=bound.query.sql,
+        sql=sql,
         table=schema.table,
         schema_hash=schema.hash().hex(),
-        profile=AGGREGATES.name,
+        profile=profile.name,
         limbs=limbs,
         rows=schema.rows,
-        chunks=chunks.split(schema.block_count(), chunk_count),
+        chunks=chunks.split(schema.block_count(profile.name), chunk_count),
         noise_bits=noise,
         capacity_bits=capacity,
-        cost=_aggregate_cost(part, schema, limbs),
+        cost=_aggregate_cost(part, schema, limbs, profile),
         aggregate=part,
     )
+    stored = set(schema.stored_columns(profile.name))
+    for name in plan.columns():
+        if name not in stored:
+            raise unsupported(name, f"not stored in profile {profile.name}", "leave the column out")
+    return plan
 
 
-def _bounded(output: Output, schema: TableSchema, parties: int) -> Output:
-    degree_and_noise.check_degree(output.degree(), parties, output.name, ONE_COLUMN_ADVICE)
-    degree_and_noise.check_range(output.minimum, output.maximum, AGGREGATES, output.name)
-    noise = degree_and_noise.output_noise_bits(output.terms, schema.block_count(), parties)
+def _bounded(output: Output, schema: TableSchema, parties: int, profile: Profile) -> Output:
+    degree_and_noise.check_degree(output.degree(), profile, parties, output.name, ONE_COLUMN_ADVICE)
+    degree_and_noise.check_range(output.minimum, output.maximum, profile, output.name)
+    blocks = schema.block_count(profile.name)
+    noise = degree_and_noise.output_noise_bits(profile, output.terms, blocks, parties)
     return msgspec.structs.replace(output, noise_bits=noise)
 
 
@@ -190,17 +215,18 @@ def _block_bytes(profile: Profile, limbs: int) -> int:
     return 2 * limbs * profile.slots * RESIDUE_BYTES
 
 
-def _aggregate_cost(part: AggregatePart, schema: TableSchema, limbs: int) -> Cost:
+def _aggregate_cost(part: AggregatePart, schema: TableSchema, limbs: int, profile: Profile) -> Cost:
+    blocks = schema.block_count(profile.name)
     columns = products = relinearisations = 0
     for output in part.outputs:
         for term in output.terms:
             columns += sum(len(form.columns) for form in term.factors)
             products += len(term.factors) - 1
         relinearisations += output.degree() > 1
-    block_bytes = _block_bytes(AGGREGATES, limbs)
+    block_bytes = _block_bytes(profile, limbs)
     return Cost(
-        bytes_read=columns * schema.block_count() * block_bytes,
-        products=products * schema.block_count(),
+        bytes_read=columns * blocks * block_bytes,
+        products=products * blocks,
         relinearisations=relinearisations,
         result_bytes=len(part.outputs) * block_bytes,
     )

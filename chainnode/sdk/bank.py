@@ -141,9 +141,10 @@ class BankClient:
         facts = await read_table(self.chain, table)
         epoch = await self._active_epoch()
         hashes = await self.chain.view("keys_of", epoch=epoch)
-        total = (
-            sum(len(facts.schema.stored_columns(name, self.organisation)) for name in PROFILES)
-            * facts.schema.block_count()
+        total = sum(
+            len(facts.schema.stored_columns(name, self.organisation))
+            * facts.schema.block_count(name)
+            for name in PROFILES
         )
         done = 0
         for profile in PROFILES:
@@ -167,7 +168,7 @@ class BankClient:
     ) -> None:
         columns = {
             "epoch": epoch,
-            "block_count": facts.schema.block_count(),
+            "block_count": facts.schema.block_count(PROFILES[profile].name),
             "root": manifest_root(published),
             "manifest": await self.chain.put_blob(pack_manifest(published)),
         }

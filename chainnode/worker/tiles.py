@@ -46,7 +46,8 @@ class TileStore:
                     columns = await read_columns(chain, table, plan.profile, owner, epoch)
                     # Only the owner the schema names counts: nobody else's column of that name.
                     published |= {name: columns[name] for name in stored if name in columns}
-            wanted = {name: _blocks(published, name, table) for name in plan.columns()}
+            count = table.schema.block_count(plan.profile)
+            wanted = {name: _blocks(published, name, count) for name in plan.columns()}
             folder = self._place(plan, epoch, wanted)
             missing = [name for name in wanted if name not in _complete(folder)]
             for name in missing:
@@ -85,12 +86,12 @@ def _open(folder: Path, plan: Plan) -> HeColumns:
         ) from error
 
 
-def _blocks(published: dict[str, list[bytes]], name: str, table: TableFacts) -> list[bytes]:
+def _blocks(published: dict[str, list[bytes]], name: str, count: int) -> list[bytes]:
     blocks = published.get(name, [])
-    if len(blocks) != table.schema.block_count():
+    if len(blocks) != count:
         raise PeerFault(
             "COLUMN_MISSING",
-            f"{len(blocks)} of {table.schema.block_count()} blocks are published",
+            f"{len(blocks)} of {count} blocks are published",
             subject=name,
             fix="its owner must publish the whole column",
         )

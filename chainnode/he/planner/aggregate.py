@@ -344,7 +344,7 @@ def answers(bound: BoundQuery, openings: Openings) -> tuple[Answer, ...]:
 def released(node: Expression, openings: Openings) -> plans.Expression:
     """An expression over opened scalars."""
     if isinstance(node, Label):
-        return plans.GroupLabel(node.position)
+        return plans.GroupLabel(node.position, node.numeric)
     if isinstance(node, Quantity):
         decimals = scaled_to_integers({(): node.value})
         return plans.Number(int(node.value * 10**decimals), decimals)

@@ -32,6 +32,7 @@ from chainnode.he.planner.tree import (
     Having,
     IsNull,
     Item,
+    Label,
     Name,
     Number,
     Predicate,
@@ -64,7 +65,7 @@ def bind(query: Query, schema: TableSchema, models: Mapping[str, Scorecard]) -> 
     Raises:
         ClientFault: `SQL_UNSUPPORTED` naming the column or constant and the nearest rewrite.
     """
-    binder = Binder(schema, query.tables)
+    binder = Binder(schema, query.tables, query.groups)
     if query.score is not None:
         return _bind_scores(query, schema, models)
     items = tuple(Item(item.name, binder.expression(item.expression)) for item in query.items)
@@ -141,10 +142,14 @@ class Binder:
     Args:
         schema: of the table.
         tables: names in FROM and JOIN; the table itself, or parts of it joined on the id.
+        groups: GROUP BY columns.
     """
 
-    def __init__(self, schema: TableSchema, tables: tuple[str, ...]) -> None:
+    def __init__(
+        self, schema: TableSchema, tables: tuple[str, ...], groups: tuple[Group, ...]
+    ) -> None:
         self._schema = schema
+        self._groups = groups
         self._owners = _owners(schema, tables)
 
     def find(self, name: Name) -> Column:
@@ -173,7 +178,7 @@ class Binder:
             known = [
                 other.name
                 for other in self._schema.columns
-                if isinstance(other.encoding, OneHot) and "S36" in other.profiles
+                if isinstance(other.encoding, OneHot) and set(other.profiles) - {"S"}
             ]
             raise unsupported(
                 column.name, "GROUP BY takes a category column", f"group by one of {known}"
@@ -191,6 +196,9 @@ class Binder:
                 argument=None if node.argument is None else self._number(node.argument, node),
                 where=None if node.where is None else self.predicate(node.where),
             )
+        if isinstance(node, Label):
+            encoding = self.find(self._groups[node.position].column).encoding
+            return Label(node.position, isinstance(encoding, Bins) and not encoding.dates)
         return node
 
     def having(self, node: Having) -> Having:
@@ -341,7 +349,7 @@ def _holds(operator: str, left: str | int, right: str | int) -> bool:
 
 
 def _stored_for_sums(column: Column) -> None:
-    if column.encoding is not None and "S36" not in column.profiles:
+    if column.encoding is not None and set(column.profiles) <= {"S"}:
         raise unsupported(
             column.name, "the column is stored for scores only", "filter on another column"
         )
@@ -352,6 +360,6 @@ def present(column: Column) -> dict[tuple[tuple[str, int], ...], int]:
     if not column.may_be_missing():
         return dict(ONE)
     encoding = column.encoding
-    if isinstance(encoding, Digits | Bins | OneHot) and "S36" in column.profiles:
+    if isinstance(encoding, Digits | Bins | OneHot) and set(column.profiles) - {"S"}:
         return dict(add(ONE, {((column.name, MISSING),): 1}, -1))
     raise unsupported(column.name, "its missing values are stored for scores only", "leave it out")

@@ -17,10 +17,9 @@ from __future__ import annotations
 from typing import Final
 
 from chainnode.he.plan import LinearForm, Term
-from chainnode.he.profiles import AGGREGATES, SCORES, Profile
+from chainnode.he.profiles import SCORES, Profile
 from chainnode.types.errors import ClientFault
 
-DEGREE_MAX: Final = 2
 LIMBS_MIN: Final = 2
 TAIL_BITS: Final = 2
 MASK_BITS: Final = 21
@@ -52,19 +51,19 @@ def flood_bits(profile: Profile, parties: int, margin_bits: int, limbs: int = 0)
     return profile.modulus_bits(limbs) - margin_bits - FLOOD_SPENT_BITS - bits(parties)
 
 
-def scalar_capacity_bits(parties: int, limbs: int = 0) -> int:
-    """The most noise an opened scalar of profile S36 may have, on all limbs or on fewer."""
-    return flood_bits(AGGREGATES, parties, SCALAR_MARGIN_BITS, limbs) - SCALAR_HIDING_BITS
+def scalar_capacity_bits(profile: Profile, parties: int, limbs: int = 0) -> int:
+    """The most noise an opened scalar of a profile may have, on all limbs or on fewer."""
+    return flood_bits(profile, parties, SCALAR_MARGIN_BITS, limbs) - SCALAR_HIDING_BITS
 
 
-def fewest_limbs(noise_bits: int, parties: int) -> int:
+def fewest_limbs(profile: Profile, noise_bits: int, parties: int) -> int:
     """How many limbs an aggregate reads: the fewest whose flooding hides its noise."""
     enough = (
         limbs
-        for limbs in range(LIMBS_MIN, AGGREGATES.limbs)
-        if noise_bits <= scalar_capacity_bits(parties, limbs)
+        for limbs in range(LIMBS_MIN, profile.limbs)
+        if noise_bits <= scalar_capacity_bits(profile, parties, limbs)
     )
-    return next(enough, AGGREGATES.limbs)
+    return next(enough, profile.limbs)
 
 
 def vector_capacity_bits(parties: int) -> int:
@@ -72,32 +71,28 @@ def vector_capacity_bits(parties: int) -> int:
     return flood_bits(SCORES, parties, VECTOR_MARGIN_BITS) - VECTOR_HIDING_BITS
 
 
-def output_noise_bits(terms: tuple[Term, ...], blocks: int, parties: int) -> int:
-    """Noise of one output, summed over all blocks."""
-    linear = products = 0
+def output_noise_bits(profile: Profile, terms: tuple[Term, ...], blocks: int, parties: int) -> int:
+    """Noise of one output, summed over all blocks.
+
+    A term with fewer factors is at most as noisy as one with more.
+    """
+    degree = max(len(term.factors) for term in terms)
+    weights = 0
     for term in terms:
         growth = 1
         for form in term.factors:
             growth *= max(1, form.squared_weight())
         named = [name for form in term.factors for name in form.columns]
-        if len(set(named)) < len(named):
-            # A column times itself: its coefficients meet in equal pairs, which doubles variance.
-            growth *= 2
-        if len(term.factors) == 1:
-            linear += growth
-        else:
-            products += growth
-    if products == 0:
-        return AGGREGATES.fresh_noise_bits + TAIL_BITS + root_bits(parties * blocks * linear)
-    # A linear part is at most as noisy as a product with a single column.
-    variance = parties * parties * blocks * (products + linear)
-    return AGGREGATES.product_noise_bits + TAIL_BITS + root_bits(variance)
+        # A column times itself: its coefficients meet in equal pairs, which doubles variance.
+        weights += growth * 2 ** (len(named) - len(set(named)))
+    variance: int = parties**degree * blocks * weights
+    return profile.noise_bits[degree - 1] + TAIL_BITS + root_bits(variance)
 
 
 def score_noise_bits(points: LinearForm, parties: int) -> int:
     """Noise of a masked score block."""
     growth = root_bits(parties * points.squared_weight())
-    return SCORES.fresh_noise_bits + TAIL_BITS + growth + MASK_BITS
+    return SCORES.noise_bits[0] + TAIL_BITS + growth + MASK_BITS
 
 
 def check_noise(noise_bits: int, capacity_bits: int, profile: Profile, subject: str) -> None:
@@ -116,19 +111,20 @@ def check_noise(noise_bits: int, capacity_bits: int, profile: Profile, subject: 
         )
 
 
-def check_degree(degree: int, parties: int, subject: str, advice: str) -> None:
+def check_degree(degree: int, profile: Profile, parties: int, subject: str, advice: str) -> None:
     """Refuse more factors than the profile multiplies.
 
     Raises:
         ClientFault: `PLAN_TOO_DEEP` with the degree and its noise.
     """
-    if degree > DEGREE_MAX:
-        step = AGGREGATES.product_noise_bits - AGGREGATES.fresh_noise_bits
-        noise = AGGREGATES.product_noise_bits + (degree - DEGREE_MAX) * step
+    if degree > profile.factors_max():
+        step = profile.noise_bits[-1] - profile.noise_bits[-2]
+        noise = profile.noise_bits[-1] + (degree - profile.factors_max()) * step
         raise ClientFault(
             "PLAN_TOO_DEEP",
-            f"degree {degree}, at least {noise} noise bits; profile S36 multiplies {DEGREE_MAX} "
-            f"factors and flooding hides {scalar_capacity_bits(parties)} bits",
+            f"degree {degree}, at least {noise} noise bits; profile {profile.name} multiplies "
+            f"{profile.factors_max()} factors and flooding hides "
+            f"{scalar_capacity_bits(profile, parties)} bits",
             subject=subject,
             fix=advice,
         )

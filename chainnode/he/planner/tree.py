@@ -171,6 +171,7 @@ class Label:
     """The value of a GROUP BY column in the answer, by its position."""
 
     position: int
+    numeric: bool = False
 
 
 @dataclass(frozen=True, slots=True)
