@@ -16,7 +16,7 @@ from chainnode.he.answer import band_rows
 from chainnode.he.encode import Cell
 from chainnode.he.engine import Row, assemble, open_scores, unpack_container, validate_result
 from chainnode.he.plan import Plan
-from chainnode.he.profiles import PROFILES
+from chainnode.he.profiles import PROFILES, ProfileName
 from chainnode.he.schema import TableSchema
 from chainnode.he.scorecard import Scorecard
 from chainnode.identity import Identity
@@ -164,11 +164,11 @@ class BankClient:
             await self._announce(facts, profile, epoch, published)
 
     async def _announce(
-        self, facts: TableFacts, profile: str, epoch: int, published: dict[str, list[bytes]]
+        self, facts: TableFacts, profile: ProfileName, epoch: int, published: dict[str, list[bytes]]
     ) -> None:
         columns = {
             "epoch": epoch,
-            "block_count": facts.schema.block_count(PROFILES[profile].name),
+            "block_count": facts.schema.block_count(profile),
             "root": manifest_root(published),
             "manifest": await self.chain.put_blob(pack_manifest(published)),
         }

@@ -136,9 +136,9 @@ def _key(row: tuple[object, ...]) -> tuple[tuple[bool, str], ...]:
     return tuple((item is None, str(item)) for item in row)
 
 
-def catalog_of(table: RandomTable) -> Catalog:
+def catalog_of(table: RandomTable, outputs_max: int = 256) -> Catalog:
     """No minimum group size, so that every group is compared."""
-    return Catalog(table.schema, {}, Policy(minimum_group_size=0, outputs_max=256))
+    return Catalog(table.schema, {}, Policy(minimum_group_size=0, outputs_max=outputs_max))
 
 
 def run(seed: str, queries: int, per_table: int = 100) -> collections.Counter[str]:
@@ -168,7 +168,7 @@ def run_encrypted(seed: str, queries: int, per_table: int = 25) -> collections.C
         number_of_table += 1
         with tempfile.TemporaryDirectory() as folder:
             engine, database = Encrypted(table, Path(folder), councils), table.load()
-            generator, catalog = Queries(source, table), catalog_of(table)
+            generator, catalog = Queries(source, table), catalog_of(table, 24)
             equal = 0
             while equal < per_table and counted["equal"] < queries:
                 profile: list[str] = []

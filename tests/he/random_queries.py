@@ -53,6 +53,10 @@ class Queries:
         text = "(" + f" {self.source.choice(['AND', 'OR'])} ".join(parts) + ")"
         return f"NOT {text}" if self.source.random() < 0.25 else text
 
+    def shallow(self) -> str:
+        """A condition inside an aggregate."""
+        return self.condition(self.source.choice([0, 0, 1]))
+
     def atom(self, column: Column) -> str:
         """One comparison."""
         choice = self.source.choice
@@ -129,15 +133,11 @@ class Queries:
         end = choice(["", " ELSE 0", f" ELSE {choice(self.values).name}", " ELSE 1"])
         if depth < 2 and end == "":
             end = " ELSE 0"
-        return f"CASE WHEN {self.condition(self.source.choice([0, 0, 1]))} THEN {self.argument(depth - 1)}{end} END"
+        return f"CASE WHEN {self.shallow()} THEN {self.argument(depth - 1)}{end} END"
 
     def leaf(self) -> tuple[str, object]:
         """An aggregate and how it is known: one or two plain aggregates."""
-        where = (
-            f" FILTER (WHERE {self.condition(self.source.choice([0, 0, 1]))})"
-            if self.source.random() < 0.2
-            else ""
-        )
+        where = f" FILTER (WHERE {self.shallow()})" if self.source.random() < 0.2 else ""
         form = self.source.random()
         if form < 0.3 or not self.values:
             return f"COUNT(*){where}", [f"COUNT(*){where}"]
@@ -165,11 +165,8 @@ class Queries:
         groups = self._groups()
         items = [self.item() for _ in range(self.source.randint(1, 3))]
         selected = [text for _, text, _ in groups] + [text for text, _ in items]
-        where = (
-            f" WHERE {self.condition(self.source.choice([0, 1, 1, 2]))}"
-            if self.source.random() < 0.7
-            else ""
-        )
+        depth = self.source.choice([0, 1, 1, 2])
+        where = f" WHERE {self.condition(depth)}" if self.source.random() < 0.7 else ""
         source = self.schema.table
         if self.source.random() < 0.2:
             first, *rest = [self.schema.part(owner) for owner in self.schema.owners()]
