@@ -9,17 +9,20 @@ everyone opens test vectors drawn from chain randomness: keys that fail are neve
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from chainnode import _native
 from chainnode._native import HeRelinEphemeral, HeSecretKey
-from chainnode.he import release
+from chainnode.he import release, threshold
 from chainnode.he.engine import pack_container, unpack_container
 from chainnode.he.profiles import PROFILES, ProfileName
+from chainnode.he.threshold import Sharing
 from chainnode.types.errors import ClientFault, PeerFault
 
 PUBLIC_PROFILES: Final[tuple[ProfileName, ...]] = ("S", "S36")
@@ -58,29 +61,105 @@ class KeySet:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class PieceSecret:
+    """One piece of the joint key, as its holders keep it."""
+
+    keys: Mapping[str, HeSecretKey]
+    flood_key: bytes
+
+    @staticmethod
+    def draw() -> PieceSecret:
+        """A fresh piece."""
+        made: dict[str, HeSecretKey] = {
+            profile: HeSecretKey.generate(profile) for profile in PUBLIC_PROFILES
+        }
+        return PieceSecret(made, secrets.token_bytes(32))
+
+    def __repr__(self) -> str:
+        return "PieceSecret(...)"
+
+
 class Ceremony:
     """One member's part in one epoch's ceremony.
 
+    Every piece takes part like a party of the multiparty protocol, played by the member that leads
+    it. The leader also deals the piece, sealed, to the other holders: they are to know it anyway.
+
     Args:
         epoch_seed: from the chain.
-        secrets: this member's fresh key share of every profile.
+        sharing: who holds which piece.
+        member: this organisation.
+        led: fresh secrets of the pieces it leads, by index.
     """
 
-    def __init__(self, epoch_seed: bytes, secrets: Mapping[str, HeSecretKey]) -> None:
+    def __init__(
+        self, epoch_seed: bytes, sharing: Sharing, member: str, led: Mapping[int, PieceSecret]
+    ) -> None:
         self._seed = epoch_seed
-        self._secrets = secrets
-        self._ephemeral: HeRelinEphemeral | None = None
+        self._sharing = sharing
+        self._member = member
+        self._led = led
+        self._ephemerals: dict[int, HeRelinEphemeral] = {}
 
-    def round1(self) -> bytes:
-        """This member's first message: public key shares, then its part of the relin key."""
-        parts = [
-            self._secrets[profile].public_key_share(common_seed(self._seed, profile))
+    def round1(self, sealing_keys: Mapping[str, bytes]) -> bytes:
+        """This member's first message: per led piece its public parts and the sealed piece.
+
+        Args:
+            sealing_keys: X25519 public key of every member.
+        """
+        return pack_container(
+            [self._first_part(index, piece, sealing_keys) for index, piece in self._led.items()]
+        )
+
+    def _first_part(
+        self, index: int, piece: PieceSecret, sealing_keys: Mapping[str, bytes]
+    ) -> bytes:
+        public = [
+            piece.keys[profile].public_key_share(common_seed(self._seed, profile))
             for profile in PUBLIC_PROFILES
         ]
-        relin, self._ephemeral = self._secrets[RELIN_PROFILE].relin_round1(
+        relin, self._ephemerals[index] = piece.keys[RELIN_PROFILE].relin_round1(
             common_seed(self._seed, "relin")
         )
-        return pack_container([*parts, relin])
+        transport = secrets.token_bytes(32)
+        dealt = [piece.keys[profile].seal(transport) for profile in PUBLIC_PROFILES]
+        for holder in self._sharing.pieces[index]:
+            context = self._context(index, holder)
+            dealt.append(release.seal(sealing_keys[holder], transport + piece.flood_key, context))
+        return pack_container([*public, relin, pack_container(dealt)])
+
+    def _context(self, index: int, holder: str) -> bytes:
+        place = self._seed + index.to_bytes(4, "big")
+        return b"chainnode/he-piece/v1" + place + holder.encode()
+
+    def receive(
+        self, first: Mapping[str, bytes], sealing_key: X25519PrivateKey
+    ) -> dict[int, PieceSecret]:
+        """The pieces others deal to this member, by index.
+
+        Raises:
+            PeerFault: `CEREMONY_MESSAGE_MALFORMED` naming the leader.
+        """
+        opened = _first_parts(self._sharing, first)
+        received = {}
+        for index in self._sharing.held_by(self._member):
+            leader = self._sharing.leader(index)
+            if leader == self._member:
+                continue
+            place = self._sharing.pieces[index].index(self._member)
+            try:
+                dealt = unpack_container(opened[index][3])
+                box, context = dealt[2 + place], self._context(index, self._member)
+                key = release.open_sealed(sealing_key, box, context)
+                keys: dict[str, HeSecretKey] = {
+                    profile: HeSecretKey.unseal(profile, dealt[position], key[:32])
+                    for position, profile in enumerate(PUBLIC_PROFILES)
+                }
+            except (PeerFault, ValueError, IndexError) as error:
+                raise _malformed(leader, f"its deal of piece {index} does not open") from error
+            received[index] = PieceSecret(keys, key[32:])
+        return received
 
     def round2(self, first: Mapping[str, bytes]) -> bytes:
         """This member's second message, from everyone's first (council order).
@@ -89,29 +168,37 @@ class Ceremony:
             PeerFault: `CEREMONY_MESSAGE_MALFORMED` naming the member.
             ClientFault: `CEREMONY_LOST` when round 1 was made by an earlier process.
         """
-        if self._ephemeral is None:
+        if len(self._ephemerals) != len(self._led):
             raise ClientFault(
                 "CEREMONY_LOST",
                 "the secret of round 1 is gone with the process that made it",
                 fix="open the epoch again",
             )
-        shares = [_message(name, data, 3)[2] for name, data in first.items()]
+        shares = [parts[2] for parts in _first_parts(self._sharing, first).values()]
         try:
             total = _native.he_aggregate_relin_round1(RELIN_PROFILE, shares)
-            message = self._secrets[RELIN_PROFILE].relin_round2(self._ephemeral, total)
+            parts = [
+                piece.keys[RELIN_PROFILE].relin_round2(self._ephemerals[index], total)
+                for index, piece in self._led.items()
+            ]
         except ValueError as error:
             raise _malformed(" or ".join(first), str(error)) from error
-        return pack_container([message])
+        return pack_container(parts)
 
 
-def aggregate(epoch_seed: bytes, first: Mapping[str, bytes], second: Mapping[str, bytes]) -> KeySet:
+def aggregate(
+    epoch_seed: bytes, sharing: Sharing, first: Mapping[str, bytes], second: Mapping[str, bytes]
+) -> KeySet:
     """The joint keys, from all members' messages of both rounds in council order.
 
     Raises:
         PeerFault: `CEREMONY_MESSAGE_MALFORMED`.
     """
-    opened = [_message(name, data, 3) for name, data in first.items()]
-    finals = [_message(name, data, 1)[0] for name, data in second.items()]
+    opened = list(_first_parts(sharing, first).values())
+    finals: dict[int, bytes] = {}
+    for name, data in second.items():
+        led = sharing.led_by(name)
+        finals |= dict(zip(led, _message(name, data, len(led)), strict=True))
     members = " or ".join(first)
     try:
         public_keys: dict[str, bytes] = {
@@ -121,10 +208,21 @@ def aggregate(epoch_seed: bytes, first: Mapping[str, bytes], second: Mapping[str
             for index, profile in enumerate(PUBLIC_PROFILES)
         }
         total = _native.he_aggregate_relin_round1(RELIN_PROFILE, [parts[2] for parts in opened])
-        relin_key = _native.he_relin_key(RELIN_PROFILE, total, finals)
+        ordered = [finals[index] for index in range(len(sharing.pieces))]
+        relin_key = _native.he_relin_key(RELIN_PROFILE, total, ordered)
     except ValueError as error:
         raise _malformed(members, str(error)) from error
     return KeySet(public_keys, relin_key)
+
+
+def _first_parts(sharing: Sharing, first: Mapping[str, bytes]) -> dict[int, list[bytes]]:
+    """Per piece: public key shares of S and S36, relinearisation part, deal."""
+    found: dict[int, list[bytes]] = {}
+    for name, data in first.items():
+        led = sharing.led_by(name)
+        for index, part in zip(led, _message(name, data, len(led)), strict=True):
+            found[index] = _message(name, part, 4)
+    return {index: found[index] for index in range(len(sharing.pieces))}
 
 
 def _message(member: str, data: bytes, count: int) -> list[bytes]:
@@ -209,43 +307,64 @@ def _encrypted(
 
 def share_of_vectors(
     vectors: Sequence[TestVector],
-    secrets: Mapping[str, HeSecretKey],
-    flood_key: bytes,
+    held: Mapping[int, PieceSecret],
     epoch: int,
-    members: Sequence[str],
+    sharing: Sharing,
 ) -> bytes:
-    """One member's shares of all test vectors, in the clear: their plaintexts are public."""
-    shares = []
-    for vector in vectors:
-        digest = hashlib.sha256(vector.ciphertext).digest()
-        seed = release.flood_seed(flood_key, epoch, digest, members, vector.name)
-        shares.append(
-            secrets[vector.profile].scalar_share(
-                vector.ciphertext, vector.limbs, seed, len(members)
+    """One member's shares of all test vectors, in the clear: their plaintexts are public.
+
+    A container with one part per held piece, equal bytes from every holder.
+    """
+    parts = []
+    for index in sorted(held):
+        shares = []
+        for vector in vectors:
+            digest = hashlib.sha256(vector.ciphertext).digest()
+            seed = release.flood_seed(
+                held[index].flood_key, epoch, digest, sharing.pieces[index], vector.name
             )
-        )
-    return pack_container(shares)
+            shares.append(
+                held[index]
+                .keys[vector.profile]
+                .scalar_share(vector.ciphertext, vector.limbs, seed, len(sharing.pieces))
+            )
+        parts.append(b"".join(shares))
+    return pack_container(parts)
 
 
-def check_vectors(vectors: Sequence[TestVector], posted: Mapping[str, bytes]) -> None:
-    """Accept an epoch's keys only if every vector opens to its known value.
+def check_vectors(
+    vectors: Sequence[TestVector], sharing: Sharing, posted: Mapping[str, bytes]
+) -> None:
+    """Accept an epoch's keys only if every vector opens to its known value in every active set.
+
+    All holders of a piece must have posted equal bytes for it, so that whichever members open a
+    result later, they add up the same pieces.
 
     Args:
         vectors: as `test_vectors` made them.
+        sharing: who holds which piece.
         posted: organisation to the shares it put on chain.
 
     Raises:
         PeerFault: `WRONG_SHARE` or `CEREMONY_MESSAGE_MALFORMED`; the epoch must not be used.
     """
-    opened = {name: _message(name, data, len(vectors)) for name, data in posted.items()}
-    for index, vector in enumerate(vectors):
-        shares = {name: parts[index] for name, parts in opened.items()}
-        value = release.open_scalars(
-            vector.profile,
-            vector.limbs,
-            [vector.ciphertext],
-            shares,
-            vector.name,
-        )[0]
-        if value != vector.expected:
-            raise release.wrong_share(list(posted), vector.name, "it opened to another value")
+    copies = {}
+    for name, data in posted.items():
+        held = sharing.held_by(name)
+        copies[name] = dict(zip(held, _message(name, data, len(held)), strict=True))
+
+    def open_all(parts: Mapping[int, bytes]) -> None:
+        sizes = [release.RESIDUE_SIZE_BYTES * vector.limbs for vector in vectors]
+        for place, vector in enumerate(vectors):
+            start = sum(sizes[:place])
+            shares = {
+                sharing.label(index): part[start : start + sizes[place]]
+                for index, part in parts.items()
+            }
+            value = release.open_scalars(
+                vector.profile, vector.limbs, [vector.ciphertext], shares, vector.name
+            )[0]
+            if value != vector.expected:
+                raise release.wrong_share(list(posted), vector.name, "it opened to another value")
+
+    threshold.open_agreed(sharing, copies, open_all, "test vectors")

@@ -2,8 +2,8 @@
 
 Pure functions over bytes. Smudging follows the reference study of threshold decryption (Li,
 Micciancio, Schultz and Sorrell, CRYPTO 2022); the collective key switch is the PCKS protocol of
-Mouchet, Troncoso-Pastoriza, Bossuat and Hubaux (PETS 2021). Every member must take part (n of n),
-so a wrong share is noticed but cannot be pinned on one member.
+Mouchet, Troncoso-Pastoriza, Bossuat and Hubaux (PETS 2021). These functions add up one share of
+each piece of the key; whose copy of a piece is wrong, `threshold` finds out.
 """
 
 from __future__ import annotations
@@ -32,17 +32,32 @@ _NONCE: Final = bytes(12)
 
 
 class WrongShare(PeerFault):
-    """At least one member's share is wrong: no number may be shown."""
+    """At least one member's share is wrong: no number may be shown.
+
+    Args:
+        members: at fault is one of these; alone when it is known.
+    """
+
+    def __init__(self, members: Sequence[str], subject: str, reason: str) -> None:
+        self.members = tuple(members)
+        self.reason = reason
+        who = (
+            f"the guilty member is {members[0]}"
+            if len(members) == 1
+            else f"at fault is one of: {', '.join(members)}"
+        )
+        super().__init__(
+            "WRONG_SHARE",
+            f"{reason}; {who}",
+            subject=subject,
+            fix="read the audit trail of the query, have that member's keyholder looked at, "
+            "ask again",
+        )
 
 
 def wrong_share(members: Sequence[str], subject: str, reason: str) -> WrongShare:
-    """The error for shares that do not add up; with n-of-n any of `members` may be at fault."""
-    return WrongShare(
-        "WRONG_SHARE",
-        f"{reason}; at fault is one of: {', '.join(members)}",
-        subject=subject,
-        fix="close the query as wrong, ask the members to compare their shares on chain, ask again",
-    )
+    """The error for shares that do not add up; the fault lies among `members`."""
+    return WrongShare(members, subject, reason)
 
 
 # --- sealed boxes ---------------------------------------------------------------------------------

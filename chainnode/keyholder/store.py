@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from chainnode._native import HeSecretKey
+from chainnode.he.council import PieceSecret
 from chainnode.he.release import RELEASES_MAX, ReleaseCounter
 from chainnode.types.errors import ConfigError
 
@@ -24,7 +25,7 @@ _NONCE_SIZE_BYTES: Final = 12
 
 
 class KeyStore:
-    """Key shares, the flood key, the sealing key, and what has been opened with them.
+    """Pieces of the joint key, the sealing key, and what has been opened with them.
 
     Args:
         folder: made if missing, mode 0700; files are 0600.
@@ -39,7 +40,6 @@ class KeyStore:
         self._folder = folder
         salt = self._read_or_make("salt", lambda: secrets.token_bytes(16))
         self._key = Scrypt(salt=salt, length=32, n=SCRYPT_N, r=8, p=1).derive(passphrase)
-        self.flood_key = self._sealed_or_made("flood", lambda: secrets.token_bytes(32))
         private = self._sealed_or_made("sealing", X25519PrivateKey.generate().private_bytes_raw)
         self.sealing_key = X25519PrivateKey.from_private_bytes(private)
         opened = self._sealed_or_made("opened", lambda: b"{}")
@@ -48,29 +48,38 @@ class KeyStore:
     def __repr__(self) -> str:
         return "KeyStore(...)"
 
-    def new_secrets(self, epoch: int) -> Mapping[str, HeSecretKey]:
-        """Fresh key shares of an epoch, stored before they are returned."""
-        made = {profile: HeSecretKey.generate(profile) for profile in PROFILES}
-        for profile, key in made.items():
-            _write(self._folder / f"epoch-{epoch}-{profile}.key", key.seal(self._key))
-        return made
+    def keep_pieces(self, epoch: int, pieces: Mapping[int, PieceSecret]) -> None:
+        """Store pieces of an epoch's key, drawn here or dealt by another member."""
+        for index, piece in pieces.items():
+            for profile, key in piece.keys.items():
+                _write(self._path(epoch, index, profile), key.seal(self._key))
+            self._seal(f"epoch-{epoch}-piece-{index}-flood", piece.flood_key)
 
-    def secrets(self, epoch: int) -> Mapping[str, HeSecretKey] | None:
-        """The stored key shares of an epoch; None when this store never made any.
+    def pieces(self, epoch: int, indices: Sequence[int]) -> dict[int, PieceSecret] | None:
+        """The stored pieces of an epoch's key; None when one of `indices` is not here.
 
         Raises:
-            ConfigError: `KEY_STORE_DAMAGED`.
+            ConfigError: `KEY_STORE_DAMAGED`, `PASSPHRASE_WRONG`.
         """
         found = {}
-        for profile in PROFILES:
-            path = self._folder / f"epoch-{epoch}-{profile}.key"
-            if not path.exists():
+        for index in indices:
+            keys: dict[str, HeSecretKey] = {}
+            for profile in PROFILES:
+                path = self._path(epoch, index, profile)
+                if not path.exists():
+                    return None
+                try:
+                    keys[profile] = HeSecretKey.unseal(profile, path.read_bytes(), self._key)
+                except ValueError as error:
+                    raise _damaged(path) from error
+            flood_key = self._unseal(f"epoch-{epoch}-piece-{index}-flood")
+            if flood_key is None:
                 return None
-            try:
-                found[profile] = HeSecretKey.unseal(profile, path.read_bytes(), self._key)
-            except ValueError as error:
-                raise _damaged(path) from error
+            found[index] = PieceSecret(keys, flood_key)
         return found
+
+    def _path(self, epoch: int, index: int, profile: str) -> Path:
+        return self._folder / f"epoch-{epoch}-piece-{index}-{profile}.key"
 
     # --- what has been opened ---------------------------------------------------------------------
 
@@ -119,11 +128,16 @@ class KeyStore:
         return path.read_bytes()
 
     def _sealed_or_made(self, name: str, make: Any) -> bytes:
+        found = self._unseal(name)
+        if found is None:
+            found = bytes(make())
+            self._seal(name, found)
+        return found
+
+    def _unseal(self, name: str) -> bytes | None:
         path = self._folder / f"{name}.sealed"
         if not path.exists():
-            data = bytes(make())
-            self._seal(name, data)
-            return data
+            return None
         data = path.read_bytes()
         nonce, box = data[:_NONCE_SIZE_BYTES], data[_NONCE_SIZE_BYTES:]
         try:

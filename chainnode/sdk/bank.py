@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import secrets
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from chainnode import _native
-from chainnode.he import encode, release
+from chainnode.he import encode, release, threshold
 from chainnode.he.answer import band_rows
 from chainnode.he.encode import Cell
 from chainnode.he.engine import Row, assemble, open_scores, unpack_container, validate_result
@@ -19,14 +21,16 @@ from chainnode.he.plan import Plan
 from chainnode.he.profiles import PROFILES, ProfileName
 from chainnode.he.schema import TableSchema
 from chainnode.he.scorecard import Scorecard
+from chainnode.he.threshold import Copies, Sharing
 from chainnode.identity import Identity
 from chainnode.sdk.bank_keys import BankKeys
 from chainnode.sdk.client import AsyncClient
 from chainnode.sdk.scoring import (
-    EPOCH_ACTIVE,
     EXPIRED,
     RELEASED,
+    RELEASING,
     STATUS_NAMES,
+    ContractRefused,
     QueryFacts,
     ScoringChain,
     TableFacts,
@@ -35,8 +39,9 @@ from chainnode.sdk.scoring import (
     pack_consent,
     pack_manifest,
     plan_shape,
+    read_digests,
     read_ids,
-    read_members,
+    read_posts,
     read_query,
     read_table,
     score_mask,
@@ -44,10 +49,13 @@ from chainnode.sdk.scoring import (
 from chainnode.sdk.scoring_chain import SdkScoringChain
 from chainnode.types.errors import ClientFault, ConfigError, PeerFault
 
-__all__ = ["AuditStep", "BankClient", "BankKeys", "Progress", "open_bank"]
+__all__ = ["AuditStep", "BankClient", "BankKeys", "Progress", "StaleColumns", "open_bank"]
 
 Progress = Callable[[int, int], None]
 """Called with (blocks done, blocks in all)."""
+
+_LATE_MS: Final = 3_000
+"""How long the keyholders and workers have for saying that a deadline has passed."""
 
 _POLL_S: Final = 0.2
 _QUIET_S: Final = 1.0
@@ -62,6 +70,16 @@ class AuditStep:
     step: str
     organisation: str
     detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class StaleColumns:
+    """Columns that an owner must encrypt again: for which epoch, and how many blocks."""
+
+    owner: str
+    profile: str
+    epoch: int
+    blocks: int
 
 
 class BankClient:
@@ -209,7 +227,8 @@ class BankClient:
         Raises:
             ClientFault: `SQL_UNSUPPORTED` and the planner's other refusals, with a rewrite.
         """
-        return make_plan(await read_table(self.chain, table), sql)
+        epoch = await self._published_epoch(table)
+        return make_plan(await read_table(self.chain, table, epoch), sql)
 
     async def query(self, table: str, sql: str) -> list[Row]:
         """Ask for aggregates over encrypted columns; the numbers are exact.
@@ -223,20 +242,12 @@ class BankClient:
             raise ClientFault(
                 "SQL_UNSUPPORTED", "CREDIT_SCORE is asked with score(), not query()", subject=sql
             )
-        facts, plan = await self._ask(table, sql)
-        try:
-            rows = await self._rows(table, facts, plan)
-        except PeerFault as error:
-            await self._close(facts, error.code)
-            raise
-        await self._close(facts, "answered")
-        return rows
-
-    async def _rows(self, table: str, facts: QueryFacts, plan: Plan) -> list[Row]:
-        if plan.scores is None:
-            return assemble(plan, await self._open_sums(facts, plan))
-        opened = await self._open_scores(facts, await read_table(self.chain, table), plan)
-        return band_rows(plan.scores.bands, list(opened.values()))
+        facts, known, plan = await self._ask(table, sql)
+        async with self._closing(facts):
+            if plan.scores is None:
+                return await self._open_sums(facts, known, plan)
+            opened = await self._open_scores(facts, known, plan)
+            return band_rows(plan.scores.bands, list(opened.values()))
 
     async def score(
         self, table: str, model: str, ids: Sequence[str] | None = None
@@ -248,18 +259,39 @@ class BankClient:
             PeerFault: as `query`.
         """
         facts = await read_table(self.chain, table)
+        await self._published_epoch(table)
         sql = f"SELECT CREDIT_SCORE('{model}') FROM {table}"
         if ids is not None:
             listed = ", ".join("'" + name.replace("'", "''") + "'" for name in ids)
             sql += f" WHERE {facts.schema.id_column} IN ({listed})"
-        asked, plan = await self._ask(table, sql)
+        asked, known, plan = await self._ask(table, sql)
+        async with self._closing(asked):
+            return await self._open_scores(asked, known, plan)
+
+    async def reencryption_plan(self, table: str) -> list[StaleColumns]:
+        """Which owners must still encrypt which columns for the active epoch, after a rotation.
+
+        Until all of them have published again, queries are answered under the epoch before.
+        """
+        facts = await read_table(self.chain, table)
+        epoch = await self._active_epoch()
+        stale = []
+        for owner in facts.owners:
+            for profile in PROFILES:
+                names = facts.schema.stored_columns(profile, owner)
+                if names and not await self._has_columns(table, owner, profile, epoch):
+                    blocks = len(names) * facts.schema.block_count()
+                    stale.append(StaleColumns(owner, profile, epoch, blocks))
+        return stale
+
+    async def _has_columns(self, table: str, owner: str, profile: str, epoch: int) -> bool:
         try:
-            scores = await self._open_scores(asked, facts, plan)
-        except PeerFault as error:
-            await self._close(asked, error.code)
-            raise
-        await self._close(asked, "answered")
-        return scores
+            await self.chain.view(
+                "columns_of", table=table, owner=owner, profile=profile, epoch=epoch
+            )
+        except ContractRefused:
+            return False
+        return True
 
     async def audit_trail(self, query: bytes, from_height: int = 0) -> list[AuditStep]:
         """Every recorded step of a query, in order, up to the latest block.
@@ -286,22 +318,35 @@ class BankClient:
 
     # --- inside -----------------------------------------------------------------------------------
 
+    async def _published_epoch(self, table: str) -> int:
+        """The newest active epoch under which every owner's columns can be asked."""
+        return int(await self.chain.view("active_epoch_of", table=table, profiles=list(PROFILES)))
+
     async def _active_epoch(self) -> int:
-        epoch, status, _, _ = await self.chain.view("epoch_info", epoch=0)
-        if status != EPOCH_ACTIVE:
+        epoch = await self.chain.view("latest_active_epoch")
+        if epoch == 0:
             raise ClientFault(
                 "EPOCH_NOT_ACTIVE",
                 "the key council has no active epoch",
-                subject=f"epoch {epoch}",
+                subject=self.organisation,
                 fix="wait for the ceremony, or look at the keyholders",
                 retry="after",
                 retry_after_ms=2_000,
             )
         return int(epoch)
 
-    async def _ask(self, table: str, sql: str) -> tuple[QueryFacts, Plan]:
+    async def _ask(self, table: str, sql: str) -> tuple[QueryFacts, TableFacts, Plan]:
         keys = self._receiving()
-        facts = await read_table(self.chain, table)
+        epoch = await self._published_epoch(table)
+        if epoch == 0:
+            await self._active_epoch()
+            raise ClientFault(
+                "COLUMNS_NOT_PUBLISHED",
+                "no active epoch has columns of every owner",
+                subject=table,
+                fix="the owners must encrypt and publish their columns for the active epoch",
+            )
+        facts = await read_table(self.chain, table, epoch)
         plan = make_plan(facts, sql)
         if plan.scores is not None:
             # A typing error in an id must not cost budget.
@@ -310,6 +355,7 @@ class BankClient:
         query = secrets.token_bytes(32)
         ask = {
             "table": table,
+            "epoch": epoch,
             **plan_shape(plan),
             "plan_hash": plan.hash(),
             "reply_key": release.public_bytes(keys.reply_key),
@@ -317,7 +363,7 @@ class BankClient:
         }
         await self.chain.call("submit", query=query, ask=ask, sql=sql)
         self.last_query = query
-        return await self._released(query), plan
+        return await self._released(query), facts, plan
 
     async def _released(self, query: bytes) -> QueryFacts:
         loop = asyncio.get_running_loop()
@@ -328,6 +374,7 @@ class BankClient:
                 return facts
             if facts.status > RELEASED:
                 raise _ended(facts)
+            await self._end_if_late(facts)
             if loop.time() > end:
                 raise PeerFault(
                     "QUERY_TIMEOUT",
@@ -338,51 +385,110 @@ class BankClient:
                 )
             await asyncio.sleep(_POLL_S)
 
-    async def _open_sums(self, facts: QueryFacts, plan: Plan) -> list[int | None]:
-        result_hash, ciphertexts, members, posted = await self._opening(facts, plan)
-        shares = {
-            name: release.open_sealed(
-                self._receiving().reply_key,
-                share,
-                release.share_context(facts.query, result_hash, name, "sums"),
-            )
-            for name, share in zip(members, posted, strict=True)
-        }
-        return list(
-            release.open_scalars(plan.profile, plan.limbs, ciphertexts, shares, facts.query.hex())
-        )
+    async def _end_if_late(self, facts: QueryFacts) -> None:
+        """Say that a deadline has passed: on an idle chain nobody else may bring a block."""
+        council = await self.chain.view("council_info")
+        now_ms = time.time() * 1000
+        try:
+            if now_ms > facts.time_ms + council["query_deadline_ms"] + _LATE_MS:
+                await self.chain.call("expire", query=facts.query)
+            elif (
+                facts.status == RELEASING
+                and now_ms > facts.phase_ms + council["share_deadline_ms"] + _LATE_MS
+            ):
+                await self.chain.call("settle", query=facts.query)
+        except ContractRefused as error:
+            # A service said it first, or too few shares are there to settle for.
+            if error.error != "WrongState":
+                raise
+
+    @asynccontextmanager
+    async def _closing(self, facts: QueryFacts) -> AsyncIterator[None]:
+        """Record the outcome on chain, and the member whose share was wrong."""
+        try:
+            yield
+        except PeerFault as error:
+            if isinstance(error, release.WrongShare):
+                only = len(error.members) == 1
+                for name in error.members if len(error.members) < 3 else ():
+                    await self.chain.call(
+                        "accuse",
+                        query=facts.query,
+                        organisation=name,
+                        fault="wrong share" if only else "disputed share",
+                    )
+            await self._close(facts, error.code)
+            raise
+        await self._close(facts, "answered")
+
+    async def _open_sums(self, facts: QueryFacts, table: TableFacts, plan: Plan) -> list[Row]:
+        result_hash, ciphertexts, stated = await self._opening(facts, table, plan)
+        sharing, subject = table.sharing, facts.query.hex()
+        boxes = await read_posts(self.chain, sharing, facts.epoch, facts.query, "share")
+        size = threshold.scalar_size_bytes(plan, len(ciphertexts))
+        copies: dict[str, dict[int, bytes]] = {}
+        for name in stated:
+            context = release.share_context(facts.query, result_hash, name, "sums")
+            opened = release.open_sealed(self._receiving().reply_key, boxes[name], context)
+            copies[name] = threshold.read_parts(sharing, name, opened, size)
+            hashes = {place: hashlib.sha256(part).digest() for place, part in copies[name].items()}
+            if hashes != stated[name]:
+                raise release.wrong_share([name], subject, "its share is not the one it hashed")
+
+        def read(parts: Mapping[int, bytes]) -> list[Row]:
+            opened = threshold.open_parts(plan, sharing, ciphertexts, parts, subject)
+            return assemble(plan, opened)
+
+        return threshold.open_agreed(sharing, copies, read, subject)
 
     async def _open_scores(
         self, facts: QueryFacts, table: TableFacts, plan: Plan
     ) -> dict[str, int]:
-        _, ciphertexts, members, posted = await self._opening(facts, plan)
-        subject = facts.query.hex()
-        shares = {
-            name: unpack_container(await self.chain.get_blob(share))
-            for name, share in zip(members, posted, strict=True)
-        }
+        _, ciphertexts, stated = await self._opening(facts, table, plan)
+        sharing, subject = table.sharing, facts.query.hex()
         ids = await read_ids(self.chain, table)
         mask = await score_mask(self.chain, table, plan, self.organisation, ids)
+        blobs = await self._share_blobs(facts, sharing, stated)
+        key = self._receiving().score_key
 
-        def read() -> dict[str, int]:
-            key = self._receiving().score_key
+        def read(parts: Mapping[int, bytes]) -> dict[str, int]:
+            shares = {sharing.label(place): blobs[digest] for place, digest in parts.items()}
             switched = release.switch_vectors(
                 plan.profile, plan.limbs, ciphertexts, shares, subject
             )
             rooms = [key.noise_budget_bits(block, plan.limbs) for block in switched]
-            release.check_margin(rooms, members, subject)
+            release.check_margin(rooms, sharing.members, subject)
             slots = [key.decrypt(block, plan.limbs) for block in switched]
             return open_scores(plan, slots, mask, ids, facts.query)
 
-        return await asyncio.to_thread(read)
+        return await asyncio.to_thread(threshold.open_agreed, sharing, stated, read, subject)
+
+    async def _share_blobs(
+        self, facts: QueryFacts, sharing: Sharing, stated: Copies
+    ) -> dict[bytes, list[bytes]]:
+        """The key-switch shares by hash; a hash nobody put a share behind names its giver."""
+        found: dict[bytes, list[bytes]] = {}
+        for place in range(len(sharing.pieces)):
+            for name in sharing.pieces[place]:
+                digest = stated.get(name, {}).get(place, b"")
+                if not digest or digest in found:
+                    continue
+                try:
+                    found[digest] = unpack_container(await self.chain.get_blob(digest))
+                except (ClientFault, PeerFault) as error:
+                    giver = threshold.giver(sharing, place, facts.query)
+                    guilty = giver if stated.get(giver, {}).get(place) == digest else name
+                    raise release.wrong_share(
+                        [guilty], facts.query.hex(), "its share cannot be read"
+                    ) from error
+        return found
 
     async def _opening(
-        self, facts: QueryFacts, plan: Plan
-    ) -> tuple[bytes, list[bytes], tuple[str, ...], list[bytes]]:
+        self, facts: QueryFacts, table: TableFacts, plan: Plan
+    ) -> tuple[bytes, list[bytes], Copies]:
         _, digest = await self.chain.view("chunk_info", query=facts.query, index=facts.chunk_count)
         ciphertexts = validate_result(plan, await self.chain.get_blob(digest))
-        members = await read_members(self.chain)
-        return digest, ciphertexts, members, await self.chain.view("shares_of", query=facts.query)
+        return digest, ciphertexts, await read_digests(self.chain, table.sharing, facts.query)
 
     async def _close(self, facts: QueryFacts, outcome: str) -> None:
         await self.chain.call("close", query=facts.query, outcome=outcome)
@@ -429,6 +535,9 @@ def _audit(name: str, fields: Mapping[str, object], height: int, tx_id: bytes) -
         result = bytes(fields["result"])  # type: ignore[call-overload]
         return AuditStep(height, tx_id, "finalised", "", result.hex())
     organisation = str(fields["organisation"])
+    if name == "MemberFault":
+        detail = f"{fields['fault']}, shown by {fields['shown_by']}"
+        return AuditStep(height, tx_id, "fault", organisation, detail)
     if name == "ChunkStep":
         return AuditStep(
             height, tx_id, str(fields["step"]), organisation, f"chunk {fields['index']}"

@@ -22,6 +22,7 @@ from chainnode.he.planner.policy import Policy
 from chainnode.he.schema import TableSchema
 from chainnode.he.scorecard import Scorecard
 from chainnode.he.sql import Catalog, plan_query
+from chainnode.he.threshold import Sharing
 from chainnode.types.codec import merkle_root
 from chainnode.types.errors import ClientFault, PeerFault
 from chainnode.types.receipt import Receipt
@@ -38,7 +39,7 @@ STATUS_NAMES: Final = (
     "refused",
     "expired",
 )
-EPOCH_OPEN, EPOCH_TESTING, EPOCH_ACTIVE, EPOCH_FAILED = range(4)
+EPOCH_OPEN, EPOCH_TESTING, EPOCH_ACTIVE, EPOCH_FAILED, EPOCH_RETIRED = range(5)
 KIND_AGGREGATE: Final = 0
 KIND_SCORES: Final = 1
 
@@ -65,9 +66,14 @@ class ContractRefused(ClientFault):
         self.fields = dict(fields)
 
 
-_CODES: Final = {"BudgetExceeded": "BUDGET_EXCEEDED", "NotAllowed": "NOT_ALLOWED"}
+_CODES: Final = {
+    "BudgetExceeded": "BUDGET_EXCEEDED",
+    "NotAllowed": "NOT_ALLOWED",
+    "StaleEpoch": "STALE_EPOCH",
+}
 _FIXES: Final = {
     "BudgetExceeded": "ask the table's owners to grant a larger budget",
+    "StaleEpoch": "encrypt and publish the columns again under the active epoch's key",
     "NotAllowed": "ask the organisation named to grant access, or use its identity",
 }
 
@@ -127,7 +133,12 @@ class TableFacts:
     registry: bytes
     schema: TableSchema
     catalog: Catalog
-    members: tuple[str, ...]
+    sharing: Sharing
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The council in order: whose workers compute and whose keyholders open."""
+        return self.sharing.members
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +148,11 @@ class QueryFacts:
     query: bytes
     bank: str
     sender: bytes
-    epoch: int
     height: int
+    time_ms: int
+    phase_ms: int
     table: str
+    epoch: int
     kind: int
     plan_hash: bytes
     chunk_count: int
@@ -165,29 +178,60 @@ async def read_query(chain: ScoringChain, query: bytes) -> QueryFacts:
     return QueryFacts(query=query, **record, **ask, status=status, sql=sql, ending=ending)
 
 
-async def read_members(chain: ScoringChain) -> tuple[str, ...]:
-    """The council's organisations in order."""
-    return tuple((await chain.view("council_info"))["organisations"])
+async def read_sharing(chain: ScoringChain, epoch: int = 0) -> Sharing:
+    """Who holds an epoch's key; 0 asks for the council as it is."""
+    members, threshold = await chain.view("epoch_members", epoch=epoch)
+    return Sharing.of(members, threshold)
 
 
-async def read_table(chain: ScoringChain, table: str) -> TableFacts:
+async def read_posts(
+    chain: ScoringChain, sharing: Sharing, epoch: int, subject: bytes, step: str
+) -> dict[str, bytes]:
+    """What members posted in a step, by organisation; those that did not are left out."""
+    posted = await chain.view("posts_of", epoch=epoch, subject=subject, step=step)
+    return {name: data for name, data in zip(sharing.members, posted, strict=True) if data}
+
+
+def epoch_subject(epoch: int) -> bytes:
+    """An epoch as the subject of posts."""
+    return epoch.to_bytes(8, "big")
+
+
+async def read_digests(
+    chain: ScoringChain, sharing: Sharing, query: bytes
+) -> dict[str, dict[int, bytes]]:
+    """Member to the hash of its share of each piece it holds; only shares that count."""
+    listed = await chain.view("digests_of", query=query)
+    return {
+        name: {index: digest for index, digest in enumerate(digests) if digest}
+        for name, digests in zip(sharing.members, listed, strict=True)
+        if digests
+    }
+
+
+async def read_table(chain: ScoringChain, table: str, epoch: int = 0) -> TableFacts:
     """A table's record with its schema and every scorecard its owners approved.
+
+    Args:
+        chain: where it is read.
+        table: name.
+        epoch: whose council computes and opens; 0 for the council as it is.
 
     Raises:
         ClientFault: `MALFORMED` or `SCHEMA_INVALID` when the published schema is no schema.
     """
     record, schema_bytes = await chain.view("table_info", table=table)
     models = await chain.view("models_of", table=table)
-    members = await read_members(chain)
+    sharing = await read_sharing(chain, epoch)
     schema = TableSchema.decode(schema_bytes)
     scorecards = [Scorecard.decode(data) for data in models]
     catalog = Catalog(
         schema=schema,
         models={card.name: card for card in scorecards},
         policy=Policy(minimum_group_size=record["minimum_group"]),
-        parties=len(members),
+        parties=len(sharing.pieces),
     )
-    return TableFacts(tuple(record["owners"]), record["registry"], schema, catalog, members)
+    return TableFacts(tuple(record["owners"]), record["registry"], schema, catalog, sharing)
 
 
 def make_plan(table: TableFacts, sql: str) -> Plan:
@@ -280,14 +324,19 @@ async def read_columns(
     Raises:
         PeerFault: `MANIFEST_MALFORMED` or `COLUMNS_STALE`.
     """
-    record = await chain.view("columns_of", table=table.schema.table, owner=owner, profile=profile)
-    if record["epoch"] != epoch:
+    try:
+        record = await chain.view(
+            "columns_of", table=table.schema.table, owner=owner, profile=profile, epoch=epoch
+        )
+    except ContractRefused as error:
+        if error.error != "StaleEpoch":
+            raise
         raise PeerFault(
             "COLUMNS_STALE",
-            f"{owner}'s columns are encrypted for epoch {record['epoch']}, wants {epoch}",
+            f"{owner} has no {profile} columns of epoch {epoch}",
             subject=table.schema.table,
             fix=f"{owner} must encrypt and publish its columns again",
-        )
+        ) from error
     columns = read_manifest(await chain.get_blob(record["manifest"]))
     if manifest_root(columns) != record["root"]:
         raise _bad_manifest("its root is not the one on chain")

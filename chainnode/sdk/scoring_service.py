@@ -7,6 +7,7 @@ contract refuses a second commitment, share or vote, and says so.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, Final
 
 import structlog
 
-from chainnode.sdk.scoring import ContractRefused, ScoringChain, Step
+from chainnode.sdk.scoring import RELEASING, ContractRefused, QueryFacts, ScoringChain, Step
 from chainnode.types.errors import ChainnodeError, InternalError
 
 DEFAULT_TICK_MS: Final = 2_000
@@ -46,6 +47,7 @@ class ScoringService:
         self.finalised: dict[bytes, bytes] = {}
         self._open: dict[bytes, None] = {}
         self._tick_s = tick_ms / 1000
+        self._deadlines: dict[str, int] = {}
         self._news = asyncio.Event()
         self._complaints: dict[object, str] = {}
         self._log = structlog.get_logger(type(self).__name__.lower()).bind(
@@ -58,6 +60,29 @@ class ScoringService:
 
     async def advance_epoch(self) -> None:
         """Do what can be done now for the council's epoch."""
+
+    async def deadlines(self) -> dict[str, int]:
+        """The contract's deadlines in milliseconds, by name; they never change."""
+        if not self._deadlines:
+            council = await self.chain.view("council_info")
+            self._deadlines = {
+                name: int(value) for name, value in council.items() if name.endswith("_ms")
+            }
+        return self._deadlines
+
+    async def end_if_late(self, facts: QueryFacts, seat: int) -> None:
+        """Say that a query's deadline has passed: on an idle chain nobody else brings a block.
+
+        Args:
+            facts: of the query.
+            seat: position in the council; members take turns, so that mostly one says it.
+        """
+        deadlines = await self.deadlines()
+        now_ms = int(time.time() * 1000) - int(seat * self._tick_s * 1000)
+        if now_ms > facts.time_ms + deadlines["query_deadline_ms"]:
+            await self.attempt("expire", query=facts.query)
+        elif facts.status == RELEASING and now_ms > facts.phase_ms + deadlines["share_deadline_ms"]:
+            await self.attempt("settle", query=facts.query)
 
     async def run(self) -> None:
         """Serve until cancelled.
@@ -120,7 +145,7 @@ class ScoringService:
                     self.note(height, steps)
                     delay_s = 0.5
             except ChainnodeError as error:
-                self._complain("events", error)
+                self.complain("events", error)
             await asyncio.sleep(delay_s)
             delay_s = min(2 * delay_s, 10.0)
 
@@ -140,10 +165,11 @@ class ScoringService:
         except InternalError:
             raise
         except ChainnodeError as error:
-            self._complain(subject, error)
+            self.complain(subject, error)
         return False
 
-    def _complain(self, subject: object, error: ChainnodeError) -> None:
+    def complain(self, subject: object, error: ChainnodeError) -> None:
+        """Log why something is not done yet, once per reason."""
         # Work is tried again on every tick; the same reason is worth one line only.
         text = str(error)
         if self._complaints.get(subject) != text:

@@ -78,6 +78,9 @@ class Worker(ScoringService):
         if facts.status != COMPUTING:
             return True
         job = await self._job(facts)
+        if self.organisation not in job.table.members:
+            return True
+        await self.end_if_late(facts, job.table.members.index(self.organisation))
         self._seen[query] = self._seen.get(query, 0) + 1
         chunks = range(facts.chunk_count)
         finals = await asyncio.gather(*(self._advance_chunk(job, index) for index in chunks))
@@ -105,7 +108,7 @@ class Worker(ScoringService):
         return hashlib.sha256(await self._reduce(job, own)).digest()
 
     async def _job(self, facts: QueryFacts) -> Job:
-        table = await read_table(self.chain, facts.table)
+        table = await read_table(self.chain, facts.table, facts.epoch)
         return Job(facts, table, confirm_plan(table, facts))
 
     async def _advance_chunk(self, job: Job, index: int) -> bool:

@@ -32,6 +32,7 @@ EPOCH_OPEN = 0
 EPOCH_TESTING = 1
 EPOCH_ACTIVE = 2
 EPOCH_FAILED = 3
+EPOCH_RETIRED = 4
 
 # Status of a query
 QUERY_COMPUTING = 0
@@ -46,19 +47,34 @@ KIND_AGGREGATE = 0
 KIND_SCORES = 1
 
 ROUNDS = 2
+MEMBERS_MAX = 8
 CHUNKS_MAX = 4096
 OUTPUTS_MAX = 4096
 
 
 @dataclass(frozen=True)
 class Council:
-    """The organisations that hold the key together, and how their services are named."""
+    """The organisations that hold the key, any `threshold` of which open a result together."""
 
     organisations: list[str]
+    threshold: u64
     keyholder_name: str
     worker_name: str
-    chunk_deadline_blocks: u64
-    query_deadline_blocks: u64
+    chunk_deadline_ms: u64
+    share_deadline_ms: u64
+    query_deadline_ms: u64
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """`pieces`: who holds each piece of the key, as a bit mask over `organisations`."""
+
+    status: u64
+    organisations: list[str]
+    threshold: u64
+    pieces: list[u64]
+    seed: Bytes32
+    test_seed: bytes
 
 
 @dataclass(frozen=True)
@@ -96,6 +112,7 @@ class Ask:
     """A query as the bank states it: its plan's hash and shape, and where the answer goes."""
 
     table: str
+    epoch: u64
     kind: u64
     plan_hash: Bytes32
     chunk_count: u64
@@ -107,10 +124,13 @@ class Ask:
 
 @dataclass(frozen=True)
 class Query:
+    """`phase_ms`: block time at which shares were first allowed, 0 before."""
+
     bank: str
     sender: Address
-    epoch: u64
     height: u64
+    time_ms: u64
+    phase_ms: u64
 
 
 @dataclass(frozen=True)
@@ -142,6 +162,12 @@ class WrongState(Error):
 @error
 class Invalid(Error):
     field: str
+
+
+@error
+class StaleEpoch(Error):
+    epoch: u64
+    active: u64
 
 
 @error
@@ -191,13 +217,45 @@ class QueryStep:
     detail: str
 
 
+@event
+class MemberFault:
+    """Evidence: what an organisation did wrong in a query, and who or what shows it."""
+
+    query: Bytes32
+    organisation: str
+    fault: str
+    shown_by: str
+
+
+def bit_of(place: int) -> int:
+    """2 to the power of a place."""
+    bit = 1
+    for _ in range(place):
+        bit = 2 * bit
+    return bit
+
+
+def holder_masks(members: int, holders: int) -> list[u64]:
+    """Every set of `holders` members as a bit mask, in ascending order."""
+    found: list[u64] = []
+    for mask in range(bit_of(members)):
+        bits = 0
+        rest = mask
+        while rest > 0:
+            bits += rest % 2
+            rest = rest // 2
+        if bits == holders:
+            found.append(mask)
+    return found
+
+
 class CreditScoring(Contract, version="1.0", name="credit_scoring"):
     council: Var[Council]
     sealing_keys: Map[str, bytes]
 
     tables: Map[str, Table]
     schemas: Map[str, bytes]
-    column_sets: Map[tuple[str, str, str], ColumnSet]
+    column_sets: Map[tuple[str, str, str, u64], ColumnSet]
     budgets: Map[tuple[str, str, str], u64]
     used: Map[tuple[str, str], u64]
     consents: Map[tuple[str, str, str], bytes]
@@ -206,15 +264,12 @@ class CreditScoring(Contract, version="1.0", name="credit_scoring"):
     model_approvals: Map[tuple[str, str, str], bool]
 
     current_epoch: Var[u64]
-    epoch_status: Map[u64, u64]
-    epoch_seeds: Map[u64, Bytes32]
-    commits: Map[tuple[u64, u64, str], bytes]
-    reveals: Map[tuple[u64, u64, str], bytes]
+    active_epoch: Var[u64]
+    epochs: Map[u64, Epoch]
     keys: Map[u64, Keys]
-    test_seeds: Map[u64, bytes]
-    test_shares: Map[tuple[u64, str], bytes]
-    epoch_done: Map[tuple[u64, str, str], bool]
-    epoch_progress: Map[tuple[u64, str], u64]
+
+    posts: Map[tuple[bytes, str, str], bytes]
+    post_counts_of: Map[tuple[bytes, str], u64]
 
     queries: Map[Bytes32, Query]
     asks: Map[Bytes32, Ask]
@@ -224,23 +279,23 @@ class CreditScoring(Contract, version="1.0", name="credit_scoring"):
     chunk_commits: Map[tuple[Bytes32, u64, str], Bytes32]
     chunk_reveals: Map[tuple[Bytes32, u64, str], Bytes32]
     results: Map[tuple[Bytes32, u64], bytes]
-    count_boxes: Map[tuple[Bytes32, str], list[bytes]]
-    query_done: Map[tuple[Bytes32, str, str], bool]
-    shares: Map[tuple[Bytes32, str], bytes]
-    query_progress: Map[tuple[Bytes32, str], u64]
+    digests: Map[tuple[Bytes32, str], list[bytes]]
+    digest_queries: Map[tuple[str, bytes], Bytes32]
     endings: Map[Bytes32, str]
+    opened: Map[tuple[str, u64], Bytes32]
+    opened_counts: Map[str, u64]
 
     @init
     def setup(self, council: Council) -> None:
-        if len(council.organisations) < 2:
-            raise Invalid("organisations")
+        self._check_council(council.organisations, council.threshold)
         self.council.set(council)
         self.current_epoch.set(0)
+        self.active_epoch.set(0)
 
     @call
     def enrol_keyholder(self, sealing_key: Bytes32) -> None:
-        """Publish the X25519 key other keyholders seal count shares to."""
-        self._require_service(self.council.get().keyholder_name)
+        """Publish the X25519 key other keyholders seal shares and key pieces to."""
+        self._require_keyholder(self.current_epoch.get())
         self.sealing_keys[ctx.sender_org] = sealing_key
         emit(CouncilStep(self.current_epoch.get(), "enrolled", ctx.sender_org))
 
@@ -261,12 +316,13 @@ class CreditScoring(Contract, version="1.0", name="credit_scoring"):
 
     @call
     def publish_columns(self, table: str, profile: str, columns: ColumnSet) -> None:
-        """Point to the owner's encrypted columns; a later call replaces them."""
+        """Point to the owner's encrypted columns of an epoch; a later call replaces them."""
         self._require_table_owner(table)
-        self._require_epoch(columns.epoch, EPOCH_ACTIVE)
+        if columns.epoch != self.active_epoch.get():
+            raise StaleEpoch(columns.epoch, self.active_epoch.get())
         if columns.block_count == 0:
             raise Invalid("block_count")
-        self.column_sets[(table, ctx.sender_org, profile)] = columns
+        self.column_sets[(table, ctx.sender_org, profile, columns.epoch)] = columns
         emit(CatalogChanged(table, ctx.sender_org, "columns", profile))
 
     @call
@@ -302,51 +358,64 @@ class CreditScoring(Contract, version="1.0", name="credit_scoring"):
 
     @call
     def open_epoch(self) -> u64:
-        """Begin a key ceremony, giving up an unfinished one; its common seed comes from here."""
-        self._require_service(self.council.get().keyholder_name)
+        """Begin the first key ceremony, or start an unfinished one over; see `rotate`."""
         last = self.current_epoch.get()
-        if last > 0 and self.epoch_status[last] < EPOCH_ACTIVE:
+        self._require_keyholder(last)
+        if last == 0:
+            council = self.council.get()
+            return self._open_epoch(council.organisations, council.threshold)
+        epoch = self.epochs[last]
+        if epoch.status == EPOCH_ACTIVE or epoch.status == EPOCH_RETIRED:
+            raise NotAllowed(ctx.sender_org, "rotate, by a majority of admins")
+        if epoch.status != EPOCH_FAILED:
             self._close_epoch(last, EPOCH_FAILED, "failed: started over")
-        epoch = last + 1
-        self.epoch_status[epoch] = EPOCH_OPEN
-        self.epoch_seeds[epoch] = sha256(
-            b"chainnode/epoch-seed/v1" + epoch.to_bytes(8, "big") + ctx.tx_id
-        )
-        self.current_epoch.set(epoch)
-        emit(CouncilStep(epoch, "opened", ctx.sender_org))
-        return epoch
+        return self._open_epoch(epoch.organisations, epoch.threshold)
+
+    @call
+    def rotate(self, organisations: list[str], threshold: u64) -> None:
+        """An admin's vote for a new epoch held by these; a majority of the council opens it.
+
+        Until it is active, and for tables not encrypted again, the old one goes on answering."""
+        last = self.current_epoch.get()
+        if ctx.sender_role != "admin":
+            raise NotAllowed(ctx.sender_org, "admin")
+        self._require_member(ctx.sender_org)
+        self._require_epoch(last, EPOCH_ACTIVE)
+        self._check_council(organisations, threshold)
+        proposal = last.to_bytes(8, "big") + threshold.to_bytes(8, "big")
+        for organisation in organisations:
+            proposal += organisation.encode() + b"/"
+        votes = self._post(proposal, "rotate", b"yes")
+        emit(CouncilStep(last + 1, "rotation approved", ctx.sender_org))
+        if 2 * votes > len(self.council.get().organisations):
+            self._open_epoch(organisations, threshold)
 
     @call
     def commit(self, epoch: u64, round: u64, commitment: Bytes32) -> None:
-        self._require_council(epoch, EPOCH_OPEN)
-        if round < 1 or round > ROUNDS:
-            raise Invalid("round")
-        if round > 1 and self._epoch_count(epoch, "reveal 1") < self._size():
+        self._require_ceremony(epoch, EPOCH_OPEN, round)
+        if round > 1 and self._count(self._place(epoch), "reveal 1") < self._size(epoch):
             raise WrongState("reveals of round", round - 1)
-        self.commits[(epoch, round, ctx.sender_org)] = commitment
-        self._epoch_step(epoch, self._round_step("commit", round))
+        self._epoch_step(epoch, self._round_step("commit", round), commitment)
 
     @call
     def reveal(self, epoch: u64, round: u64, blob: Bytes32) -> None:
         """Name the committed message; refused until every member has committed."""
-        self._require_council(epoch, EPOCH_OPEN)
-        if round < 1 or round > ROUNDS:
-            raise Invalid("round")
-        if self._epoch_count(epoch, self._round_step("commit", round)) < self._size():
+        self._require_ceremony(epoch, EPOCH_OPEN, round)
+        place = self._place(epoch)
+        step = self._round_step("commit", round)
+        if self._count(place, step) < self._size(epoch):
             raise WrongState("commitments of round", round)
-        key = (epoch, round, ctx.sender_org)
-        place = epoch.to_bytes(8, "big") + round.to_bytes(8, "big")
-        opened = sha256(b"chainnode/council-commit/v1" + place + blob + ctx.sender_org.encode())
-        if opened != self.commits[key]:
+        bound = place + round.to_bytes(8, "big") + blob + ctx.sender_org.encode()
+        opened = sha256(b"chainnode/council-commit/v1" + bound)
+        if opened != self.posts[(place, step, ctx.sender_org)]:
             raise Invalid("commitment")
-        self.reveals[key] = blob
-        self._epoch_step(epoch, self._round_step("reveal", round))
+        self._epoch_step(epoch, self._round_step("reveal", round), blob)
 
     @call
     def submit_keys(self, epoch: u64, keys: Keys) -> None:
         """State the aggregated keys this member computed; all equal fixes them."""
-        self._require_council(epoch, EPOCH_OPEN)
-        if self._epoch_count(epoch, "reveal 2") < self._size():
+        self._require_ceremony(epoch, EPOCH_OPEN, ROUNDS)
+        if self._count(self._place(epoch), "reveal 2") < self._size(epoch):
             raise WrongState("reveals of round", 2)
         known = self.keys.get(epoch, keys)
         if (
@@ -357,29 +426,25 @@ class CreditScoring(Contract, version="1.0", name="credit_scoring"):
             self._close_epoch(epoch, EPOCH_FAILED, "failed: aggregated keys differ")
             return
         self.keys[epoch] = known
-        if self._epoch_step(epoch, "keys"):
-            seed = self.epoch_seeds[epoch]
-            self.test_seeds[epoch] = sha256(b"chainnode/epoch-test/v1" + seed + ctx.tx_id)
+        if self._epoch_step(epoch, "keys", b"") == self._size(epoch):
             self._close_epoch(epoch, EPOCH_TESTING, "testing")
 
     @call
     def post_test(self, epoch: u64, shares: bytes) -> None:
         """Open the test vectors drawn from the test seed: this member's shares, in the clear."""
-        self._require_council(epoch, EPOCH_TESTING)
-        self.test_shares[(epoch, ctx.sender_org)] = shares
-        self._epoch_step(epoch, "test shares")
+        self._require_ceremony(epoch, EPOCH_TESTING, ROUNDS)
+        self._epoch_step(epoch, "test shares", shares)
 
     @call
-    def vote_test(self, epoch: u64, correct: bool) -> None:
-        """Whether all members' test shares opened the expected values; all yes activates."""
-        self._require_council(epoch, EPOCH_TESTING)
-        if self._epoch_count(epoch, "test shares") < self._size():
+    def vote_test(self, epoch: u64, fault: str) -> None:
+        """What was wrong with the test shares, or nothing; all "nothing" activates."""
+        self._require_ceremony(epoch, EPOCH_TESTING, ROUNDS)
+        if self._count(self._place(epoch), "test shares") < self._size(epoch):
             raise WrongState("test shares", EPOCH_TESTING)
-        if not correct:
-            self._close_epoch(epoch, EPOCH_FAILED, "failed: test vectors did not decrypt")
-            return
-        if self._epoch_step(epoch, "verdict"):
-            self._close_epoch(epoch, EPOCH_ACTIVE, "active")
+        if fault != "":
+            self._close_epoch(epoch, EPOCH_FAILED, "failed: " + fault)
+        elif self._epoch_step(epoch, "verdict", b"") == self._size(epoch):
+            self._activate(epoch)
 
     @call
     def submit(self, query: Bytes32, ask: Ask, sql: str) -> None:
@@ -395,10 +460,10 @@ class CreditScoring(Contract, version="1.0", name="credit_scoring"):
         # Only a score vector may go out without a count of the group behind it.
         if ask.kind > KIND_SCORES or (ask.kind == KIND_AGGREGATE) != (ask.check_count > 0):
             raise Invalid("kind")
-        epoch = self.current_epoch.get()
-        self._require_epoch(epoch, EPOCH_ACTIVE)
+        if self._status(ask.epoch) != EPOCH_ACTIVE:
+            raise StaleEpoch(ask.epoch, self.active_epoch.get())
         self._spend(ask.table, ctx.sender_org)
-        self.queries[query] = Query(ctx.sender_org, ctx.sender, epoch, ctx.height)
+        self.queries[query] = Query(ctx.sender_org, ctx.sender, ctx.height, ctx.time_ms, 0)
         self.asks[query] = ask
         self.query_status[query] = QUERY_COMPUTING
         self.statements[query] = sql
@@ -441,52 +506,87 @@ class CreditScoring(Contract, version="1.0", name="credit_scoring"):
     def reassign(self, query: Bytes32, index: u64) -> None:
         """Let the reserve worker take part in a chunk that is not final by the deadline."""
         self._require_query(query, QUERY_COMPUTING)
-        self._require_service(self.council.get().worker_name)
+        self._require_service(self.asks[query].epoch, self.council.get().worker_name)
         if (query, index) in self.results or index > self.asks[query].chunk_count:
             raise Invalid("index")
-        self._require_height(self.queries[query].height + self.council.get().chunk_deadline_blocks)
+        self._require_time(self.queries[query].time_ms + self.council.get().chunk_deadline_ms)
         self._open_reserve(query, index, "deadline")
 
     @call
-    def post_counts(self, query: Bytes32, boxes: list[bytes]) -> None:
-        """This member's count shares, one sealed box per member in council order."""
-        self._require_service(self.council.get().keyholder_name)
-        self._require_query(query, QUERY_CHECKING)
-        if len(boxes) != self._size():
-            raise Invalid("boxes")
-        self.count_boxes[(query, ctx.sender_org)] = boxes
-        self._query_step(query, "counts")
+    def post_counts(self, query: Bytes32, boxes: bytes) -> None:
+        """This member's count shares: a container of one sealed box per member."""
+        self._require_holder(query, QUERY_CHECKING)
+        self._query_step(query, "counts", boxes)
 
     @call
     def group_check(self, query: Bytes32, passed: bool) -> None:
-        """Whether every group this member saw the count of is large enough; one no refuses."""
-        self._require_service(self.council.get().keyholder_name)
-        self._require_query(query, QUERY_CHECKING)
-        if self._query_count(query, "counts") < self._size():
-            raise WrongState("count shares", self._query_count(query, "counts"))
-        if not passed:
-            self._end(query, QUERY_REFUSED, "group too small")
-        elif self._query_step(query, "group check"):
+        """Whether every group this member saw the count of is large enough.
+
+        A member that saw no such thing gives no share, so the threshold decides either way."""
+        self._require_holder(query, QUERY_CHECKING)
+        epoch = self.epochs[self.asks[query].epoch]
+        if self._count(query, "counts") < epoch.threshold:
+            raise WrongState("count shares", self._count(query, "counts"))
+        votes = self._query_step(query, "group check", b"yes" if passed else b"no")
+        yes = self._count(query, "passed")
+        if passed:
+            yes += 1
+            self.post_counts_of[(query, "passed")] = yes
+        if yes >= epoch.threshold:
             self._approve(query)
+        elif votes - yes > len(epoch.organisations) - epoch.threshold:
+            self._end(query, QUERY_REFUSED, "group too small")
 
     @call
-    def share_post(self, query: Bytes32, share: bytes) -> None:
-        """A sealed scalar share, or the hash of the blob with the key-switch share."""
-        self._require_service(self.council.get().keyholder_name)
+    def share_post(
+        self, query: Bytes32, epoch: u64, result: Bytes32, digests: list[bytes], share: bytes
+    ) -> None:
+        """A share of a result under an epoch's key, with the hash of its part of each piece held.
+
+        Holders of a piece compute the same bytes, so hashes that differ show a wrong share. One
+        that is not for this query or epoch is recorded as a fault, not refused: it is evidence."""
+        self._require_holder(query, QUERY_RELEASING)
+        fault = self._share_fault(query, epoch, result, digests)
+        self._query_step(query, "share", share)
+        if fault != "":
+            self._fault(query, ctx.sender_org, fault, "contract")
+        else:
+            self.digests[(query, ctx.sender_org)] = digests
+            self.post_counts_of[(query, "good share")] = self._count(query, "good share") + 1
+        self._release_if_complete(query)
+
+    @call
+    def settle(self, query: Bytes32) -> None:
+        """Anyone may stop waiting for missing shares after the deadline; the silent are named."""
         self._require_query(query, QUERY_RELEASING)
-        if self.asks[query].kind == KIND_SCORES and len(share) != 32:
-            raise Invalid("share")
-        self.shares[(query, ctx.sender_org)] = share
-        if self._query_step(query, "share"):
-            self.query_status[query] = QUERY_RELEASED
-            emit(QueryStep(query, "released", ctx.sender_org, ""))
+        self._require_time(self.queries[query].phase_ms + self.council.get().share_deadline_ms)
+        if self._count(query, "good share") < self.epochs[self.asks[query].epoch].threshold:
+            raise WrongState("shares", self._count(query, "good share"))
+        self._name_silent(query)
+        self._release(query)
 
     @call
     def refuse(self, query: Bytes32, reason: str) -> None:
-        """A keyholder that will not give its share says why: with n-of-n that ends the query."""
-        self._require_service(self.council.get().keyholder_name)
+        """A keyholder that will not give its share says why; too many of them end the query."""
         self._require_running(query)
-        self._end(query, QUERY_REFUSED, reason)
+        self._require_keyholder(self.asks[query].epoch)
+        refusals = self._post(query, "refusal", reason.encode())
+        emit(QueryStep(query, "refused by a member", ctx.sender_org, reason))
+        epoch = self.epochs[self.asks[query].epoch]
+        if refusals > len(epoch.organisations) - epoch.threshold:
+            self._end(query, QUERY_REFUSED, reason)
+        elif self.query_status[query] == QUERY_RELEASING:
+            self._release_if_complete(query)
+
+    @call
+    def accuse(self, query: Bytes32, organisation: str, fault: str) -> None:
+        """A keyholder or the bank records whose share it found wrong."""
+        self._require_known(query)
+        if ctx.sender != self.queries[query].sender:
+            self._require_keyholder(self.asks[query].epoch)
+        if organisation not in self._members(self.asks[query].epoch):
+            raise Invalid("organisation")
+        self._fault(query, organisation, fault, ctx.sender_org)
 
     @call
     def close(self, query: Bytes32, outcome: str) -> None:
@@ -498,10 +598,11 @@ class CreditScoring(Contract, version="1.0", name="credit_scoring"):
 
     @call
     def expire(self, query: Bytes32) -> None:
-        """Anyone may end a query that is not released by its deadline."""
+        """Anyone may end a query that is not released by its deadline, a time, not a height."""
         self._require_running(query)
-        deadline = self.queries[query].height + self.council.get().query_deadline_blocks
-        self._require_height(deadline)
+        self._require_time(self.queries[query].time_ms + self.council.get().query_deadline_ms)
+        if self.query_status[query] == QUERY_RELEASING:
+            self._name_silent(query)
         self._end(query, QUERY_EXPIRED, "deadline")
 
     @view
@@ -509,10 +610,10 @@ class CreditScoring(Contract, version="1.0", name="credit_scoring"):
         return self.council.get()
 
     @view
-    def sealing_key_list(self) -> list[bytes]:
+    def sealing_key_list(self, epoch: u64) -> list[bytes]:
         """X25519 keys in council order, empty where a keyholder is not enrolled."""
         found: list[bytes] = []
-        for organisation in self.council.get().organisations:
+        for organisation in self._members(epoch):
             found.append(self.sealing_keys.get(organisation, b""))
         return found
 
@@ -536,10 +637,10 @@ class CreditScoring(Contract, version="1.0", name="credit_scoring"):
         return found
 
     @view
-    def columns_of(self, table: str, owner: str, profile: str) -> ColumnSet:
-        if (table, owner, profile) not in self.column_sets:
-            raise Invalid("columns")
-        return self.column_sets[(table, owner, profile)]
+    def columns_of(self, table: str, owner: str, profile: str, epoch: u64) -> ColumnSet:
+        if (table, owner, profile, epoch) not in self.column_sets:
+            raise StaleEpoch(epoch, self.active_epoch.get())
+        return self.column_sets[(table, owner, profile, epoch)]
 
     @view
     def consent(self, table: str, bank: str, owner: str) -> bytes:
@@ -555,43 +656,65 @@ class CreditScoring(Contract, version="1.0", name="credit_scoring"):
     def epoch_info(self, epoch: u64) -> tuple[u64, u64, bytes, bytes]:
         """(epoch, status, seed, test seed or empty); epoch 0 asks for the latest."""
         asked = self.current_epoch.get() if epoch == 0 else epoch
-        if asked not in self.epoch_status:
+        if asked not in self.epochs:
             return (asked, EPOCH_FAILED, b"", b"")
-        seed = self.epoch_seeds[asked]
-        return (asked, self.epoch_status[asked], seed, self.test_seeds.get(asked, b""))
+        found = self.epochs[asked]
+        return (asked, found.status, found.seed, found.test_seed)
 
     @view
-    def round_info(self, epoch: u64, round: u64) -> tuple[list[bytes], list[bytes]]:
-        """Commitments and revealed blob hashes in council order; empty where missing."""
-        committed: list[bytes] = []
-        revealed: list[bytes] = []
-        for organisation in self.council.get().organisations:
-            key = (epoch, round, organisation)
-            committed.append(self.commits.get(key, b""))
-            revealed.append(self.reveals.get(key, b""))
-        return (committed, revealed)
+    def latest_active_epoch(self) -> u64:
+        return self.active_epoch.get()
+
+    @view
+    def active_epoch_of(self, table: str, profiles: list[str]) -> u64:
+        """The newest active epoch every owner has columns of such a profile for; 0 for none."""
+        epoch = self.active_epoch.get()
+        while epoch > 0:
+            if self._status(epoch) == EPOCH_ACTIVE and self._is_published(table, profiles, epoch):
+                return epoch
+            epoch -= 1
+        return 0
+
+    @view
+    def epoch_members(self, epoch: u64) -> tuple[list[str], u64]:
+        """(organisations, threshold); epoch 0 asks for the council as it is."""
+        if epoch not in self.epochs:
+            return (self.council.get().organisations, self.council.get().threshold)
+        return (self.epochs[epoch].organisations, self.epochs[epoch].threshold)
+
+    @view
+    def posts_of(self, epoch: u64, subject: bytes, step: str) -> list[bytes]:
+        """What members posted in a step, in council order; empty where missing.
+
+        `subject` is a query, or an epoch in 8 bytes. Steps without content hold one zero byte."""
+        found: list[bytes] = []
+        for organisation in self._members(epoch):
+            found.append(self.posts.get((subject, step, organisation), b""))
+        return found
+
+    @view
+    def digests_of(self, query: Bytes32) -> list[list[bytes]]:
+        """Hashes of posted shares by member, one per piece of the key; empty where missing."""
+        self._require_known(query)
+        found: list[list[bytes]] = []
+        empty: list[bytes] = []
+        for organisation in self._members(self.asks[query].epoch):
+            found.append(self.digests.get((query, organisation), empty))
+        return found
+
+    @view
+    def opened_queries(self, table: str, first: u64) -> list[Bytes32]:
+        """Aggregate queries whose groups were approved, in order, from a position on."""
+        found: list[Bytes32] = []
+        for place in range(first, self.opened_counts.get(table, 0)):
+            found.append(self.opened[(table, place)])
+        return found
 
     @view
     def keys_of(self, epoch: u64) -> Keys:
         if epoch not in self.keys:
             raise Invalid("epoch keys")
         return self.keys[epoch]
-
-    @view
-    def test_share_list(self, epoch: u64) -> list[bytes]:
-        """Posted test shares in council order; empty where missing."""
-        found: list[bytes] = []
-        for organisation in self.council.get().organisations:
-            found.append(self.test_shares.get((epoch, organisation), b""))
-        return found
-
-    @view
-    def epoch_step_done(self, epoch: u64, step: str, organisation: str) -> bool:
-        return (epoch, step, organisation) in self.epoch_done
-
-    @view
-    def query_step_done(self, query: Bytes32, step: str, organisation: str) -> bool:
-        return (query, step, organisation) in self.query_done
 
     @view
     def query_info(self, query: Bytes32) -> tuple[Query, Ask]:
@@ -609,25 +732,29 @@ class CreditScoring(Contract, version="1.0", name="credit_scoring"):
         """(progress, final result hash or empty)."""
         return (self._chunk(query, index), self.results.get((query, index), b""))
 
-    @view
-    def counts_of(self, query: Bytes32) -> list[list[bytes]]:
-        """Sealed count boxes by posting member in council order; an empty list where missing."""
-        found: list[list[bytes]] = []
-        empty: list[bytes] = []
-        for organisation in self.council.get().organisations:
-            found.append(self.count_boxes.get((query, organisation), empty))
-        return found
+    def _members(self, epoch: u64) -> list[str]:
+        if epoch in self.epochs:
+            return self.epochs[epoch].organisations
+        return self.council.get().organisations
 
-    @view
-    def shares_of(self, query: Bytes32) -> list[bytes]:
-        """Posted shares in council order; empty where missing."""
-        found: list[bytes] = []
-        for organisation in self.council.get().organisations:
-            found.append(self.shares.get((query, organisation), b""))
-        return found
+    def _seat(self, epoch: u64) -> int:
+        """The sender's position in an epoch's council."""
+        members = self._members(epoch)
+        for seat in range(len(members)):
+            if members[seat] == ctx.sender_org:
+                return seat
+        raise NotAllowed(ctx.sender_org, "council member")
 
-    def _size(self) -> int:
-        return len(self.council.get().organisations)
+    def _size(self, epoch: u64) -> int:
+        return len(self._members(epoch))
+
+    def _status(self, epoch: u64) -> int:
+        return self.epochs[epoch].status if epoch in self.epochs else EPOCH_FAILED
+
+    def _check_council(self, organisations: list[str], threshold: u64) -> None:
+        size = len(organisations)
+        if size < 2 or size > MEMBERS_MAX or threshold < 1 or threshold > size:
+            raise Invalid("organisations or threshold")
 
     def _require_member(self, organisation: str) -> None:
         if organisation not in self.council.get().organisations:
@@ -643,32 +770,41 @@ class CreditScoring(Contract, version="1.0", name="credit_scoring"):
         if ctx.sender_org not in self._table(table).owners:
             raise NotAllowed(ctx.sender_org, "owner of the table")
 
-    def _require_service(self, name: str) -> None:
-        self._require_member(ctx.sender_org)
+    def _require_service(self, epoch: u64, name: str) -> None:
+        if ctx.sender_org not in self._members(epoch):
+            raise NotAllowed(ctx.sender_org, "council member")
         if ctx.sender_role != "common" or ctx.sender_name != name:
             raise NotAllowed(ctx.sender_org, name)
 
+    def _require_keyholder(self, epoch: u64) -> None:
+        self._require_service(epoch, self.council.get().keyholder_name)
+
+    def _require_holder(self, query: Bytes32, status: u64) -> None:
+        self._require_query(query, status)
+        self._require_keyholder(self.asks[query].epoch)
+
     def _require_assigned(self, query: Bytes32, index: u64) -> None:
         """Chunk i belongs to workers i and i + 1; index `chunk_count` is the reduction."""
-        self._require_service(self.council.get().worker_name)
+        epoch = self.asks[query].epoch
+        self._require_service(epoch, self.council.get().worker_name)
         chunk_count = self.asks[query].chunk_count
         if index > chunk_count:
             raise Invalid("index")
         if (query, index) in self.results:
             raise AlreadyDone("chunk")
-        finished = self._query_count(query, "chunk")
+        finished = self._count(query, "chunk")
         if index == chunk_count and finished < chunk_count:
             raise WrongState("chunks finished", finished)
         workers = 3 if self._chunk(query, index).reserve else 2
-        organisations = self.council.get().organisations
+        organisations = self._members(epoch)
         for offset in range(workers):
             if organisations[(index + offset) % len(organisations)] == ctx.sender_org:
                 return
         raise NotAllowed(ctx.sender_org, "assigned worker")
 
-    def _require_height(self, allowed: u64) -> None:
-        if ctx.height < allowed:
-            raise WrongState("height, allowed from", allowed)
+    def _require_time(self, allowed_ms: u64) -> None:
+        if ctx.time_ms < allowed_ms:
+            raise WrongState("time, allowed from", allowed_ms)
 
     def _table(self, table: str) -> Table:
         if table not in self.tables:
@@ -693,33 +829,88 @@ class CreditScoring(Contract, version="1.0", name="credit_scoring"):
         self.used[(table, bank)] = used + 1
 
     def _require_epoch(self, epoch: u64, status: u64) -> None:
-        found = self.epoch_status.get(epoch, EPOCH_FAILED)
-        if found != status:
-            raise WrongState("epoch", found)
+        if self._status(epoch) != status:
+            raise WrongState("epoch", self._status(epoch))
 
-    def _require_council(self, epoch: u64, status: u64) -> None:
-        self._require_service(self.council.get().keyholder_name)
+    def _require_ceremony(self, epoch: u64, status: u64, round: u64) -> None:
         self._require_epoch(epoch, status)
+        self._require_keyholder(epoch)
+        if round < 1 or round > ROUNDS:
+            raise Invalid("round")
+
+    def _open_epoch(self, organisations: list[str], threshold: u64) -> u64:
+        epoch = self.current_epoch.get() + 1
+        seed = sha256(b"chainnode/epoch-seed/v1" + self._place(epoch) + ctx.tx_id)
+        pieces = holder_masks(len(organisations), len(organisations) - threshold + 1)
+        self.epochs[epoch] = Epoch(EPOCH_OPEN, organisations, threshold, pieces, seed, b"")
+        self.current_epoch.set(epoch)
+        emit(CouncilStep(epoch, "opened", ctx.sender_org))
+        return epoch
+
+    def _activate(self, epoch: u64) -> None:
+        """The epoch before goes on answering for tables not encrypted again; older ones end."""
+        self._close_epoch(epoch, EPOCH_ACTIVE, "active")
+        before = self.active_epoch.get()
+        for old in range(1, before):
+            if self._status(old) == EPOCH_ACTIVE:
+                self._close_epoch(old, EPOCH_RETIRED, "retired")
+        self.active_epoch.set(epoch)
+        found = self.epochs[epoch]
+        now = self.council.get()
+        self.council.set(
+            Council(
+                found.organisations,
+                found.threshold,
+                now.keyholder_name,
+                now.worker_name,
+                now.chunk_deadline_ms,
+                now.share_deadline_ms,
+                now.query_deadline_ms,
+            )
+        )
+
+    def _is_published(self, table: str, profiles: list[str], epoch: u64) -> bool:
+        for owner in self._table(table).owners:
+            found = False
+            for profile in profiles:
+                if (table, owner, profile, epoch) in self.column_sets:
+                    found = True
+            if not found:
+                return False
+        return True
+
+    def _place(self, epoch: u64) -> bytes:
+        return epoch.to_bytes(8, "big")
 
     def _round_step(self, what: str, round: u64) -> str:
         return what + (" 1" if round == 1 else " 2")
 
-    def _epoch_count(self, epoch: u64, step: str) -> int:
-        return self.epoch_progress.get((epoch, step), 0)
+    def _count(self, subject: bytes, step: str) -> int:
+        return self.post_counts_of.get((subject, step), 0)
 
-    def _epoch_step(self, epoch: u64, step: str) -> bool:
-        """Record that the sender did this step; True when it was the last of the members."""
-        key = (epoch, step, ctx.sender_org)
-        if key in self.epoch_done:
+    def _post(self, subject: bytes, step: str, content: bytes) -> int:
+        """Record what the sender posts in this step, once; how many members have."""
+        key = (subject, step, ctx.sender_org)
+        if key in self.posts:
             raise AlreadyDone(step)
-        self.epoch_done[key] = True
-        count = self._epoch_count(epoch, step) + 1
-        self.epoch_progress[(epoch, step)] = count
+        self.posts[key] = content if len(content) > 0 else b"\x00"
+        count = self._count(subject, step) + 1
+        self.post_counts_of[(subject, step)] = count
+        return count
+
+    def _epoch_step(self, epoch: u64, step: str, content: bytes) -> int:
+        count = self._post(self._place(epoch), step, content)
         emit(CouncilStep(epoch, step, ctx.sender_org))
-        return count == self._size()
+        return count
 
     def _close_epoch(self, epoch: u64, status: u64, step: str) -> None:
-        self.epoch_status[epoch] = status
+        found = self.epochs[epoch]
+        test_seed = found.test_seed
+        if status == EPOCH_TESTING:
+            test_seed = sha256(b"chainnode/epoch-test/v1" + found.seed + ctx.tx_id)
+        self.epochs[epoch] = Epoch(
+            status, found.organisations, found.threshold, found.pieces, found.seed, test_seed
+        )
         emit(CouncilStep(epoch, step, ctx.sender_org))
 
     def _require_known(self, query: Bytes32) -> None:
@@ -736,23 +927,101 @@ class CreditScoring(Contract, version="1.0", name="credit_scoring"):
         if self.query_status[query] >= QUERY_RELEASED:
             raise WrongState("query", self.query_status[query])
 
-    def _query_count(self, query: Bytes32, step: str) -> int:
-        return self.query_progress.get((query, step), 0)
-
-    def _query_step(self, query: Bytes32, step: str) -> bool:
-        """Record that the sender did this step; True when it was the last of the members."""
-        key = (query, step, ctx.sender_org)
-        if key in self.query_done:
-            raise AlreadyDone(step)
-        self.query_done[key] = True
-        count = self._query_count(query, step) + 1
-        self.query_progress[(query, step)] = count
+    def _query_step(self, query: Bytes32, step: str, content: bytes) -> int:
+        count = self._post(query, step, content)
         emit(QueryStep(query, step, ctx.sender_org, ""))
-        return count == self._size()
+        return count
 
     def _approve(self, query: Bytes32) -> None:
+        asked, ask = self.queries[query], self.asks[query]
         self.query_status[query] = QUERY_RELEASING
+        self.queries[query] = Query(
+            asked.bank, asked.sender, asked.height, asked.time_ms, ctx.time_ms
+        )
+        if ask.kind == KIND_AGGREGATE:
+            place = self.opened_counts.get(ask.table, 0)
+            self.opened[(ask.table, place)] = query
+            self.opened_counts[ask.table] = place + 1
         emit(QueryStep(query, "approved", ctx.sender_org, ""))
+
+    def _fault(self, query: Bytes32, organisation: str, fault: str, shown_by: str) -> None:
+        emit(MemberFault(query, organisation, fault, shown_by))
+
+    def _share_fault(
+        self, query: Bytes32, epoch: u64, result: Bytes32, digests: list[bytes]
+    ) -> str:
+        ask = self.asks[query]
+        if epoch != ask.epoch:
+            return "stale epoch"
+        if result != self.results[(query, ask.chunk_count)]:
+            return "share for another query"
+        pieces = self.epochs[epoch].pieces
+        place = bit_of(self._seat(epoch))
+        if len(digests) != len(pieces):
+            return "malformed share"
+        for index in range(len(pieces)):
+            held = (pieces[index] // place) % 2 == 1
+            if len(digests[index]) != (32 if held else 0):
+                return "malformed share"
+            if held:
+                key = (ctx.sender_org, digests[index])
+                if self.digest_queries.get(key, query) != query:
+                    return "share for another query"
+                self.digest_queries[key] = query
+        return ""
+
+    def _name_silent(self, query: Bytes32) -> None:
+        for organisation in self._members(self.asks[query].epoch):
+            heard = (query, "share", organisation) in self.posts
+            if not heard and (query, "refusal", organisation) not in self.posts:
+                self._fault(query, organisation, "no share", "contract")
+
+    def _release_if_complete(self, query: Bytes32) -> None:
+        epoch = self.epochs[self.asks[query].epoch]
+        heard = self._count(query, "share") + self._count(query, "refusal")
+        if heard < len(epoch.organisations):
+            return
+        if self._count(query, "good share") >= epoch.threshold:
+            self._release(query)
+        else:
+            self._end(query, QUERY_REFUSED, "too few right shares")
+
+    def _release(self, query: Bytes32) -> None:
+        self._judge_shares(query)
+        self.query_status[query] = QUERY_RELEASED
+        emit(QueryStep(query, "released", ctx.sender_org, ""))
+
+    def _judge_shares(self, query: Bytes32) -> None:
+        """Name the member that is a party to every disagreement, or the two that disagree."""
+        members = self._members(self.asks[query].epoch)
+        disagreements = 0
+        shared: list[u64] = []
+        for first in members:
+            count = 0
+            for second in members:
+                if self._disagree(query, first, second):
+                    count += 1
+            shared.append(count)
+            disagreements += count
+        named: list[str] = []
+        for place in range(len(members)):
+            # Every disagreement was counted at both its parties.
+            if shared[place] > 0 and 2 * shared[place] == disagreements:
+                named.append(members[place])
+        for organisation in named:
+            if len(named) == 1:
+                self._fault(query, organisation, "wrong share", "contract")
+            else:
+                self._fault(query, organisation, "disputed share", "contract")
+
+    def _disagree(self, query: Bytes32, first: str, second: str) -> bool:
+        if (query, first) not in self.digests or (query, second) not in self.digests:
+            return False
+        left, right = self.digests[(query, first)], self.digests[(query, second)]
+        for index in range(len(left)):
+            if len(left[index]) > 0 and len(right[index]) > 0 and left[index] != right[index]:
+                return True
+        return False
 
     def _end(self, query: Bytes32, status: u64, reason: str) -> None:
         self.query_status[query] = status
@@ -770,27 +1039,41 @@ class CreditScoring(Contract, version="1.0", name="credit_scoring"):
 
     def _judge_chunk(self, query: Bytes32, index: u64, result: Bytes32) -> None:
         equal = 0
-        for organisation in self.council.get().organisations:
+        for organisation in self._members(self.asks[query].epoch):
             key = (query, index, organisation)
             if key in self.chunk_reveals and self.chunk_reveals[key] == result:
                 equal += 1
         reveals = self._chunk(query, index).reveals
         if equal >= 2:
+            self._name_workers(query, index, result)
             self._finish_chunk(query, index, result)
         elif reveals >= 3:
             self._end(query, QUERY_REFUSED, "no two workers agree on a chunk")
         elif reveals == 2:
             self._open_reserve(query, index, "results differ")
 
+    def _name_workers(self, query: Bytes32, index: u64, result: Bytes32) -> None:
+        """Evidence against assigned workers that stated another result, or none in time."""
+        if not self._chunk(query, index).reserve:
+            return
+        members = self._members(self.asks[query].epoch)
+        for offset in range(2):
+            organisation = members[(index + offset) % len(members)]
+            key = (query, index, organisation)
+            if key not in self.chunk_reveals:
+                self._fault(query, organisation, "worker gave no result in time", "contract")
+            elif self.chunk_reveals[key] != result:
+                self._fault(query, organisation, "worker gave a wrong result", "contract")
+
     def _finish_chunk(self, query: Bytes32, index: u64, result: Bytes32) -> None:
         self.results[(query, index)] = result
         emit(ChunkStep(query, index, "final", ctx.sender_org))
         ask = self.asks[query]
         if index < ask.chunk_count:
-            self.query_progress[(query, "chunk")] = self._query_count(query, "chunk") + 1
+            self.post_counts_of[(query, "chunk")] = self._count(query, "chunk") + 1
             return
         asked = self.queries[query]
-        numbers = asked.epoch.to_bytes(8, "big") + ask.kind.to_bytes(8, "big")
+        numbers = ask.epoch.to_bytes(8, "big") + ask.kind.to_bytes(8, "big")
         keys = ask.plan_hash + ask.reply_key + ask.target_key
         emit(QueryFinalised(query, result, sha256(keys + numbers + asked.bank.encode())))
         if ask.check_count > 0:

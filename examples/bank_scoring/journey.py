@@ -15,10 +15,12 @@ from examples.bank_scoring.stages import Stages
 
 COUNCIL = {
     "organisations": list(ORGANISATIONS),
+    "threshold": 3,
     "keyholder_name": "keyholder",
     "worker_name": "worker",
-    "chunk_deadline_blocks": 20,
-    "query_deadline_blocks": 2_000,
+    "chunk_deadline_ms": 20_000,
+    "share_deadline_ms": 8_000,
+    "query_deadline_ms": 600_000,
 }
 QUERIES = (
     "SELECT COUNT(*), SUM(GrAppv), AVG(NoEmp) FROM {table} WHERE UrbanRural = '1'",

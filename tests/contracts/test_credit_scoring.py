@@ -60,10 +60,12 @@ def council_commitment(epoch: int, round_number: int, blob: bytes, organisation:
 def new_chain() -> Deployed:
     council = {
         "organisations": ORGANISATIONS,
+        "threshold": 3,
         "keyholder_name": "keyholder",
         "worker_name": "worker",
-        "chunk_deadline_blocks": 12,
-        "query_deadline_blocks": 200,
+        "chunk_deadline_ms": 20_000,
+        "share_deadline_ms": 8_000,
+        "query_deadline_ms": 600_000,
     }
     return deploy(load(), backend=BACKENDS[-1], council=council)
 
@@ -84,14 +86,16 @@ def compiled(contract: Any) -> ExecutorBackend:
 BACKENDS: list[Any] = []
 
 
-def run_round(chain: Deployed, epoch: int, round_number: int) -> None:
-    for name in ORGANISATIONS:
+def run_round(
+    chain: Deployed, epoch: int, round_number: int, members: list[str] = ORGANISATIONS
+) -> None:
+    for name in members:
         blob = digest(f"{name} {round_number}")
         commitment = council_commitment(epoch, round_number, blob, name)
         chain.call(
             "commit", sender=keyholder(name), epoch=epoch, round=round_number, commitment=commitment
         )
-    for name in ORGANISATIONS:
+    for name in members:
         blob = digest(f"{name} {round_number}")
         chain.call("reveal", sender=keyholder(name), epoch=epoch, round=round_number, blob=blob)
 
@@ -104,16 +108,16 @@ def keys(marker: str = "") -> dict[str, bytes]:
     }
 
 
-def activate(chain: Deployed) -> int:
-    epoch = int(chain.call("open_epoch", sender=keyholder("bank-a")))
-    run_round(chain, epoch, 1)
-    run_round(chain, epoch, 2)
-    for name in ORGANISATIONS:
+def activate(chain: Deployed, members: list[str] = ORGANISATIONS, opened: int = 0) -> int:
+    epoch = opened or int(chain.call("open_epoch", sender=keyholder("bank-a")))
+    run_round(chain, epoch, 1, members)
+    run_round(chain, epoch, 2, members)
+    for name in members:
         chain.call("submit_keys", sender=keyholder(name), epoch=epoch, keys=keys())
-    for name in ORGANISATIONS:
+    for name in members:
         chain.call("post_test", sender=keyholder(name), epoch=epoch, shares=b"share")
-    for name in ORGANISATIONS:
-        chain.call("vote_test", sender=keyholder(name), epoch=epoch, correct=True)
+    for name in members:
+        chain.call("vote_test", sender=keyholder(name), epoch=epoch, fault="")
     return epoch
 
 
@@ -134,9 +138,10 @@ def ready(budget: int = 2) -> Deployed:
     return chain
 
 
-def submit(chain: Deployed, query: bytes = QUERY, kind: int = 0, **changes: int) -> None:
+def submit(chain: Deployed, query: bytes = QUERY, kind: int = 0, **changes: Any) -> None:
     ask = {
         "table": "sme",
+        "epoch": 1,
         "kind": kind,
         "plan_hash": digest("plan"),
         "chunk_count": 1,
@@ -172,6 +177,37 @@ def compute(chain: Deployed, chunks: int = 1) -> None:
             chunk_commit(chain, index, name, digest(f"result {index}"))
         for name in pair:
             chunk_reveal(chain, index, name, digest(f"result {index}"))
+
+
+def digests(name: str, wrong: str = "", pieces: tuple[int, ...] = ()) -> list[bytes]:
+    """Hashes of a member's shares, one place per set of two of four; `wrong` at some places."""
+    held = [mask >> ORGANISATIONS.index(name) & 1 for mask in (3, 5, 6, 9, 10, 12)]
+    return [
+        digest(f"{wrong if place in pieces else ''}share {place}") if mine else b""
+        for place, mine in enumerate(held)
+    ]
+
+
+def share_post(chain: Deployed, name: str, **changes: Any) -> None:
+    arguments = {
+        "query": QUERY,
+        "epoch": 1,
+        "result": digest("result 1"),
+        "digests": digests(name),
+        "share": b"s" + name.encode(),
+    } | changes
+    chain.call("share_post", sender=keyholder(name), **arguments)
+
+
+def check_groups(chain: Deployed, query: bytes = QUERY) -> None:
+    for name in ORGANISATIONS:
+        chain.call("post_counts", sender=keyholder(name), query=query, boxes=b"box")
+    for name in ORGANISATIONS[:3]:
+        chain.call("group_check", sender=keyholder(name), query=query, passed=True)
+
+
+def named(chain: Deployed) -> list[tuple[str, str]]:
+    return [(fault["organisation"], fault["fault"]) for fault in events(chain, "MemberFault")]
 
 
 def status(chain: Deployed) -> int:
@@ -241,7 +277,7 @@ def test_one_failed_test_vector_fails_the_epoch() -> None:
         chain.call("submit_keys", sender=keyholder(name), epoch=epoch, keys=keys())
     for name in ORGANISATIONS:
         chain.call("post_test", sender=keyholder(name), epoch=epoch, shares=b"share")
-    chain.call("vote_test", sender=keyholder("registry"), epoch=epoch, correct=False)
+    chain.call("vote_test", sender=keyholder("registry"), epoch=epoch, fault="a fault")
     assert chain.view("epoch_info", epoch=epoch)[1] == 3
 
 
@@ -270,9 +306,10 @@ def test_a_query_without_grant_epoch_or_table_is_refused() -> None:
         chain.view("budget", table="sme", bank="guarantor")
     with pytest.raises(Reverted, match="NotAllowed"):
         chain.call("grant", sender=client("bank-a"), table="sme", bank="bank-a", budget=9)
-    with pytest.raises(Reverted, match="WrongState"):
-        chain.call("open_epoch", sender=keyholder("bank-a"))
-        submit(chain)
+    with pytest.raises(Reverted) as refused:
+        submit(chain, epoch=2)
+    assert refused.value.error == "StaleEpoch"
+    assert refused.value.fields == {"epoch": 2, "active": 1}
 
 
 def test_an_aggregate_without_a_count_to_check_is_refused() -> None:
@@ -290,17 +327,15 @@ def test_an_aggregate_runs_from_submission_to_its_answer() -> None:
     keys = digest("plan") + digest("reply") + digest("target")
     numbers = (1).to_bytes(8, "big") + (0).to_bytes(8, "big")
     assert finalised["terms"] == hashlib.sha256(keys + numbers + b"bank-a").digest()
-    for name in ORGANISATIONS:
-        boxes = [b"box"] * 4
-        chain.call("post_counts", sender=keyholder(name), query=QUERY, boxes=boxes)
-    assert chain.view("counts_of", query=QUERY) == [[b"box"] * 4] * 4
-    for name in ORGANISATIONS:
-        chain.call("group_check", sender=keyholder(name), query=QUERY, passed=True)
+    check_groups(chain)
+    assert list(chain.view("posts_of", epoch=1, subject=QUERY, step="counts")) == [b"box"] * 4
     assert status(chain) == RELEASING
+    assert chain.view("opened_queries", table="sme", first=0) == [QUERY]
     for name in ORGANISATIONS:
-        chain.call("share_post", sender=keyholder(name), query=QUERY, share=b"s" + name.encode())
+        share_post(chain, name)
     assert status(chain) == RELEASED
-    assert chain.view("shares_of", query=QUERY)[0] == b"sbank-a"
+    assert chain.view("posts_of", epoch=1, subject=QUERY, step="share")[0] == b"sbank-a"
+    assert events(chain, "MemberFault") == []
     with pytest.raises(Reverted, match="NotAllowed"):
         chain.call("close", sender=client("registry"), query=QUERY, outcome="answered")
     chain.call("close", sender=client("bank-a"), query=QUERY, outcome="answered")
@@ -312,9 +347,8 @@ def test_a_score_query_goes_straight_to_release_and_takes_blob_hashes() -> None:
     submit(chain, kind=1)
     compute(chain)
     assert status(chain) == RELEASING
-    with pytest.raises(Reverted, match="Invalid"):
-        chain.call("share_post", sender=keyholder("bank-a"), query=QUERY, share=b"short")
-    chain.call("share_post", sender=keyholder("bank-a"), query=QUERY, share=digest("blob"))
+    share_post(chain, "bank-a")
+    assert chain.view("digests_of", query=QUERY)[0] == digests("bank-a")
 
 
 def test_one_small_group_refuses_the_query_and_the_budget_stays_spent() -> None:
@@ -322,12 +356,14 @@ def test_one_small_group_refuses_the_query_and_the_budget_stays_spent() -> None:
     submit(chain)
     compute(chain)
     for name in ORGANISATIONS:
-        chain.call("post_counts", sender=keyholder(name), query=QUERY, boxes=[b"box"] * 4)
+        chain.call("post_counts", sender=keyholder(name), query=QUERY, boxes=b"box")
     chain.call("group_check", sender=keyholder("registry"), query=QUERY, passed=False)
+    assert status(chain) == CHECKING
+    chain.call("group_check", sender=keyholder("bank-a"), query=QUERY, passed=False)
     assert (status(chain), reason(chain)) == (REFUSED, "group too small")
     assert chain.view("budget", table="sme", bank="bank-a") == (2, 1)
     with pytest.raises(Reverted, match="WrongState"):
-        chain.call("share_post", sender=keyholder("registry"), query=QUERY, share=b"late")
+        share_post(chain, "registry")
 
 
 def test_a_result_is_not_shown_before_two_are_committed_nor_by_a_stranger() -> None:
@@ -377,9 +413,9 @@ def test_three_different_results_end_the_query() -> None:
 def test_a_silent_worker_is_replaced_after_the_deadline_only() -> None:
     chain = ready()
     submit(chain)
-    with pytest.raises(Reverted, match="height, allowed from"):
+    with pytest.raises(Reverted, match="time, allowed from"):
         chain.call("reassign", sender=worker("registry"), query=QUERY, index=0)
-    chain.height += 12
+    chain.time_ms += 20_000
     chain.call("reassign", sender=worker("registry"), query=QUERY, index=0)
     for name in ("bank-a", "registry"):
         chunk_commit(chain, 0, name, digest("r"))
@@ -391,18 +427,20 @@ def test_a_silent_worker_is_replaced_after_the_deadline_only() -> None:
 def test_a_query_that_nobody_answers_expires() -> None:
     chain = ready()
     submit(chain)
-    with pytest.raises(Reverted, match="height, allowed from"):
+    with pytest.raises(Reverted, match="time, allowed from"):
         chain.call("expire", sender=client("bank-a"), query=QUERY)
-    chain.height += 200
+    chain.time_ms += 600_000
     chain.call("expire", sender=client("bank-a"), query=QUERY)
     assert status(chain) == EXPIRED
 
 
-def test_a_keyholder_refuses_with_its_reason() -> None:
+def test_one_keyholder_may_refuse_two_end_the_query_with_their_reason() -> None:
     chain = ready()
     submit(chain)
     compute(chain)
-    chain.call("refuse", sender=keyholder("statistics"), query=QUERY, reason="hash not reproduced")
+    for name in ("statistics", "registry"):
+        assert status(chain) == CHECKING
+        chain.call("refuse", sender=keyholder(name), query=QUERY, reason="hash not reproduced")
     assert (status(chain), reason(chain)) == (REFUSED, "hash not reproduced")
 
 
@@ -424,3 +462,176 @@ def test_a_ceremony_started_over_gives_up_the_unfinished_one() -> None:
     second = chain.call("open_epoch", sender=keyholder("registry"))
     assert second == first + 1
     assert chain.view("epoch_info", epoch=first)[1] == 3
+
+
+def releasing() -> Deployed:
+    chain = ready(budget=9)
+    submit(chain)
+    compute(chain)
+    check_groups(chain)
+    return chain
+
+
+@pytest.mark.parametrize(
+    ("wrong", "faults"),
+    [
+        ((0, 2, 4), [("guarantor", "wrong share")]),
+        ((0, 2), [("guarantor", "wrong share")]),
+        ((2,), [("guarantor", "disputed share"), ("registry", "disputed share")]),
+    ],
+)
+def test_the_contract_names_who_every_disagreement_has_in_common(
+    wrong: tuple[int, ...], faults: list[tuple[str, str]]
+) -> None:
+    chain = releasing()
+    for name in ORGANISATIONS:
+        pieces = wrong if name == "guarantor" else ()
+        share_post(chain, name, digests=digests(name, "wrong ", pieces))
+    assert status(chain) == RELEASED
+    assert named(chain) == faults
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"epoch": 2}, "stale epoch"),
+        ({"result": digest("result 0")}, "share for another query"),
+        ({"digests": digests("registry")}, "malformed share"),
+        ({"digests": []}, "malformed share"),
+        ({"digests": [b"short"] * 6}, "malformed share"),
+    ],
+)
+def test_a_share_that_is_not_for_this_query_is_evidence(
+    changes: dict[str, Any], fault: str
+) -> None:
+    chain = releasing()
+    share_post(chain, "guarantor", **changes)
+    assert named(chain) == [("guarantor", fault)]
+    for name in ("bank-a", "registry", "statistics"):
+        share_post(chain, name)
+    assert status(chain) == RELEASED
+    assert chain.view("digests_of", query=QUERY)[1] == []
+
+
+def test_too_many_wrong_shares_end_the_query() -> None:
+    chain = releasing()
+    for name in ORGANISATIONS:
+        share_post(chain, name, epoch=2 if name in ("bank-a", "registry") else 1)
+    assert (status(chain), reason(chain)) == (REFUSED, "too few right shares")
+
+
+def test_the_silent_are_named_when_the_others_settle_after_the_deadline() -> None:
+    chain = releasing()
+    for name in ("bank-a", "registry"):
+        share_post(chain, name)
+    with pytest.raises(Reverted, match="time, allowed from"):
+        chain.call("settle", sender=client("bank-a"), query=QUERY)
+    chain.time_ms += 8_000
+    with pytest.raises(Reverted, match="WrongState"):
+        chain.call("settle", sender=client("bank-a"), query=QUERY)
+    share_post(chain, "statistics")
+    chain.call("settle", sender=client("bank-a"), query=QUERY)
+    assert status(chain) == RELEASED
+    assert named(chain) == [("guarantor", "no share")]
+
+
+def test_only_the_council_and_the_bank_accuse_members() -> None:
+    chain = releasing()
+    for sender in (client("bank-a"), keyholder("registry")):
+        chain.call("accuse", sender=sender, query=QUERY, organisation="guarantor", fault="f")
+    assert [fault["shown_by"] for fault in events(chain, "MemberFault")] == ["bank-a", "registry"]
+    with pytest.raises(Reverted, match="NotAllowed"):
+        chain.call(
+            "accuse", sender=client("registry"), query=QUERY, organisation="guarantor", fault="f"
+        )
+    with pytest.raises(Reverted, match="Invalid"):
+        chain.call("accuse", sender=client("bank-a"), query=QUERY, organisation="nobody", fault="f")
+
+
+def rotate(chain: Deployed, organisations: list[str], voters: list[str]) -> None:
+    for name in voters:
+        chain.call(
+            "rotate",
+            sender=member("admin", name, "admin"),
+            organisations=organisations,
+            threshold=2,
+        )
+
+
+def test_a_majority_of_admins_rotates_the_epoch_and_replaces_a_member() -> None:
+    chain = ready()
+    with pytest.raises(Reverted, match="rotate, by a majority"):
+        chain.call("open_epoch", sender=keyholder("bank-a"))
+    new = ["bank-a", "registry", "newcomer"]
+    rotate(chain, new, ORGANISATIONS[:2])
+    assert chain.view("epoch_info", epoch=0)[0] == 1
+    with pytest.raises(Reverted, match="AlreadyDone"):
+        rotate(chain, new, ["bank-a"])
+    rotate(chain, new, ["registry"])
+    assert chain.view("epoch_info", epoch=0)[:2] == (2, 0)
+    assert chain.view("epoch_members", epoch=2) == (new, 2)
+    assert chain.view("epoch_members", epoch=0)[0] == ORGANISATIONS
+    with pytest.raises(Reverted, match="NotAllowed"):
+        chain.call("enrol_keyholder", sender=keyholder("guarantor"), sealing_key=digest("key"))
+    chain.call("enrol_keyholder", sender=keyholder("newcomer"), sealing_key=digest("key"))
+    # The old epoch answers until the new one is active, and for old tables after that.
+    submit(chain)
+    activate(chain, new, opened=2)
+    assert chain.view("latest_active_epoch") == 2
+    assert chain.view("epoch_members", epoch=0) == (new, 2)
+    submit(chain, query=b"\x08" * 32)
+
+
+@pytest.mark.parametrize("sender", [client("bank-a"), keyholder("bank-a")])
+def test_only_admins_rotate(sender: Any) -> None:
+    with pytest.raises(Reverted, match="NotAllowed"):
+        ready().call("rotate", sender=sender, organisations=ORGANISATIONS, threshold=2)
+
+
+def publish(chain: Deployed, owner: str, epoch: int) -> None:
+    columns = {
+        "epoch": epoch,
+        "block_count": 1,
+        "root": digest("root"),
+        "manifest": digest("manifest"),
+    }
+    chain.call("publish_columns", sender=client(owner), table="sme", profile="S36", columns=columns)
+
+
+def test_columns_of_a_stale_epoch_are_refused_by_name_and_old_ones_stay_readable() -> None:
+    chain = ready()
+    owners = ("registry", "statistics")
+    for name in owners:
+        publish(chain, name, 1)
+    wanted = {"table": "sme", "profiles": ["S", "S36"]}
+    assert chain.view("active_epoch_of", **wanted) == 1
+    rotate(chain, ORGANISATIONS, ORGANISATIONS[:3])
+    activate(chain, opened=2)
+    with pytest.raises(Reverted) as refused:
+        publish(chain, "registry", 1)
+    assert refused.value.error == "StaleEpoch"
+    assert refused.value.fields == {"epoch": 1, "active": 2}
+    publish(chain, "registry", 2)
+    assert chain.view("active_epoch_of", **wanted) == 1
+    publish(chain, "statistics", 2)
+    assert chain.view("active_epoch_of", **wanted) == 2
+    old = chain.view("columns_of", table="sme", owner="registry", profile="S36", epoch=1)
+    assert old.epoch == 1
+
+
+def test_the_epoch_before_last_is_retired() -> None:
+    chain = ready()
+    for epoch in (2, 3):
+        rotate(chain, ORGANISATIONS, ORGANISATIONS[:3])
+        activate(chain, opened=epoch)
+    assert [chain.view("epoch_info", epoch=epoch)[1] for epoch in (1, 2, 3)] == [4, 2, 2]
+    with pytest.raises(Reverted, match="StaleEpoch"):
+        submit(chain, epoch=1)
+
+
+def test_a_rotation_that_fails_is_started_over_by_the_new_members() -> None:
+    chain = ready()
+    rotate(chain, ["bank-a", "registry", "newcomer"], ORGANISATIONS[:3])
+    assert chain.call("open_epoch", sender=keyholder("newcomer")) == 3
+    with pytest.raises(Reverted, match="NotAllowed"):
+        chain.call("open_epoch", sender=keyholder("guarantor"))

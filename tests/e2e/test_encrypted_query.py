@@ -57,10 +57,12 @@ class Network:
         built = build(CONTRACT)
         council = {
             "organisations": list(ORGANISATIONS),
+            "threshold": 3,
             "keyholder_name": "keyholder",
             "worker_name": "worker",
-            "chunk_deadline_blocks": 20,
-            "query_deadline_blocks": 2_000,
+            "chunk_deadline_ms": 20_000,
+            "share_deadline_ms": 8_000,
+            "query_deadline_ms": 600_000,
         }
         package = types_pb2.ContractPackage.FromString(
             built.package(abi.encode_args(built.abi_json, "setup", {"council": council}))

@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import importlib.util
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -56,13 +57,15 @@ def plain(value: Any) -> Any:
 class LocalLedger:
     """The contract's storage, the blocks made so far and the blobs beside them."""
 
-    def __init__(self) -> None:
+    def __init__(self, threshold: int = 3, query_deadline_ms: int = 600_000) -> None:
         council = {
             "organisations": list(ORGANISATIONS),
+            "threshold": threshold,
             "keyholder_name": "keyholder",
             "worker_name": "worker",
-            "chunk_deadline_blocks": 3,
-            "query_deadline_blocks": 1_000,
+            "chunk_deadline_ms": 1_000,
+            "share_deadline_ms": 3_000,
+            "query_deadline_ms": query_deadline_ms,
         }
         self.deployed: Deployed = deploy(load_contract(), council=council)
         self.deployed.chain_id = CHAIN_ID
@@ -82,6 +85,7 @@ class LocalLedger:
         first_event = len(self.deployed.events)
         refused: Reverted | None = None
         self.deployed.height = len(self.receipts)
+        self.deployed.time_ms = int(time.time() * 1000)
         try:
             self.deployed.call(method, sender=caller, **kwargs)
         except Reverted as error:

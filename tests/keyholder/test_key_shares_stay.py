@@ -8,15 +8,18 @@ from pathlib import Path
 
 from consortium import Consortium
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from local_chain import ORGANISATIONS
+
+from chainnode.he.threshold import Sharing
 
 NONCE_SIZE_BYTES = 12
 RUN_COEFFICIENTS = 40
 """Forty ternary coefficients in a row: 63 bits, so no chance finds in a few megabytes."""
 
 
-def key_share(folder: Path, profile: str, key: bytes) -> bytes:
+def key_share(folder: Path, index: int, profile: str, key: bytes) -> bytes:
     """The ternary coefficients, each plus one, that a sealed file holds."""
-    sealed = (folder / f"epoch-1-{profile}.key").read_bytes()
+    sealed = (folder / f"epoch-1-piece-{index}-{profile}.key").read_bytes()
     domain = b"chainnode/he-secret-key/v1/" + profile.encode()
     nonce, box = sealed[:NONCE_SIZE_BYTES], sealed[NONCE_SIZE_BYTES:]
     return ChaCha20Poly1305(key).decrypt(nonce, box, domain)
@@ -46,12 +49,17 @@ async def test_no_key_share_is_in_any_folder_or_anything_a_node_stores(
     secrets: list[bytes] = []
     for holder in consortium.keyholders.values():
         store = holder._store
-        secrets += [store._key, store.flood_key, store.sealing_key.private_bytes_raw()]
-        for profile in ("S", "S36"):
-            share = key_share(store._folder, profile, store._key)
-            assert len(share) == 8_192 and set(share) == {0, 1, 2}
-            secrets += forms(share)
-            assert any(form in share for form in forms(share)), "the search finds a bare share"
+        secrets += [store._key, store.sealing_key.private_bytes_raw()]
+        held = Sharing.of(ORGANISATIONS, 3).held_by(holder.organisation)
+        pieces = store.pieces(1, held) or {}
+        assert len(pieces) == 3
+        secrets += [piece.flood_key for piece in pieces.values()]
+        for index in held:
+            for profile in ("S", "S36"):
+                share = key_share(store._folder, index, profile, store._key)
+                assert len(share) == 8_192 and set(share) == {0, 1, 2}
+                secrets += forms(share)
+                assert any(form in share for form in forms(share)), "finds a bare share"
 
     # Every process's folder: workers' tiles, keyholders' state, and the sealed stores themselves.
     on_disk = files(consortium.folder)

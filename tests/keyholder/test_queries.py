@@ -2,7 +2,11 @@
 
 import pytest
 from consortium import IDS, MODEL, OWNERS, ROWS, SECTOR, TURNOVER, Consortium, build, plain_score
+from local_chain import ORGANISATIONS
 
+from chainnode.he.council import PieceSecret
+from chainnode.he.threshold import Sharing
+from chainnode.keyholder.keyholder import Keyholder
 from chainnode.types.errors import ClientFault, PeerFault
 from chainnode.worker.worker import Job
 
@@ -42,7 +46,8 @@ async def test_no_secret_leaves_the_keyholders(consortium: Consortium) -> None:
     secret: list[bytes] = []
     for holder in consortium.keyholders.values():
         store = holder._store
-        secret += [store.flood_key, store.sealing_key.private_bytes_raw()]
+        secret += [store.sealing_key.private_bytes_raw()]
+        secret += [piece.flood_key for piece in (pieces_of(holder) or {}).values()]
     seen = list(consortium.ledger.blobs.values())
     seen += list(consortium.ledger.deployed.storage.values())
     seen += [receipt.encode() for receipt in consortium.ledger.receipts]
@@ -53,12 +58,24 @@ async def test_no_secret_leaves_the_keyholders(consortium: Consortium) -> None:
     assert not any(part in data for part in secret for data in seen)
 
 
-async def test_a_keyholder_whose_worker_disagrees_refuses(consortium: Consortium) -> None:
+def pieces_of(holder: Keyholder) -> dict[int, PieceSecret]:
+    held = Sharing.of(ORGANISATIONS, 3).held_by(holder.organisation)
+    found = holder._store.pieces(1, held)
+    assert found is not None and len(found) == 3
+    return found
+
+
+async def test_keyholders_whose_workers_disagree_refuse(consortium: Consortium) -> None:
     async def other(query: bytes, index: int, plan: bytes) -> bytes:
         return bytes(32)
 
     consortium.keyholders["statistics"]._recompute = other
-    with pytest.raises(PeerFault, match="statistics's worker computed another result"):
+    rows = await consortium.bank.query("firms", "SELECT COUNT(*) FROM firms")
+    assert [row.values for row in rows] == [(ROWS,)]
+    steps = await consortium.bank.audit_trail(consortium.bank.last_query)
+    assert ("refused by a member", "statistics") in {(s.step, s.organisation) for s in steps}
+    consortium.keyholders["registry"]._recompute = other
+    with pytest.raises(PeerFault, match="worker computed another result"):
         await consortium.bank.query("firms", "SELECT COUNT(*) FROM firms")
 
 
@@ -77,6 +94,8 @@ async def test_a_worker_that_lies_is_outvoted(consortium: Consortium) -> None:
     assert [row.values for row in rows] == [(ROWS,)]
     steps = await consortium.bank.audit_trail(consortium.bank.last_query)
     assert "reserve: results differ" in {step.step for step in steps}
+    faults = [(step.organisation, step.detail) for step in steps if step.step == "fault"]
+    assert faults == [("guarantor", "worker gave a wrong result, shown by contract")]
 
 
 async def test_a_silent_worker_is_replaced(consortium: Consortium) -> None:

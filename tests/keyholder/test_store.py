@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from chainnode.he.council import PieceSecret
 from chainnode.he.release import RELEASES_MAX, public_bytes
 from chainnode.keyholder.main import read_passphrase
 from chainnode.keyholder.store import KeyStore
@@ -12,15 +13,17 @@ from chainnode.types.errors import ConfigError, PeerFault
 
 def test_a_reopened_store_holds_the_same_keys(tmp_path: Path) -> None:
     store = KeyStore(tmp_path / "keys", b"right")
-    made = store.new_secrets(3)
+    made = PieceSecret.draw()
+    store.keep_pieces(3, {4: made})
     ciphertext_seed = bytes(32)
     again = KeyStore(tmp_path / "keys", b"right")
-    assert again.flood_key == store.flood_key
     assert public_bytes(again.sealing_key) == public_bytes(store.sealing_key)
-    found = again.secrets(3)
-    assert found is not None and again.secrets(4) is None
+    pieces = again.pieces(3, [4])
+    assert pieces is not None and again.pieces(4, [4]) is None and again.pieces(3, [3, 4]) is None
+    assert pieces[4].flood_key == made.flood_key
+    found = pieces[4].keys
     # A key share's public part depends on the secret; the error in it is a few bits only.
-    assert set(found) == set(made) == {"S", "S36"}
+    assert set(found) == set(made.keys) == {"S", "S36"}
     assert len(found["S"].public_key_share(ciphertext_seed)) > 0
 
 
@@ -32,17 +35,18 @@ def test_a_wrong_passphrase_opens_nothing(tmp_path: Path) -> None:
 
 def test_a_damaged_key_share_is_reported(tmp_path: Path) -> None:
     store = KeyStore(tmp_path / "keys", b"right")
-    store.new_secrets(1)
-    path = tmp_path / "keys" / "epoch-1-S36.key"
+    store.keep_pieces(1, {0: PieceSecret.draw()})
+    path = tmp_path / "keys" / "epoch-1-piece-0-S36.key"
     path.write_bytes(path.read_bytes()[:-1] + b"\x00")
     with pytest.raises(ConfigError, match="KEY_STORE_DAMAGED"):
-        store.secrets(1)
+        store.pieces(1, [0])
 
 
 def test_nothing_in_the_store_is_readable_by_others_or_in_the_clear(tmp_path: Path) -> None:
     store = KeyStore(tmp_path / "keys", b"a passphrase")
-    store.new_secrets(1)
-    secret = [store.flood_key, store.sealing_key.private_bytes_raw(), b"a passphrase"]
+    piece = PieceSecret.draw()
+    store.keep_pieces(1, {0: piece})
+    secret = [piece.flood_key, store.sealing_key.private_bytes_raw(), b"a passphrase"]
     files = list((tmp_path / "keys").iterdir())
     assert len(files) >= 6
     for path in files:

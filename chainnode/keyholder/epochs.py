@@ -1,0 +1,156 @@
+"""A member's part in key ceremonies: enrol, deal and receive pieces, test them, vote."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+
+from chainnode.he import council, release
+from chainnode.he.threshold import Sharing
+from chainnode.keyholder.store import KeyStore
+from chainnode.sdk.scoring import (
+    EPOCH_ACTIVE,
+    EPOCH_FAILED,
+    EPOCH_OPEN,
+    EPOCH_TESTING,
+    epoch_subject,
+    read_posts,
+    read_sharing,
+)
+from chainnode.sdk.scoring_service import ScoringService
+from chainnode.types.errors import PeerFault
+
+
+class EpochKeeper:
+    """Brings the council's latest epoch forward.
+
+    Args:
+        service: the keyholder, for its chain and its organisation.
+        store: where pieces of the key are kept.
+    """
+
+    def __init__(self, service: ScoringService, store: KeyStore) -> None:
+        self._service = service
+        self._chain = service.chain
+        self._organisation = service.organisation
+        self._store = store
+        self._ceremonies: dict[int, tuple[council.Ceremony, dict[int, bytes]]] = {}
+        self._settled = -1
+
+    async def advance(self) -> None:
+        """Do what can be done now for the latest epoch."""
+        epoch, status, seed, test_seed = await self._chain.view("epoch_info", epoch=0)
+        if self._settled == epoch and status in (EPOCH_ACTIVE, EPOCH_FAILED):
+            return
+        sharing = await read_sharing(self._chain, epoch)
+        if self._organisation not in sharing.members:
+            return
+        seat = sharing.members.index(self._organisation)
+        keys = await self._chain.view("sealing_key_list", epoch=epoch)
+        if keys[seat] != release.public_bytes(self._store.sealing_key):
+            sealing_key = release.public_bytes(self._store.sealing_key)
+            await self._service.attempt("enrol_keyholder", sealing_key=sealing_key)
+            return
+        if epoch == 0:
+            # One member opens the first epoch, or four would give up each other's.
+            if seat == 0 and all(keys):
+                await self._service.attempt("open_epoch")
+        elif status == EPOCH_OPEN and all(keys):
+            await self._exchange_messages(epoch, seed, sharing, keys)
+        elif status == EPOCH_TESTING:
+            await self._test(epoch, test_seed, sharing)
+        elif status in (EPOCH_ACTIVE, EPOCH_FAILED):
+            self._settled = epoch
+            self._ceremonies.clear()
+
+    async def _exchange_messages(
+        self, epoch: int, seed: bytes, sharing: Sharing, keys: list[bytes]
+    ) -> None:
+        if epoch not in self._ceremonies:
+            if self._organisation in await self._posts(epoch, sharing, "commit 1"):
+                # Round 1's secret died with an earlier process: only a new epoch helps.
+                await self._service.attempt("open_epoch")
+                return
+            led = {
+                index: council.PieceSecret.draw() for index in sharing.led_by(self._organisation)
+            }
+            self._store.keep_pieces(epoch, led)
+            ceremony = council.Ceremony(seed, sharing, self._organisation, led)
+            by_name = dict(zip(sharing.members, keys, strict=True))
+            message = await asyncio.to_thread(ceremony.round1, by_name)
+            self._ceremonies[epoch] = (ceremony, {1: message})
+        ceremony, messages = self._ceremonies[epoch]
+        if not await self._exchange(epoch, sharing, 1, messages[1]):
+            return
+        opened = await self._messages(epoch, sharing, 1)
+        if 2 not in messages:
+            dealt = await asyncio.to_thread(ceremony.receive, opened, self._store.sealing_key)
+            self._store.keep_pieces(epoch, dealt)
+            messages[2] = await asyncio.to_thread(ceremony.round2, opened)
+        if not await self._exchange(epoch, sharing, 2, messages[2]):
+            return
+        if self._organisation in await self._posts(epoch, sharing, "keys"):
+            return
+        second = await self._messages(epoch, sharing, 2)
+        made = await asyncio.to_thread(council.aggregate, seed, sharing, opened, second)
+        for blob in (*made.public_keys.values(), made.relin_key):
+            await self._chain.put_blob(blob)
+        await self._service.attempt("submit_keys", epoch=epoch, keys=made.hashes())
+
+    async def _exchange(self, epoch: int, sharing: Sharing, number: int, message: bytes) -> bool:
+        """Commit, then reveal when all have committed; True when all have revealed."""
+        me, size = self._organisation, len(sharing.members)
+        commits = await self._posts(epoch, sharing, f"commit {number}")
+        digest = hashlib.sha256(message).digest()
+        if me not in commits:
+            await self._chain.put_blob(message)
+            commitment = council.commitment(epoch, number, digest, me)
+            await self._service.attempt("commit", epoch=epoch, round=number, commitment=commitment)
+            commits = await self._posts(epoch, sharing, f"commit {number}")
+        reveals = await self._posts(epoch, sharing, f"reveal {number}")
+        if len(commits) == size and me not in reveals:
+            await self._service.attempt("reveal", epoch=epoch, round=number, blob=digest)
+            reveals = await self._posts(epoch, sharing, f"reveal {number}")
+        return len(reveals) == size
+
+    async def _posts(self, epoch: int, sharing: Sharing, step: str) -> dict[str, bytes]:
+        return await read_posts(self._chain, sharing, epoch, epoch_subject(epoch), step)
+
+    async def _messages(self, epoch: int, sharing: Sharing, number: int) -> dict[str, bytes]:
+        reveals = await self._posts(epoch, sharing, f"reveal {number}")
+        return {name: await self._chain.get_blob(digest) for name, digest in reveals.items()}
+
+    async def _test(self, epoch: int, test_seed: bytes, sharing: Sharing) -> None:
+        if self._organisation in await self._posts(epoch, sharing, "verdict"):
+            return
+        held = self._store.pieces(epoch, sharing.held_by(self._organisation))
+        if held is None:
+            fault = f"{self._organisation} has lost its pieces"
+            await self._service.attempt("vote_test", epoch=epoch, fault=fault)
+            return
+        keys = await self._keys(epoch)
+        vectors = await asyncio.to_thread(council.test_vectors, keys, test_seed)
+        posted = await self._posts(epoch, sharing, "test shares")
+        if self._organisation not in posted:
+            self._store.count_release(epoch, f"test/{test_seed.hex()}", len(vectors))
+            shares = council.share_of_vectors(vectors, held, epoch, sharing)
+            await self._service.attempt("post_test", epoch=epoch, shares=shares)
+            posted = await self._posts(epoch, sharing, "test shares")
+        if len(posted) == len(sharing.members):
+            fault = ""
+            try:
+                council.check_vectors(vectors, sharing, posted)
+            except PeerFault as error:
+                self._service.complain(f"epoch {epoch}", error)
+                fault = error.message
+            await self._service.attempt("vote_test", epoch=epoch, fault=fault)
+
+    async def _keys(self, epoch: int) -> council.KeySet:
+        hashes = await self._chain.view("keys_of", epoch=epoch)
+        return council.KeySet(
+            {
+                "S": await self._chain.get_blob(hashes["public_key_s"]),
+                "S36": await self._chain.get_blob(hashes["public_key_s36"]),
+            },
+            await self._chain.get_blob(hashes["relin_key_s36"]),
+        )

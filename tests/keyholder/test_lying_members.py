@@ -1,0 +1,207 @@
+"""One test per way a council member can lie or fail: each ends typed, and names it on chain."""
+
+import asyncio
+import hashlib
+import struct
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from consortium import IDS, MODEL, OWNERS, ROWS, Consortium, build, plain_score
+from local_chain import LocalLedger
+
+from chainnode.he.release import WrongShare
+from chainnode.keyholder.keyholder import Keyholder
+from chainnode.keyholder.shares import Case
+from chainnode.types.errors import PeerFault
+
+COUNT = "SELECT COUNT(*) FROM firms"
+SUM = "SELECT SUM(turnover) FROM firms"
+LIAR = "guarantor"
+
+Parts = dict[int, bytes]
+
+
+@pytest.fixture
+async def two_of_four(tmp_path: Path) -> AsyncIterator[Consortium]:
+    made = build(LocalLedger(threshold=2), tmp_path)
+    try:
+        await made.active()
+        await made.publish()
+        yield made
+    finally:
+        await made.stop()
+
+
+def lie_about_parts(keyholder: Keyholder, lie: Callable[[Parts], Parts]) -> None:
+    honest = keyholder._parts
+
+    async def lying(case: Case) -> Parts:
+        return lie(dict(await honest(case)))
+
+    keyholder._parts = lying  # type: ignore[method-assign]
+
+
+def lie_on_chain(keyholder: Keyholder, **changes: Any) -> None:
+    honest = keyholder.attempt
+
+    async def lying(method: str, **kwargs: Any) -> bool:
+        if method == "share_post":
+            kwargs |= changes
+        return await honest(method, **kwargs)
+
+    keyholder.attempt = lying  # type: ignore[method-assign]
+
+
+def shifted(part: bytes) -> bytes:
+    """The smallest lie: the second value moves by one slot's worth, the noise stays as it was."""
+    words = struct.unpack(f"<{len(part) // 8}Q", part)
+    moved = [word + (place >= len(words) // 2) for place, word in enumerate(words)]
+    return struct.pack(f"<{len(words)}Q", *moved)
+
+
+def garbage(part: bytes) -> bytes:
+    return (part[:8] * (len(part) // 8 + 1))[: len(part)]
+
+
+async def faults(consortium: Consortium) -> set[tuple[str, str]]:
+    steps = await consortium.bank.audit_trail(consortium.bank.last_query)
+    return {
+        (step.organisation, step.detail.partition(", shown by")[0])
+        for step in steps
+        if step.step == "fault"
+    }
+
+
+@pytest.mark.parametrize("lie", [garbage, shifted])
+async def test_a_wrong_share_names_the_liar_to_the_bank_and_on_chain(
+    consortium: Consortium, lie: Callable[[bytes], bytes]
+) -> None:
+    liar = consortium.keyholders[LIAR]
+    lie_about_parts(liar, lambda parts: {place: lie(part) for place, part in parts.items()})
+    with pytest.raises(WrongShare, match=f"the guilty member is {LIAR}"):
+        await consortium.bank.query("firms", SUM)
+    assert await faults(consortium) == {(LIAR, "wrong share")}
+
+
+async def test_a_wrong_score_share_names_the_liar(consortium: Consortium) -> None:
+    for owner in OWNERS:
+        await consortium.client(owner).set_consent("firms", "bank-a", IDS)
+    lie_about_parts(
+        consortium.keyholders[LIAR],
+        lambda parts: {place: part[:-8] + bytes(8) for place, part in parts.items()},
+    )
+    with pytest.raises(WrongShare, match=f"the guilty member is {LIAR}"):
+        await consortium.bank.score("firms", MODEL.name)
+    assert (LIAR, "wrong share") in await faults(consortium)
+
+
+async def test_garbage_for_one_piece_is_told_by_what_opens(consortium: Consortium) -> None:
+    lie_about_parts(
+        consortium.keyholders[LIAR],
+        lambda parts: parts | {min(parts): garbage(parts[min(parts)])},
+    )
+    with pytest.raises(WrongShare, match=f"the guilty member is {LIAR}"):
+        await consortium.bank.query("firms", COUNT)
+    assert (LIAR, "wrong share") in await faults(consortium)
+
+
+async def test_a_small_lie_about_one_piece_of_two_holders_names_both(
+    consortium: Consortium,
+) -> None:
+    lie_about_parts(
+        consortium.keyholders[LIAR],
+        lambda parts: parts | {min(parts): shifted(parts[min(parts)])},
+    )
+    with pytest.raises(WrongShare, match=f"one of: bank-a, {LIAR}") as refused:
+        await consortium.bank.query("firms", SUM)
+    assert refused.value.members == ("bank-a", LIAR)
+    assert {name for name, _ in await faults(consortium)} == {"bank-a", LIAR}
+
+
+async def test_with_three_holders_a_piece_even_the_smallest_lie_names_one(
+    two_of_four: Consortium,
+) -> None:
+    lie_about_parts(
+        two_of_four.keyholders[LIAR],
+        lambda parts: parts | {min(parts): shifted(parts[min(parts)])},
+    )
+    with pytest.raises(WrongShare, match=f"the guilty member is {LIAR}"):
+        await two_of_four.bank.query("firms", SUM)
+    assert await faults(two_of_four) == {(LIAR, "wrong share")}
+
+
+async def test_a_silent_member_is_named_and_the_answer_is_exact(consortium: Consortium) -> None:
+    index = list(consortium.keyholders).index(LIAR)
+    consortium.tasks[index].cancel()
+    rows = await consortium.bank.query("firms", COUNT)
+    assert [row.values for row in rows] == [(ROWS,)]
+    assert await faults(consortium) == {(LIAR, "no share")}
+
+
+async def test_scores_are_released_without_a_dead_keyholder(consortium: Consortium) -> None:
+    for owner in OWNERS:
+        await consortium.client(owner).set_consent("firms", "bank-a", IDS[:20])
+    consortium.tasks[list(consortium.keyholders).index("bank-a")].cancel()
+    scores = await consortium.bank.score("firms", MODEL.name)
+    assert scores == {IDS[row]: plain_score(row) for row in range(20)}
+    assert await faults(consortium) == {("bank-a", "no share")}
+
+
+async def test_a_share_for_another_result_is_named_and_not_counted(
+    consortium: Consortium,
+) -> None:
+    lie_on_chain(consortium.keyholders[LIAR], result=hashlib.sha256(b"other").digest())
+    rows = await consortium.bank.query("firms", COUNT)
+    assert [row.values for row in rows] == [(ROWS,)]
+    assert await faults(consortium) == {(LIAR, "share for another query")}
+
+
+async def test_a_share_of_an_earlier_query_sent_again_is_named(consortium: Consortium) -> None:
+    await consortium.bank.query("firms", COUNT)
+    first = consortium.bank.last_query
+    seat = list(consortium.keyholders).index(LIAR)
+    earlier = (await consortium.bank.chain.view("digests_of", query=first))[seat]
+    lie_on_chain(consortium.keyholders[LIAR], digests=earlier)
+    rows = await consortium.bank.query("firms", "SELECT SUM(turnover) FROM firms")
+    assert rows[0].values[0] == sum(1_000 * row + 7 for row in range(ROWS))
+    assert await faults(consortium) == {(LIAR, "share for another query")}
+
+
+async def test_a_share_of_a_stale_epoch_is_named_and_not_counted(consortium: Consortium) -> None:
+    lie_on_chain(consortium.keyholders[LIAR], epoch=0)
+    rows = await consortium.bank.query("firms", COUNT)
+    assert [row.values for row in rows] == [(ROWS,)]
+    assert await faults(consortium) == {(LIAR, "stale epoch")}
+
+
+async def test_a_wrong_count_share_is_named_and_the_others_decide(consortium: Consortium) -> None:
+    liar = consortium.keyholders[LIAR]
+    honest = liar._post_counts
+
+    async def lying(case: Case) -> None:
+        case = Case(
+            case.facts, case.plan, case.ciphertexts, bytes(32), case.sharing
+        )  # floods of another result
+        await honest(case)
+
+    liar._post_counts = lying  # type: ignore[method-assign]
+    rows = await consortium.bank.query("firms", COUNT)
+    assert [row.values for row in rows] == [(ROWS,)]
+    assert LIAR in {name for name, _ in await faults(consortium)}
+
+
+async def test_two_dead_of_three_of_four_open_nothing(tmp_path: Path) -> None:
+    made = build(LocalLedger(query_deadline_ms=4_000), tmp_path)
+    try:
+        await made.active()
+        await made.publish()
+        for name in ("guarantor", "statistics"):
+            made.tasks[list(made.keyholders).index(name)].cancel()
+        # Nothing else happens on this chain: the deadline passes all the same.
+        async with asyncio.timeout(30):
+            with pytest.raises(PeerFault, match="QUERY_EXPIRED"):
+                await made.bank.query("firms", COUNT)
+    finally:
+        await made.stop()
