@@ -107,7 +107,7 @@ def test_a_share_of_the_wrong_length_names_its_member_alone(sums: Joint) -> None
     ciphertext = sums.encrypt([42])
     shares = sums.scalar_shares([ciphertext])
     shares["guarantor"] += b"\x00"
-    with pytest.raises(release.WrongShare, match="one of: guarantor") as refused:
+    with pytest.raises(release.WrongShare, match="guilty member is guarantor") as refused:
         release.open_scalars("S36", sums.limbs, [ciphertext], shares, "query")
     assert "registry" not in refused.value.message
 
@@ -139,7 +139,7 @@ def test_a_malformed_switch_share_names_its_member(scores: Joint) -> None:
     ciphertext = scores.encrypt([600])
     shares = scores.switch_shares(ciphertext, HeSecretKey.generate("S").public_key())
     shares["statistics"] = [b"\xff" * len(shares["statistics"][0])]
-    with pytest.raises(release.WrongShare, match="one of: statistics"):
+    with pytest.raises(release.WrongShare, match="guilty member is statistics"):
         release.switch_vectors("S", scores.limbs, [ciphertext], shares, "query")
 
 
