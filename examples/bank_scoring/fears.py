@@ -13,7 +13,7 @@ from chainnode.he.engine import pack_container
 from chainnode.he.profiles import PROFILES
 from chainnode.identity import load_identity
 from chainnode.sdk.client import AsyncClient
-from chainnode.sdk.scoring import RELEASING, read_query
+from chainnode.sdk.scoring import RELEASING, read_query, read_sharing
 from chainnode.sdk.scoring_chain import SdkScoringChain
 from chainnode.types.errors import ChainnodeError, PeerFault
 from examples.bank_scoring import scoring
@@ -78,8 +78,10 @@ async def node_killed(network: Network, bank: Party, table: scoring.Table) -> st
 
 async def bit_flipped(network: Network, parties: Mapping[str, Party], table: scoring.Table) -> str:
     """Damage a ciphertext where one node keeps it, then read it from that node and from all."""
-    record = await parties[BANK].bank.chain.view(
-        "columns_of", table=table.schema.table, owner=BANK, profile="S"
+    chain = parties[BANK].bank.chain
+    epoch = await chain.view("latest_active_epoch")
+    record = await chain.view(
+        "columns_of", table=table.schema.table, owner=BANK, profile="S", epoch=epoch
     )
     damaged: Path | None = None
     endpoint = ""
@@ -116,11 +118,26 @@ async def wrong_share(network: Network, bank: Party, table: scoring.Table) -> st
             if now() > deadline:
                 raise PeerFault("QUERY_TIMEOUT", "The query was not computed in time.")
             await asyncio.sleep(0.1)
-        share = await cheat.put_blob(random_share(table))
-        await cheat.call("share_post", query=bank.bank.last_query, share=share)
+        await post_random(cheat, bank.bank.last_query, table)
     told = await asking
+    steps = await bank.bank.audit_trail(bank.bank.last_query)
+    faults = [f"{step.organisation}: {step.detail}" for step in steps if step.step == "fault"]
+    told += f"; on chain: {', '.join(faults) or 'nobody named'}"
     await asyncio.to_thread(network.restart, f"{CHEAT}/keyholder")
     return told
+
+
+async def post_random(cheat: SdkScoringChain, query: bytes, table: scoring.Table) -> None:
+    """Give random residues for every piece of the key that the cheat holds."""
+    facts = await read_query(cheat, query)
+    sharing = await read_sharing(cheat, facts.epoch)
+    _, result = await cheat.view("chunk_info", query=query, index=facts.chunk_count)
+    share = await cheat.put_blob(random_share(table))
+    held = sharing.held_by(CHEAT)
+    digests = [share if place in held else b"" for place in range(len(sharing.pieces))]
+    await cheat.call(
+        "share_post", query=query, epoch=facts.epoch, result=result, digests=digests, share=b""
+    )
 
 
 async def small_group(bank: Party, table: scoring.Table) -> str:

@@ -19,6 +19,7 @@ from chainnode._proto import types_pb2
 from chainnode.cli.context import description, identity_of
 from chainnode.contract import abi
 from chainnode.contract.package import build
+from chainnode.he.threshold import Sharing
 from chainnode.keyholder.main import read_passphrase
 from chainnode.keyholder.store import KeyStore
 from chainnode.sdk.bank import BankClient, open_bank
@@ -131,7 +132,10 @@ def check_secrets(network: Network) -> None:
     for name in ORGANISATIONS:
         folder = network.folder_of(name, "keyholder")
         store = KeyStore(folder / "keys", read_passphrase(folder / "passphrase"))
-        secret += [store.flood_key, store.sealing_key.private_bytes_raw()]
+        pieces = store.pieces(1, Sharing.of(ORGANISATIONS, 3).held_by(name))
+        assert pieces is not None and len(pieces) == 3
+        secret += [store.sealing_key.private_bytes_raw()]
+        secret += [piece.flood_key for piece in pieces.values()]
         assert not list(folder.rglob("*tile*"))
     seen = 0
     for name in ORGANISATIONS:
