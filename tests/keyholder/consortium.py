@@ -96,7 +96,7 @@ def build(ledger: LocalLedger, folder: Path) -> Consortium:
     workers, keyholders = {}, {}
     for name in ORGANISATIONS:
         chain = LocalChain(ledger, "worker", name, "common")
-        workers[name] = Worker(chain, name, folder / name / "worker", tick_ms=100)
+        workers[name] = Worker(chain, name, folder / name / "worker", tick_ms=50)
     for name in ORGANISATIONS:
         keyholders[name] = Keyholder(
             LocalChain(ledger, "keyholder", name, "common"),
@@ -105,7 +105,7 @@ def build(ledger: LocalLedger, folder: Path) -> Consortium:
             KeyStore(folder / name / "keys", b"passphrase of " + name.encode()),
             ledger.validators,
             workers[name].recompute,
-            tick_ms=100,
+            tick_ms=50,
         )
     bank = BankClient(
         LocalChain(ledger, "client", "bank-a", "client"),

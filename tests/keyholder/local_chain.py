@@ -64,7 +64,7 @@ class LocalLedger:
             "keyholder_name": "keyholder",
             "worker_name": "worker",
             "chunk_deadline_ms": 1_000,
-            "share_deadline_ms": 3_000,
+            "share_deadline_ms": 1_500,
             "query_deadline_ms": query_deadline_ms,
         }
         self.deployed: Deployed = deploy(load_contract(), council=council)
