@@ -55,7 +55,7 @@ lint: setup  ## format, lint, types, layers, stubs
 	cargo clippy --release --locked --all-targets -q -- -D warnings
 
 bench: setup  ## every benchmark in its quick form, as JSON
-	@for name in verify vm he load; do $(BIN)/chainnode bench $$name --quick --json || exit 1; done
+	@for name in verify vm executor sim96 he load; do $(BIN)/chainnode bench $$name --quick --json || exit 1; done
 
 protos: $(VENV)/.installed  ## regenerate the wire code from protos/
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py

@@ -23,6 +23,12 @@ Measure = Callable[[bool], tuple[Figures, list[str]]]
 PARAMETERS: Mapping[str, Mapping[str, Any]] = {
     "verify": {"payload_size_bytes": 256, "block_transactions": 1_000},
     "vm": {"contract": "asset", "method": "transfer", "threads": 1},
+    "executor": {
+        "block_transactions": 10_000,
+        "gate_block_transactions": 1_000,
+        "baseline": "plain serial, same run",
+    },
+    "sim96": {"workers": 96, "block_transactions": 10_000, "baseline": "plain serial"},
     "he": {"rows": 8_192, "columns": 70, "threads": 1},
     "load": {"nodes": 4, "engine": "tbft", "contract": "asset", "method": "transfer"},
 }
@@ -31,6 +37,8 @@ PARAMETERS: Mapping[str, Mapping[str, Any]] = {
 BENCHES: Mapping[str, str] = {
     "verify": "chainnode.bench.verify",
     "vm": "chainnode.bench.vm",
+    "executor": "chainnode.bench.executor",
+    "sim96": "chainnode.bench.sim96",
     "he": "chainnode.bench.he",
     "load": "chainnode.bench.load",
 }

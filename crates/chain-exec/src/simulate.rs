@@ -412,12 +412,10 @@ impl Simulation<'_> {
 }
 
 fn effects(one: &TraceTransaction, version: Version) -> Vec<Effect> {
-    let value = |version: Version| {
-        let Version { tx, incarnation } = version;
-        [tx.to_be_bytes(), incarnation.to_be_bytes()].concat()
-    };
+    // As long as a counter: others may add to a key that this one puts.
+    let value = (i128::from(version.tx) << 32 | i128::from(version.incarnation)).to_be_bytes();
     let writes = one.writes.iter();
-    let puts = writes.map(|key| Effect::new(key_bytes(*key).into(), Write::Put(value(version))));
+    let puts = writes.map(|key| Effect::new(key_bytes(*key).into(), Write::Put(value.to_vec())));
     let deltas = one.deltas.iter();
     let adds = deltas.map(|key| Effect::new(key_bytes(*key).into(), Write::Add(1)));
     puts.chain(adds).collect()

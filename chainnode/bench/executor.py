@@ -1,0 +1,130 @@
+"""The parallel executor on real threads against plain serial execution of the same blocks."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from statistics import geometric_mean, median
+
+from chainnode import _native
+from chainnode.bench import frame, workloads
+from chainnode.bench.frame import Figures
+from chainnode.bench.workloads import Workload
+from chainnode.types.errors import InternalError
+
+SPIN_SCALING_MIN = 1.95
+GATE_REPEATS = 9
+GATE_BLOCK_TRANSACTIONS = 1_000
+ORACLE_THREADS = (1, 2, 4, 8, 96)
+ORACLE_BLOCKS_QUICK = 100
+ORACLE_BLOCKS_FULL = 2_000
+MIXES: dict[str, Workload] = {
+    "uniform 3 us": workloads.UNIFORM_3,
+    "uniform 20 us": workloads.UNIFORM_20,
+    "zipf 0.8": workloads.ZIPF_80,
+    "zipf 0.99": workloads.ZIPF_99,
+    "zipf 0.99, 95 % updates": replace(workloads.ZIPF_99, updates=0.95),
+    "zipf 0.99, deltas": workloads.ZIPF_99_DELTA,
+    "zipf 0.99, 3 us": replace(workloads.ZIPF_99, cost_us=3),
+    "ten accounts": Workload(20, accounts=10, updates=1.0),
+    "ten accounts, 3 us": Workload(3, accounts=10, updates=1.0),
+    "one counter, exact": workloads.COUNTER_EXACT,
+    "one counter, delta": workloads.COUNTER_DELTA,
+}
+
+
+def run(quick: bool) -> tuple[Figures, list[str]]:
+    """Measure on one and two threads, every ratio inside one interleaved run.
+
+    Args:
+        quick: fewer repetitions and random blocks.
+
+    Raises:
+        InternalError: `BENCH_MISMATCH`, when an engine gives another result than serial.
+    """
+    spin = frame.spin_scaling()
+    honest = spin is not None and spin >= SPIN_SCALING_MIN and (os.cpu_count() or 1) >= 2
+    repeats = 5 if quick else 15
+    uniform = workloads.UNIFORM_20
+    one = speedups(uniform, "dag", 1, repeats)
+    blind = speedups(replace(uniform), "stm", 1, repeats)
+    figures: Figures = {
+        "one_thread_ratio": round(median(one), 3),
+        "one_thread_ratio_stm": round(median(blind), 3),
+        "two_thread_speedup": None,
+        "worst_gate_ratio": None,
+        "mean_gate_ratio": None,
+    }
+    notes = [
+        f"one_thread_ratio, two_thread_speedup: {uniform.describe()}; hint-DAG, median of "
+        f"{repeats}; one_thread_ratio_stm: the same without waiting for hinted producers"
+    ]
+    if honest:
+        figures["two_thread_speedup"] = round(median(speedups(uniform, "dag", 2, repeats)), 3)
+        gate, told = gated()
+        figures |= gate
+        notes += told
+    else:
+        for key in ("two_thread_speedup", "worst_gate_ratio", "mean_gate_ratio"):
+            notes.append(
+                f"{key} is null: inconclusive, a spin kernel scales {spin} on 2 threads, below "
+                f"{SPIN_SCALING_MIN}"
+            )
+    figures |= oracle(ORACLE_BLOCKS_QUICK if quick else ORACLE_BLOCKS_FULL)
+    notes.append(
+        f"oracle_blocks: random blocks (conflicts, deltas, ranges, failures, wrong hints) on "
+        f"{', '.join(map(str, ORACLE_THREADS))} threads, each equal to the plain serial engine"
+    )
+    return figures, notes
+
+
+def speedups(load: Workload, engine: str, threads: int, repeats: int) -> list[float]:
+    """Serial time over an engine's, for each interleaved pair of runs."""
+    try:
+        serial, other = _native.bench_blocks(
+            load.trace(), ["serial", engine], threads=threads, repeats=repeats
+        )
+    except RuntimeError as fault:
+        raise InternalError("BENCH_MISMATCH", str(fault), subject=load.describe()) from None
+    return [a / b for a, b in zip(serial.times_ns, other.times_ns, strict=True)]
+
+
+def gated() -> tuple[Figures, list[str]]:
+    """The gate on every contention level and mix, two threads."""
+    ratios: dict[str, float] = {}
+    told = []
+    for name, load in MIXES.items():
+        block = replace(load, transactions=GATE_BLOCK_TRANSACTIONS)
+        ratios[name] = median(speedups(block, "gate", 2, GATE_REPEATS))
+        told.append(f"gate, {name}: {ratios[name]:.2f} ({block.describe()})")
+    figures: Figures = {
+        "worst_gate_ratio": round(min(ratios.values()), 3),
+        "mean_gate_ratio": round(geometric_mean(ratios.values()), 3),
+        "worst_gate_mix": min(ratios, key=lambda name: ratios[name]),
+    }
+    return figures, told
+
+
+def oracle(blocks: int) -> Figures:
+    """Random blocks on every number of threads against the serial engine."""
+    share = blocks // len(ORACLE_THREADS)
+    differing: list[str] = []
+    for place, threads in enumerate(ORACLE_THREADS):
+        differing += _native.compare_random_blocks(1 + place * share, share, threads)
+    refuse(differing)
+    return {"oracle_blocks": share * len(ORACLE_THREADS), "oracle_mismatches": len(differing)}
+
+
+def refuse(differing: list[str]) -> None:
+    """End the run when a block was not executed as serially.
+
+    Raises:
+        InternalError: `BENCH_MISMATCH`.
+    """
+    if differing:
+        raise InternalError(
+            "BENCH_MISMATCH",
+            f"{len(differing)} random blocks differ from serial execution: {differing[0]}",
+            subject="executor",
+            fix="do not run a node on this machine; report it",
+        )

@@ -1,0 +1,274 @@
+"""The executor on 96 virtual workers: the scheduler's own code in virtual time.
+
+How a figure comes about, what its band means and what would break it:
+docs/explanation/ninety-six-workers.md.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+from statistics import median
+
+from chainnode import _native
+from chainnode.bench import frame, vm, workloads
+from chainnode.bench.frame import Figures
+from chainnode.bench.verify import make_block, timed
+from chainnode.bench.workloads import BLOCK_TRANSACTIONS, Workload
+from chainnode.contract.compiler import compile_source
+from chainnode.contract.testing import member
+from chainnode.types.errors import InternalError
+
+WORKERS = 96
+SPIN_SCALING_MIN = 1.95
+TRANSFER_ACCOUNTS = 100_000
+WITHOUT_WINDOW = 1_000_000
+SPAWN_US = 100.0
+VALIDATED = {"": workloads.UNIFORM_20, "_3us": workloads.UNIFORM_3}
+# Microseconds a transaction, threads, and the published speed-up: pevm's benches/README, the
+# Block-STM paper's Figures 5 and 6 (Diem and Aptos transfers; costs are what their rates imply).
+PUBLISHED = {
+    "pevm_uniswap_64us": (64.0, 32, 22.1),
+    "pevm_erc20_6_6us": (6.6, 32, 4.05),
+    "pevm_transfer_3_3us": (3.3, 32, 2.82),
+    "block_stm_aptos_100us": (100.0, 32, 17.0),
+    "block_stm_diem_180us": (180.0, 32, 20.0),
+}
+
+
+def run(quick: bool) -> tuple[Figures, list[str]]:
+    """Simulate, and compare the simulator with real runs of one and two threads.
+
+    Args:
+        quick: fewer repetitions of the real runs; the simulation is the same.
+
+    Raises:
+        InternalError: `BENCH_MISMATCH`, when a real run gives another result than serial.
+    """
+    spin = frame.spin_scaling()
+    figures, notes = synthetic()
+    for part in (asset, signatures, ablation, published):
+        more, told = part()
+        figures |= more
+        notes += told
+    more, told = validation(spin, 5 if quick else 15)
+    figures |= more
+    notes += told
+    for band in ("best", "nominal", "worst"):
+        costs = ", ".join(
+            f"{name} {value:g}" for name, value in sorted(_native.scheduler_costs(band).items())
+        )
+        notes.append(f"band {band}: {costs}")
+    return figures, notes
+
+
+def speedup(
+    trace: _native.Trace, band: str = "nominal", workers: int = WORKERS, engine: str = "auto"
+) -> float:
+    """How much faster than plain serial."""
+    return _native.simulate(trace, workers, band_name=band, engine=engine).speedup
+
+
+def synthetic() -> tuple[Figures, list[str]]:
+    """The synthetic blocks."""
+    exact = workloads.ZIPF_99.trace()
+    bound = min(WORKERS, exact.work_ns / exact.critical_path_ns)
+    figures: Figures = {
+        "uniform20_nominal": figure(workloads.UNIFORM_20),
+        "uniform20_worst": figure(workloads.UNIFORM_20, "worst"),
+        "uniform100_nominal": figure(workloads.UNIFORM_100),
+        "uniform3_nominal": figure(workloads.UNIFORM_3),
+        "zipf80_nominal": figure(workloads.ZIPF_80),
+        "zipf99_nominal": figure(workloads.ZIPF_99),
+        "zipf99_exact_share": round(speedup(exact) / bound, 3),
+        "zipf99_delta_nominal": figure(workloads.ZIPF_99_DELTA),
+        "counter_delta_nominal": figure(workloads.COUNTER_DELTA),
+        "counter_exact_nominal": figure(workloads.COUNTER_EXACT),
+    }
+    loads = {
+        "uniform20": workloads.UNIFORM_20,
+        "uniform100": workloads.UNIFORM_100,
+        "uniform3": workloads.UNIFORM_3,
+        "zipf80": workloads.ZIPF_80,
+        "zipf99": workloads.ZIPF_99,
+        "zipf99_delta": workloads.ZIPF_99_DELTA,
+        "counter_delta": workloads.COUNTER_DELTA,
+        "counter_exact": workloads.COUNTER_EXACT,
+    }
+    return figures, [f"{name}: {load.describe()}" for name, load in loads.items()]
+
+
+def figure(load: Workload, band: str = "nominal") -> float:
+    """A workload's speed-up at 96 virtual workers."""
+    return round(speedup(load.trace(), band), 1)
+
+
+def asset() -> tuple[Figures, list[str]]:
+    """Transfers of the shipped asset contract: execute, and verify + execute."""
+    transfer = vm.prepare()
+    cost_us = min(transfer.time_us(1_000) for _ in range(25))
+    verify_us = batch_us(256)
+    executed, signed = asset_trace(cost_us, 0), asset_trace(cost_us, verify_us)
+    figures: Figures = {
+        "transfer_execute_nominal": round(speedup(executed), 1),
+        "transfer_execute_worst": round(speedup(executed, "worst"), 1),
+        "transfer_signed_nominal": round(speedup(signed), 1),
+        "transfer_signed_worst": round(speedup(signed, "worst"), 1),
+        "transfer_execute_us": round(cost_us, 2),
+        "transfer_verify_us": round(verify_us, 2),
+    }
+    bound = executed.work_ns / executed.critical_path_ns
+    return figures, [
+        f"transfer: the shipped asset contract's transfer in the machine, {cost_us:.2f} us, the "
+        f"least of 25 runs of this command on one thread (decoding, receipt, access hash and "
+        f"state root excluded), {verify_us:.2f} us a signature in batches of 256; block of "
+        f"{BLOCK_TRANSACTIONS:,}, uniform over {TRANSFER_ACCOUNTS:,} accounts, keys from the "
+        f"contract's access templates, reads at the start; T1/T-infinity {bound:,.1f}; serial "
+        f"baseline {executed.work_ns / 1e6:.1f} ms, signed "
+        f"{(cost_us + verify_us) * BLOCK_TRANSACTIONS / 1e3:.1f} ms",
+    ]
+
+
+def asset_trace(cost_us: float, verify_us: float) -> _native.Trace:
+    """A block of transfers whose keys come from the contract's access templates."""
+    path = vm.shipped("asset")
+    templates = _native.AccessTemplates(compile_source(path.read_text(), str(path)).abi)
+    draw, trace, numbers = random.Random(3), _native.Trace(), dict[bytes, int]()
+    people = [bytes(member(str(number)).address) for number in range(TRANSFER_ACCOUNTS)]
+    for _ in range(BLOCK_TRANSACTIONS):
+        sender, to = draw.sample(people, 2)
+        args = to + (1).to_bytes(8, "big")
+        found = templates.predict("asset", "transfer", args, sender=sender)
+        if found is None or found[3] or found[4]:
+            raise InternalError(
+                "BENCH_MISMATCH", "a transfer has no full template", subject="asset"
+            )
+        reads, writes, adds = (
+            [numbers.setdefault(key, len(numbers)) for key in keys] for keys in found[:3]
+        )
+        trace.add(
+            round(1_000 * cost_us),
+            reads=[(key, 0) for key in reads],
+            writes=writes,
+            deltas=adds,
+            verify_ns=round(1_000 * verify_us),
+        )
+    return trace
+
+
+def batch_us(size: int) -> float:
+    """Microseconds per Ed25519 signature in batches of this size, keys met before."""
+    block = make_block(b"sim96")
+    keys, messages, signatures = block.keys[:size], block.messages[:size], block.signatures[:size]
+
+    def check() -> None:
+        if not all(_native.verify_ed25519_batch(keys, messages, signatures)):
+            raise InternalError("BENCH_MISMATCH", "a valid signature was refused", subject="batch")
+
+    check()
+    return min(timed(check) for _ in range(15)) * 1e6 / size
+
+
+def signatures() -> tuple[Figures, list[str]]:
+    """Signature checks alone: equal shares of a block, each a batch of its own."""
+    share = math.ceil(BLOCK_TRANSACTIONS / WORKERS)
+    whole_us, share_us = batch_us(256), batch_us(share)
+    figures: Figures = {}
+    for band in ("nominal", "worst"):
+        inflation = _native.scheduler_costs(band)["inflation"]
+        spent_us = share * share_us * (1 + inflation) + SPAWN_US
+        figures[f"verify96_{band}"] = round(BLOCK_TRANSACTIONS * whole_us / spent_us, 1)
+    return figures, [
+        f"verify96: {BLOCK_TRANSACTIONS:,} Ed25519 signatures in {WORKERS} equal shares; measured "
+        f"in this run: {share_us:.2f} us each in batches of {share}, {whole_us:.2f} us in batches "
+        f"of 256 (the serial baseline); no shared data; {SPAWN_US:g} us to start the workers; "
+        "memory inflation of the band"
+    ]
+
+
+def ablation() -> tuple[Figures, list[str]]:
+    """What each part of the design brings, one taken away at a time."""
+    uniform, small = workloads.UNIFORM_20.trace(), workloads.UNIFORM_3.trace()
+    skewed, deltas = workloads.ZIPF_99.trace(), workloads.ZIPF_99_DELTA.trace()
+    blind = skewed.without_hints()
+    no_batch = _native.simulate(small, WORKERS, batch=1)
+    no_window = _native.simulate(blind, WORKERS, window=WITHOUT_WINDOW)
+    no_hints = _native.simulate(blind, WORKERS)
+    hinted = _native.simulate(skewed, WORKERS)
+    count = workloads.ZIPF_99.transactions
+    figures: Figures = {
+        "ablation_uniform20_no_hints": round(speedup(uniform.without_hints()), 1),
+        "ablation_uniform3_no_batch": round(no_batch.speedup, 1),
+        "ablation_zipf99_no_hints": round(no_hints.speedup, 1),
+        "ablation_zipf99_no_hints_no_window": round(no_window.speedup, 1),
+        "ablation_zipf99_no_deltas": round(speedup(deltas.without_deltas()), 1),
+        "executions_per_tx_hints": round(hinted.executions / count, 3),
+        "executions_per_tx_no_hints": round(no_hints.executions / count, 3),
+        "executions_per_tx_no_hints_no_window": round(no_window.executions / count, 3),
+    }
+    return figures, [
+        "ablation_*: the same blocks at 96 virtual workers, nominal band, with one part taken "
+        "away: no hints (nothing known beforehand), no_batch (one claim at a time), no_window "
+        "(unbounded speculation), no_deltas (each delta a read and a write); executions_per_tx_*: "
+        "zipf99, executions that ran to their end"
+    ]
+
+
+def published() -> tuple[Figures, list[str]]:
+    """The simulator at the published points of pevm and Block-STM."""
+    figures: Figures = {}
+    told = []
+    for name, (cost_us, threads, ratio) in PUBLISHED.items():
+        trace = Workload(cost_us, payments_only=True).trace().without_hints()
+        found = round(speedup(trace, workers=threads), 2)
+        figures[f"crosscheck_{name}"] = found
+        told.append(f"{name} at {threads} threads: published {ratio}, simulated {found}")
+    return figures, [
+        "crosscheck: independent payments, no hints, nominal band, our scheduler's overheads; "
+        "pevm's 32 threads are 16 cores, which the model does not know; " + "; ".join(told)
+    ]
+
+
+def validation(spin: float | None, repeats: int) -> tuple[Figures, list[str]]:
+    """Relative errors of the simulator against real runs, each against its own serial run."""
+    figures: Figures = {}
+    notes: list[str] = []
+    for threads in (1, 2, 16):
+        reason = unmeasurable(threads, spin)
+        for suffix, load in VALIDATED.items():
+            key = f"validation_error_{threads}t{suffix}"
+            if reason:
+                figures[key] = None
+                notes.append(f"{key} is null: {reason}")
+                continue
+            real = real_ratio(load, threads, repeats)
+            simulated = 1 / speedup(load.trace(), workers=threads, engine="dag")
+            figures[key] = round(abs(simulated / real - 1), 3)
+            notes.append(
+                f"{key}: parallel over serial time, real {real:.3f} (median of {repeats} "
+                f"interleaved), simulated {simulated:.3f}; {load.describe()}"
+            )
+    return figures, notes
+
+
+def unmeasurable(threads: int, spin: float | None) -> str:
+    """Why real threads say nothing here; empty when they do."""
+    cores = os.cpu_count() or 1
+    if cores < threads:
+        return f"this machine has {cores} cores"
+    if threads > 1 and (spin is None or spin < SPIN_SCALING_MIN):
+        return f"a spin kernel scales {spin} on 2 threads, below {SPIN_SCALING_MIN}"
+    return ""
+
+
+def real_ratio(load: Workload, threads: int, repeats: int) -> float:
+    """Median of the parallel engine's time over serial's, runs interleaved."""
+    try:
+        serial, parallel = _native.bench_blocks(
+            load.trace(), ["serial", "dag"], threads=threads, repeats=repeats
+        )
+    except RuntimeError as fault:
+        raise InternalError("BENCH_MISMATCH", str(fault), subject=load.describe()) from None
+    pairs = zip(parallel.times_ns, serial.times_ns, strict=True)
+    return median(parallel_ns / serial_ns for parallel_ns, serial_ns in pairs)
