@@ -103,6 +103,10 @@ class TxPool:
         with a receipt, so that every node votes alike."""
     def bodies(self, wids: Sequence[bytes]) -> bytes:
         """TransactionBatch in the order asked. Raises `KeyError` naming the first wid not held."""
+    def pending(self, tx_ids: Sequence[bytes]) -> list[bytes]:
+        """Those of the ids of which a transaction waits here."""
+    def held_size_bytes(self, wids: Sequence[bytes]) -> int:
+        """Bytes of those bodies that are held."""
     def verified(self, wids: Sequence[bytes]) -> bytes:
         """One byte per wid: 1 when its sender and endorsement signatures are known to be valid."""
     def commit(self, wids: Sequence[bytes], height: int) -> int:

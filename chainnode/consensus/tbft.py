@@ -2,8 +2,8 @@
 
 "Line n" in comments is a line of the paper's Algorithm 1. Differences: a prevote waits for the
 driver's `BlockValidated`; a height starts only when there is work or another validator has started
-it; rounds are skipped on f + 1 validators seen in this round or a later one; messages lost on the
-way are made up for by vote summaries.
+it; rounds are skipped on f + 1 validators seen in this round or a later one; a round left empty by
+two thirds ends at once; messages lost on the way are made up for by vote summaries.
 """
 
 from __future__ import annotations
@@ -325,6 +325,7 @@ class TbftEngine(TbftState):
                 or self._try_prevote()
                 or self._try_polka()
                 or self._try_nil_polka()
+                or self._try_give_up_round()
             )
             if not changed:
                 self._try_timers()
@@ -420,6 +421,19 @@ class TbftEngine(TbftState):
         if self._step is not Step.PREVOTE or not self._has_polka(self._round, NIL):
             return False
         self._vote(VoteType.PRECOMMIT, NIL)
+        return True
+
+    def _try_give_up_round(self) -> bool:
+        """Line 65 without its timer, when waiting can bring nothing.
+
+        Two thirds precommitted nil, so nothing is decided in this round; two thirds prevoted nil,
+        so no block has a quorum of prevotes that a later proposer would have to know of.
+        """
+        if self._step is not Step.PRECOMMIT or not self._has_polka(self._round, NIL):
+            return False
+        if not self._votes.tally(self._round, VoteType.PRECOMMIT).has_quorum_for(NIL):
+            return False
+        self._start_round(self._round + 1)
         return True
 
     def _try_timers(self) -> None:

@@ -62,6 +62,7 @@ class PeerLink:
         self._greeting = greeting
         self._channel = client_channel(peer.endpoint, material, peer.server_name)
         self._urgent: deque[bytes] = deque()
+        self._urgent_size_bytes = 0
         self._bulk: deque[bytes] = deque()
         self._bulk_size_bytes = 0
         self._ready = asyncio.Event()
@@ -73,11 +74,15 @@ class PeerLink:
         self._task = asyncio.create_task(self._run(), name=f"link-{self.peer.name}")
 
     def send(self, data: bytes) -> None:
-        """Queue a consensus or status message."""
-        if len(self._urgent) >= PEER_QUEUE_MESSAGES_MAX:
-            self._urgent.popleft()
-            self.dropped += 1
+        """Queue a consensus or status message, or bodies; the oldest go when there are too many."""
         self._urgent.append(data)
+        self._urgent_size_bytes += len(data)
+        while (
+            len(self._urgent) > PEER_QUEUE_MESSAGES_MAX
+            or self._urgent_size_bytes > PEER_QUEUE_SIZE_MAX_BYTES
+        ):
+            self._urgent_size_bytes -= len(self._urgent.popleft())
+            self.dropped += 1
         self._ready.set()
 
     def send_bulk(self, data: bytes) -> None:
@@ -123,6 +128,7 @@ class PeerLink:
     async def _stream(self) -> None:
         call: Any = self._channel.stream_unary(_MESSAGES)()
         self._urgent.clear()
+        self._urgent_size_bytes = 0
         try:
             for greeting in self._greeting():
                 await call.write(greeting)
@@ -144,6 +150,7 @@ class PeerLink:
         while self._urgent or self._bulk:
             if self._urgent:
                 data = self._urgent.popleft()
+                self._urgent_size_bytes -= len(data)
             else:
                 data = self._bulk.popleft()
                 self._bulk_size_bytes -= len(data)

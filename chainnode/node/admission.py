@@ -15,7 +15,10 @@ from chainnode._proto import node_pb2, types_pb2
 from chainnode.node.directory import MemberDirectory
 from chainnode.node.metrics import Metrics
 from chainnode.types.errors import ClientFault
-from chainnode.types.limits import SUBMIT_BATCH_TRANSACTIONS_MAX
+from chainnode.types.limits import (
+    GOSSIP_QUEUE_SIZE_MAX_BYTES,
+    SUBMIT_BATCH_TRANSACTIONS_MAX,
+)
 
 Answer = TypeVar("Answer")
 
@@ -47,6 +50,7 @@ class Admission:
         self._metrics = metrics
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="verify")
         self._from_peers: asyncio.Queue[bytes] = asyncio.Queue(GOSSIP_QUEUE_BATCHES_MAX)
+        self._from_peers_size_bytes = 0
         self._fresh: list[bytes] = []
         self._gossip: Callable[[bytes], None] = lambda batch: None
         self._arrived: Callable[[], None] = lambda: None
@@ -77,12 +81,14 @@ class Admission:
 
     def from_peer(self, batch: bytes) -> None:
         """A peer's batch, later; dropped when too many wait (bodies can be asked for)."""
-        if not self._from_peers.full():
+        size_bytes = self._from_peers_size_bytes + len(batch)
+        if not self._from_peers.full() and size_bytes <= GOSSIP_QUEUE_SIZE_MAX_BYTES:
+            self._from_peers_size_bytes = size_bytes
             self._from_peers.put_nowait(batch)
 
-    async def bodies(self, batch: bytes) -> None:
-        """Bodies that a proposal needs, at once."""
-        await self._in_thread(self._pool.add_bodies, batch)
+    async def bodies(self, batch: bytes, wanted: list[bytes]) -> None:
+        """Those bodies of a batch that a proposal needs, at once."""
+        await self._in_thread(self._pool.add_bodies, batch, wanted)
         self._arrived()
 
     async def run(self) -> None:
@@ -91,6 +97,7 @@ class Admission:
             parts = [await self._from_peers.get()]
             while not self._from_peers.empty() and len(parts) < 64:
                 parts.append(self._from_peers.get_nowait())
+            self._from_peers_size_bytes -= sum(map(len, parts))
             # Encoded repeated fields concatenate.
             if not await self._take_in(b"".join(parts)) and len(parts) > 1:
                 for part in parts:

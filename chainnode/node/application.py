@@ -35,6 +35,9 @@ class BodySource(Protocol):
     def request_bodies(self, peer: bytes, height: int, wids: Sequence[bytes]) -> None:
         """Ask one peer."""
 
+    def forget_bodies(self, wids: Sequence[bytes]) -> None:
+        """They are not needed any more."""
+
     def other_peers(self, peer: bytes) -> list[bytes]:
         """Connected peers other than `peer`."""
 
@@ -117,8 +120,11 @@ class Application:
         block_hash = block.hash()
         if self._chain.ledger.log.holds_body(block.height, block_hash):
             return Verdict(True)
-        batch = await self._fetch(block, request.source)
-        if len(batch) > self._config.block_size_max_bytes:
+        try:
+            batch = await self._fetch(block, request.source)
+        finally:
+            self._bodies.forget_bodies(block.wids)
+        if batch is None or len(batch) > self._config.block_size_max_bytes:
             return Verdict(False, "the bodies are larger than block_size_max_bytes")
         await self._chain.keep_body(block, block_hash, batch)
         return Verdict(True)
@@ -142,7 +148,8 @@ class Application:
                 return name
         return "tx_count" if header.tx_count > architecture.block_tx_cap else ""
 
-    async def _fetch(self, block: Block, source: bytes) -> bytes:
+    async def _fetch(self, block: Block, source: bytes) -> bytes | None:
+        """All bodies, or None as soon as those that came are more than a block may hold."""
         pool = self._chain.pool
         missing = pool.missing(block.wids)
         if missing:
@@ -150,6 +157,8 @@ class Application:
             await self._bodies.arrived(BODY_GRACE_SECONDS)
         asked = source
         while missing := pool.missing(block.wids):
+            if pool.held_size_bytes(block.wids) > self._config.block_size_max_bytes:
+                return None
             self._bodies.request_bodies(asked, block.height, missing)
             await self._bodies.arrived(BODY_RETRY_SECONDS)
             others = self._bodies.other_peers(asked)

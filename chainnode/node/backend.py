@@ -59,8 +59,9 @@ class NodeBackend:
         return await self._admission.submit(batch)
 
     async def wait_executed(self, tx_id: bytes, timeout_ms: int) -> None:
-        """Return once the transaction has a receipt, or after the timeout."""
-        if self._chain.ledger.locate(tx_id) is not None:
+        """Return once the transaction has a receipt and waits here no more, or at the timeout."""
+        located = self._chain.ledger.locate(tx_id) is not None
+        if located and not self._chain.pool.pending([tx_id]):
             return
         executed = asyncio.Event()
         self._waiting.setdefault(tx_id, []).append(executed)
@@ -223,7 +224,12 @@ class NodeBackend:
         return self._architecture.explain(height)
 
     def _on_executed(self, executed: Executed) -> None:
-        for tx_id in self._waiting.keys() & set(executed.tx_ids):
+        done = list(self._waiting.keys() & set(executed.tx_ids))
+        # Another's copy with fewer signatures was refused: the genuine one is still to come.
+        pending = set(self._chain.pool.pending(done))
+        for tx_id in done:
+            if tx_id in pending:
+                continue
             for executed_event in self._waiting.pop(tx_id):
                 executed_event.set()
         task = asyncio.get_running_loop().create_task(self._wake_subscribers())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import Counter
 from collections.abc import Callable
 
 import grpc
@@ -22,6 +24,9 @@ from chainnode.types.vote import CommitCertificate
 EXECUTION_LAG_MAX_BLOCKS = 16
 RETRY_SECONDS = 0.5
 PATIENCE_SECONDS = 0.3
+BLOCK_TIMEOUT_SECONDS = 5.0
+SLOW_SECONDS_PER_BLOCK = 0.5
+FAILURES_MAX = 8
 
 
 class BlockSync:
@@ -42,6 +47,7 @@ class BlockSync:
         self._peers = peers
         self._moved = moved
         self._claims: dict[bytes, int] = {}
+        self._failures: Counter[bytes] = Counter()
         self._wake = asyncio.Event()
         self._log = structlog.get_logger("sync")
 
@@ -61,8 +67,9 @@ class BlockSync:
             while (peer := self._best_peer()) is not None:
                 try:
                     await self._fetch(peer)
-                except (PeerFault, ClientFault, DecodeError, grpc.aio.AioRpcError) as error:
+                except SYNC_FAILURES as error:
                     self._claims.pop(peer, None)
+                    self._judge(peer, good=False)
                     self._log.warning("sync_failed", reason=_reason(error))
                     await asyncio.sleep(RETRY_SECONDS)
 
@@ -74,14 +81,33 @@ class BlockSync:
     def _best_peer(self) -> bytes | None:
         height = self._chain.tip.height
         self._claims = {peer: at for peer, at in self._claims.items() if at > height}
-        return max(self._claims, key=lambda peer: (self._claims[peer], peer), default=None)
+        # Not the highest claim: a liar's would be the highest for ever.
+        return min(
+            self._claims,
+            key=lambda peer: (self._failures[peer], -self._claims[peer], peer),
+            default=None,
+        )
+
+    def _judge(self, peer: bytes, *, good: bool) -> None:
+        change = -1 if good else 1
+        self._failures[peer] = min(FAILURES_MAX, max(0, self._failures[peer] + change))
 
     async def _fetch(self, peer: bytes) -> None:
         start = self._chain.tip.height + 1
-        async for data in self._peers.blocks(peer, start, SYNC_BLOCKS_PER_REQUEST_MAX):
+        waited_seconds = 0.0
+        blocks = aiter(self._peers.blocks(peer, start, SYNC_BLOCKS_PER_REQUEST_MAX))
+        while True:
+            asked_at = time.monotonic()
+            data = await asyncio.wait_for(anext(blocks, None), BLOCK_TIMEOUT_SECONDS)
+            waited_seconds += time.monotonic() - asked_at
+            if data is None:
+                break
             await self._take(peer_pb2.CommittedBlock.FromString(data))
-        if self._chain.tip.height < start:
-            # The claim was empty, or consensus got there first.
+        taken = self._chain.tip.height + 1 - start
+        # One that drips would keep this node behind: the others come first from now on.
+        slow = waited_seconds > 1 + SLOW_SECONDS_PER_BLOCK * taken
+        self._judge(peer, good=taken > 0 and not slow)
+        if taken == 0:
             self._claims.pop(peer, None)
             return
         self._log.info("synced", height=self._chain.tip.height)
@@ -108,10 +134,13 @@ class BlockSync:
     def _bodies(self, block: Block, batch: bytes) -> bytes:
         pool = self._chain.pool
         try:
-            pool.add_bodies(batch)
+            pool.add_bodies(batch, block.wids)
             return pool.bodies(block.wids)
         except (ValueError, KeyError):
             raise PeerFault("SYNC_BLOCK_WRONG", "A peer's bodies are of another block.") from None
+
+
+SYNC_FAILURES = (PeerFault, ClientFault, DecodeError, grpc.aio.AioRpcError, TimeoutError)
 
 
 def _reason(error: Exception) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
@@ -47,10 +48,10 @@ from chainnode.node.disk import Disk
 from chainnode.node.metrics import Metrics
 from chainnode.node.peers import Peers
 from chainnode.types.errors import PeerFault
-from chainnode.types.limits import MEBI
+from chainnode.types.limits import MEBI, PEER_EVENT_WIDS, PEER_EVENTS_MAX
+from chainnode.types.vote import Proposal
 
 WAL_PRUNE_SIZE_BYTES = 8 * MEBI
-EVENTS_MAX = 4_096
 EVENTS_RETRY_SECONDS = 0.01
 
 
@@ -96,6 +97,7 @@ class Driver:
         self._disk = disk
         self._metrics = metrics
         self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._waiting: Counter[bytes] = Counter()
         self._tasks: dict[asyncio.Task[None], int] = {}
         self._sync: SyncRequests | None = None
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -108,9 +110,10 @@ class Driver:
     # --- incoming ---------------------------------------------------------------------------------
 
     async def received(self, peer: bytes, message: ConsensusMessage) -> None:
-        """A consensus message of a peer; a full queue slows that peer's stream down."""
-        while self._events.qsize() >= EVENTS_MAX:
+        """A consensus message of a peer; its own full share slows that peer's stream down."""
+        while self._waiting[peer] >= PEER_EVENTS_MAX:
             await asyncio.sleep(EVENTS_RETRY_SECONDS)
+        self._waiting[peer] += _weight(message)
         self._events.put_nowait(MessageReceived(now_ms(), peer, message))
 
     def peer_height(self, peer: bytes, height: int) -> None:
@@ -168,6 +171,8 @@ class Driver:
     async def _deliver(self, event: Event) -> None:
         if isinstance(event, BlockCommitted | BlockSynced):
             await self._enter_height(event.state.height)
+        elif isinstance(event, MessageReceived):
+            self._waiting[event.peer] -= _weight(event.message)
         try:
             effects = self._engine.handle(event)
         except PeerFault as fault:
@@ -250,6 +255,12 @@ class Driver:
         error = task.exception()
         if error is not None and not self._failed.done():
             self._failed.set_exception(error)
+
+
+def _weight(message: ConsensusMessage) -> int:
+    if isinstance(message, Proposal):
+        return 1 + len(message.block.wids) // PEER_EVENT_WIDS
+    return 1
 
 
 def now_ms() -> int:

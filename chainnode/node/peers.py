@@ -14,6 +14,7 @@ from chainnode.network import wire
 from chainnode.network.peer_link import PeerLink
 from chainnode.network.peer_service import PROTOCOL_VERSION
 from chainnode.node.admission import Admission
+from chainnode.types.codec import HASH_SIZE_BYTES
 from chainnode.types.errors import ClientFault, PeerFault
 from chainnode.types.limits import BLOCK_TRANSACTIONS_MAX, MEBI, SUBMIT_BATCH_TRANSACTIONS_MAX
 from chainnode.types.vote import Proposal, Vote, VoteSummary
@@ -58,6 +59,7 @@ class Peers:
         self._admission = admission
         self._consensus: ConsensusInbox | None = None
         self._arrival = asyncio.Event()
+        self._wanted: dict[bytes, int] = {}
 
     def connect(self, consensus: ConsensusInbox) -> None:
         """Deliver consensus messages from now on, and begin to connect."""
@@ -117,10 +119,16 @@ class Peers:
 
     def request_bodies(self, peer: bytes, height: int, wids: Sequence[bytes]) -> None:
         """Ask one peer for the bodies of a proposal."""
+        self._wanted.update(dict.fromkeys(wids, height))
         request = peer_pb2.BodyRequest(height=height, wids=wids)
         link = self.links.get(peer)
         if link is not None:
             link.send(peer_pb2.PeerMessage(body_request=request).SerializeToString())
+
+    def forget_bodies(self, wids: Sequence[bytes]) -> None:
+        """Take no more of these bodies; another proposal that needs them asks again."""
+        for wid in wids:
+            self._wanted.pop(wid, None)
 
     def other_peers(self, peer: bytes) -> list[bytes]:
         """Connected peers, those after `peer` in address order first."""
@@ -158,8 +166,13 @@ class Peers:
         if not message.bodies:
             self._admission.from_peer(message.batch)
             return
+        # What nobody asked for would fill the memory until the next block.
+        decided = self._ledger.height
+        self._wanted = {wid: at for wid, at in self._wanted.items() if at > decided}
+        if not self._wanted:
+            return
         try:
-            await self._admission.bodies(message.batch)
+            await self._admission.bodies(message.batch, list(self._wanted))
         except ValueError:
             raise PeerFault("BATCH_MALFORMED", "Bodies of a peer are no batch.") from None
 
@@ -196,6 +209,8 @@ class Peers:
         link = self.links.get(peer)
         if link is None or len(request.wids) > BLOCK_TRANSACTIONS_MAX:
             return
+        if any(len(wid) != HASH_SIZE_BYTES for wid in request.wids):
+            raise PeerFault("PEER_MESSAGE_MALFORMED", "A peer asked for a wid that is none.")
         absent = set(self._pool.missing(request.wids))
         held = [wid for wid in request.wids if wid not in absent]
         if held:

@@ -142,5 +142,5 @@ async def test_a_block_with_missing_bodies_is_judged_once_they_arrive(
     judging = asyncio.create_task(judged(judge, block))
     done, _ = await asyncio.wait({judging}, timeout=0.1)
     assert not done
-    await judge.admission.bodies(body)
+    await judge.admission.bodies(body, list(block.wids))
     assert await judging == (True, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from chainnode.consensus.wal import RecordType, WalRecord, decode_records
 from chainnode.node import driver as driver_module
 from chainnode.types.codec import encode
 from chainnode.types.errors import InternalError
-from chainnode.types.vote import NIL, Vote, VoteType
+from chainnode.types.limits import PEER_EVENTS_MAX
+from chainnode.types.vote import NIL, Vote, VoteSummary, VoteType
 
 
 @pytest.fixture
@@ -60,6 +62,23 @@ async def test_a_stale_sync_keeps_the_votes_of_this_height(
     four.start(0)
     assert heights(four) == [2, 2]
     assert four.nodes[0].signer_file.last == (0, 2, 1, 2)
+
+
+async def test_one_peer_fills_only_its_own_share_of_the_queue(four: FourNodes) -> None:
+    """The engine is not running: whoever floods waits, the others are still heard."""
+    driver = four.nodes[0].driver
+    liar, honest = four.nodes[1].identity.address, four.nodes[2].identity.address
+    summary = VoteSummary(1, 0, False, (), ())
+
+    async def flood() -> None:
+        while True:
+            await driver.received(liar, summary)
+
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(flood(), 0.5)
+    assert driver._events.qsize() == PEER_EVENTS_MAX
+    await asyncio.wait_for(driver.received(honest, summary), 0.5)
+    assert driver._events.qsize() == PEER_EVENTS_MAX + 1
 
 
 async def test_a_vote_behind_what_the_signer_remembers_never_leaves(four: FourNodes) -> None:

@@ -127,6 +127,18 @@ impl Pool {
         Ok(encode_batch(bodies.iter().map(AsRef::as_ref)))
     }
 
+    /// Those of the ids of which a transaction is pending.
+    pub fn pending(&self, tx_ids: &[Hash]) -> Vec<Hash> {
+        let store = self.store.lock();
+        let pending = tx_ids.iter().filter(|tx_id| store.is_pending(tx_id));
+        pending.copied().collect()
+    }
+
+    /// Bytes of those of the wids' bodies that are held.
+    pub fn held_size_bytes(&self, wids: &[Hash]) -> usize {
+        self.store.lock().held_size_bytes(wids)
+    }
+
     /// One byte per wid: 1 when all its signatures are known to be valid.
     pub fn verified(&self, wids: &[Hash]) -> Vec<u8> {
         let store = self.store.lock();

@@ -81,6 +81,10 @@ impl Store {
             || self.committed.contains_key(tx_id)
     }
 
+    pub(crate) fn is_pending(&self, tx_id: &Hash) -> bool {
+        self.pending_ids.contains_key(tx_id)
+    }
+
     fn body(&self, wid: &Hash) -> Option<&Body> {
         let pending = self.pending.get(wid).map(|pending| &pending.body);
         pending.or_else(|| self.proposed.get(wid).map(|proposed| &proposed.body))
@@ -92,6 +96,11 @@ impl Store {
 
     pub(crate) fn verified(&self, wid: &Hash) -> bool {
         self.body(wid).is_some_and(|body| body.verified)
+    }
+
+    pub(crate) fn held_size_bytes(&self, wids: &[Hash]) -> usize {
+        let bodies = wids.iter().filter_map(|wid| self.body(wid));
+        bodies.map(|body| body.bytes.len()).sum()
     }
 
     pub(crate) fn bodies(&self, wids: &[Hash]) -> Result<Vec<Arc<[u8]>>, NotHeld> {

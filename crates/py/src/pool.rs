@@ -117,6 +117,21 @@ impl TxPool {
         Ok(PyBytes::new(py, &batch))
     }
 
+    fn pending<'py>(
+        &self,
+        py: Python<'py>,
+        tx_ids: Vec<PyBackedBytes>,
+    ) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+        let tx_ids = hashes(&tx_ids)?;
+        let pending = py.detach(|| self.0.pending(&tx_ids));
+        Ok(to_python(py, &pending))
+    }
+
+    fn held_size_bytes(&self, py: Python<'_>, wids: Vec<PyBackedBytes>) -> PyResult<usize> {
+        let wids = hashes(&wids)?;
+        Ok(py.detach(|| self.0.held_size_bytes(&wids)))
+    }
+
     fn verified<'py>(
         &self,
         py: Python<'py>,
