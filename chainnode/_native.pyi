@@ -351,6 +351,12 @@ class HeProfile:
     largest coefficient for uniform slots, one key, one block, weights of one. With p parties, k
     blocks and squared weights w_i the variance grows by p^factors x k x w_1 x w_2 ..."""
 
+def keep_freed_memory(size_bytes: int) -> None:
+    """Let the allocator keep so much freed memory instead of returning it to the system.
+
+    For worker and keyholder processes and benchmarks: ciphertexts of some hundred KiB come and go
+    for every block, and their pages cost more than the arithmetic. Does nothing without glibc."""
+
 def he_profile(name: str) -> HeProfile:
     """A named 128-bit profile. S (t = 65537) and S36 (36-bit t): N = 8192, limbs of 42,42,42,43
     bits + special 43. M (36-bit t = 68718428161): N = 16384, seven limbs of 43 bits + special 43.
@@ -377,6 +383,8 @@ class HeSecretKey:
     def decrypt(self, ciphertext: bytes, limbs: int) -> bytes:
         """Slots of a two-polynomial ciphertext."""
     def noise_budget_bits(self, ciphertext: bytes, limbs: int) -> int: ...
+    def open(self, ciphertext: bytes, limbs: int) -> tuple[bytes, int]:
+        """`decrypt` and `noise_budget_bits` in one pass."""
     def public_key_share(self, common_seed: bytes) -> bytes:
         """b_i = -(a s_i + t e_i) over data limbs and special prime, a from SHAKE of the seed."""
     def relin_round1(self, common_seed: bytes) -> tuple[bytes, HeRelinEphemeral]: ...

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import compress
 from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
@@ -131,13 +133,15 @@ class LocalEngine:
         vectors = columns.mac_scalar(
             part.points.columns, [part.points.weights], plan.limbs, first, count, self._threads
         )[0]
-        results = []
-        for block, vector in enumerate(vectors, start=first):
-            mask = mask_blocks[block]
+
+        def finish(block: int) -> bytes:
+            mask, vector = mask_blocks[block], vectors[block - first]
             masked = _native.he_multiply_plain(plan.profile, plan.limbs, vector, mask)
             added = public_addend(part, mask, query_id, block)
-            results.append(_native.he_add_plain(plan.profile, plan.limbs, masked, added))
-        return pack_container(results)
+            return _native.he_add_plain(plan.profile, plan.limbs, masked, added)
+
+        with ThreadPoolExecutor(self._threads) as pool:
+            return pack_container(list(pool.map(finish, range(first, first + count))))
 
     def _output(
         self, plan: Plan, output: Output, columns: HeColumns, first: int, count: int
@@ -365,7 +369,7 @@ def open_scores(
     scores = part.minimum + (residues - part.minimum) % modulus
     if np.any(scores[keep] > part.maximum):
         raise _wrong_share(plan, -1, "a score is outside the model's range")
-    return {ids[int(row)]: int(scores[row]) for row in np.flatnonzero(keep)}
+    return dict(zip(compress(ids, keep.tolist()), scores[keep].tolist(), strict=True))
 
 
 def _wrong_share(plan: Plan, block: int, reason: str) -> PeerFault:

@@ -10,6 +10,7 @@ pub mod encoder;
 pub mod error;
 pub mod kernels;
 pub mod keys;
+pub mod memory;
 pub mod modulus;
 pub mod ntt;
 pub mod params;

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use zeroize::Zeroizing;
 
 use crate::error::{refuse, HeResult};
-use crate::kernels::add_products;
+use crate::kernels::{add_products, largest};
 use crate::params::{Profile, Ring, POLYNOMIALS_MAX};
 
 /// Words of a byte string, without a copy where the machine allows it.
@@ -42,8 +42,7 @@ impl Ring {
     pub fn check_residues(&self, what: &str, words: &[u64], limbs: usize) -> HeResult<()> {
         for (row, residues) in words.chunks_exact(self.degree).enumerate() {
             let q = self.modulus(row % limbs).value;
-            let largest = residues.iter().fold(0, |max, x| max.max(*x));
-            if largest >= q {
+            if largest(residues) >= q {
                 return refuse(format!(
                     "{what}: a residue of polynomial {} limb {} is not below its prime",
                     row / limbs,

@@ -11,7 +11,7 @@ use sha3::digest::{ExtendableOutput, Update, XofReader};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::error::{refuse, HeResult};
-use crate::modulus::Modulus;
+use crate::modulus::{Factor, Modulus};
 
 const BINOMIAL_BITS: u32 = 21;
 const BINOMIAL_MASK: u64 = (1 << BINOMIAL_BITS) - 1;
@@ -113,31 +113,47 @@ impl Sampler {
         let top_mask = u64::MAX >> (64 * width as u32 - bits);
         let words = self.words(count * FLOOD_TERMS * width);
         let mut out = Zeroizing::new(vec![0u64; moduli.len() * count]);
-        let shifts: Vec<(u64, u64, u64)> = moduli
+        let constants: Vec<(Factor, u64, Factor)> = moduli
             .iter()
             .map(|q| {
-                let word = q.reduce_wide(1 << 64);
+                let word = q.factor(q.reduce_wide(1 << 64));
                 // Half of the largest sum, rounded: 2 (2^bits - 1).
                 let centre = q.mul(2, q.sub(q.power(2, bits as u64), 1));
-                (word, centre, q.reduce(scale))
+                (word, centre, q.factor(q.reduce(scale)))
             })
             .collect();
+        let mut sum = Zeroizing::new(vec![0u64; width + 1]);
         for (k, terms) in words.chunks_exact(FLOOD_TERMS * width).enumerate() {
-            for (i, q) in moduli.iter().enumerate() {
-                let (word, centre, scale) = shifts[i];
-                let mut sum = 0;
-                for term in terms.chunks_exact(width) {
-                    let top = q.reduce(term[width - 1] & top_mask);
-                    let value = term[..width - 1]
-                        .iter()
-                        .rev()
-                        .fold(top, |high, low| q.add(q.mul(high, word), q.reduce(*low)));
-                    sum = q.add(sum, value);
-                }
-                out[i * count + k] = q.mul(q.sub(sum, centre), scale);
+            add_terms(terms, top_mask, &mut sum);
+            for (i, (q, (word, centre, scale))) in moduli.iter().zip(&constants).enumerate() {
+                // The highest word is a carry, below every prime.
+                let value = sum[..width].iter().rev().fold(sum[width], |high, low| {
+                    q.add(q.mul_factor(high, word), q.reduce(*low))
+                });
+                out[i * count + k] = q.mul_factor(q.sub(value, *centre), scale);
             }
         }
         out
+    }
+}
+
+// The sum of terms of `sum.len() - 1` words each, their highest words masked.
+fn add_terms(terms: &[u64], top_mask: u64, sum: &mut [u64]) {
+    let width = sum.len() - 1;
+    sum.fill(0);
+    for term in terms.chunks_exact(width) {
+        let mut carry = 0;
+        for (place, word) in term.iter().enumerate() {
+            let word = if place + 1 == width {
+                word & top_mask
+            } else {
+                *word
+            };
+            let total = sum[place] as u128 + word as u128 + carry;
+            sum[place] = total as u64;
+            carry = total >> 64;
+        }
+        sum[width] += carry as u64;
     }
 }
 
@@ -224,6 +240,26 @@ mod tests {
         assert!(rows[..512]
             .iter()
             .any(|x| centred(*x, MODULI[0]).abs() > 3 << 29));
+    }
+
+    #[test]
+    fn flooding_is_the_centred_sum_of_its_terms() {
+        for bits in [30, 64, 65, 100] {
+            let q = Modulus::new(MODULI[3]);
+            let rows = Sampler::new(&[4; 32]).flood(64, bits, 65_537, &[q]);
+            let width = bits.div_ceil(64) as usize;
+            let words = Sampler::new(&[4; 32]).words(64 * FLOOD_TERMS * width);
+            for (row, terms) in rows.iter().zip(words.chunks_exact(FLOOD_TERMS * width)) {
+                let mut value = 0;
+                for term in terms.chunks_exact(width) {
+                    let high = if width == 2 { term[1] as u128 } else { 0 };
+                    let whole = (high << 64 | term[0] as u128) & (u128::MAX >> (128 - bits));
+                    value = q.add(value, q.reduce_wide(whole));
+                }
+                let centre = q.reduce_wide(2 * ((1u128 << bits) - 1));
+                assert_eq!(*row, q.mul(q.sub(value, centre), 65_537));
+            }
+        }
     }
 
     #[test]

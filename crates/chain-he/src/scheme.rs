@@ -114,6 +114,28 @@ fn digits_at(ring: &Ring, rows: &[u64], limbs: usize, k: usize) -> Digits {
     digits(ring, &out[..limbs])
 }
 
+/// Slots and the noise bits left, from one pass over the ciphertext.
+pub fn open(
+    secret: &SecretKey,
+    bytes: &[u8],
+    limbs: usize,
+) -> HeResult<(Zeroizing<Vec<u64>>, u32)> {
+    let (profile, ring) = (secret.profile, secret.profile.ring);
+    let phase = phase(secret, bytes, limbs)?;
+    let reducer = PlainReducer::new(ring, profile.plain.modulus, limbs);
+    let mut largest = 0;
+    let coefficients = (0..ring.degree)
+        .map(|k| {
+            let digits = digits_at(ring, &phase, limbs, k);
+            largest = largest.max(magnitude_bits(ring, &digits, limbs));
+            reducer.reduce(&digits)
+        })
+        .collect();
+    let slots = decode(profile, Zeroizing::new(coefficients));
+    let room = profile.modulus_bits(limbs).saturating_sub(largest + 1);
+    Ok((slots, room))
+}
+
 /// Slots of a ciphertext of two to five polynomials.
 pub fn decrypt(secret: &SecretKey, bytes: &[u8], limbs: usize) -> HeResult<Zeroizing<Vec<u64>>> {
     let ring = secret.profile.ring;

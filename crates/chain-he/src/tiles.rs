@@ -19,7 +19,7 @@ use crate::params::{profile, Profile};
 
 // Tiles one step of a pass works on, and pieces whose sums stay in the L1 cache together.
 const GROUP_TILES: usize = 64;
-const PANEL_PIECES: usize = 64;
+const PANEL_PIECES: usize = 32;
 const FORMAT: u32 = 1;
 const NAME_BYTES_MAX: usize = 128;
 const THREADS_MAX: usize = 256;
@@ -333,10 +333,14 @@ impl Columns {
                 blocks,
                 pass.first_block,
             );
-            panels(blocks, pass, first, |span, places| {
-                let mut sums = vec![0; models.len() * span.count * TILE];
-                weighted_panel(&sides, span, q, &mut vec![0; 2 * sums.len()], &mut sums);
-                for (model, results) in sums.chunks_exact(span.count * TILE).enumerate() {
+            let most = models.len() * PANEL_PIECES * TILE;
+            let (mut scratch, mut sums) = (vec![0; 2 * most], vec![0; most]);
+            panels(blocks, pass, first, |spans, places| {
+                let words = places.len() * TILE;
+                let sums = &mut sums[..models.len() * words];
+                let scratch = &mut scratch[..2 * models.len() * words];
+                weighted_panel(&sides, spans, q, scratch, sums);
+                for (model, results) in sums.chunks_exact(words).enumerate() {
                     for (piece, (tile, block)) in results.chunks_exact(TILE).zip(places) {
                         parts[model * pass.block_count + block][tile * TILE..][..TILE]
                             .copy_from_slice(piece);
@@ -430,34 +434,42 @@ fn place(tiles: usize, polynomial: usize, tile: usize, blocks: usize, block: usi
     ((polynomial * tiles + tile) * blocks + block) * TILE
 }
 
-// Cuts one group of tiles into runs that lie together in the file; `first` is its first word.
+// Cuts one group of tiles into panels of runs that lie together in the file; `first` is its first
+// word.
 //
-// A run comes with the (tile, block) of each piece, counted from the group and the pass.
+// A panel comes with the (tile, block) of each piece, counted from the group and the pass.
 fn panels(
     blocks: usize,
     pass: Pass,
     first: usize,
-    mut kernel: impl FnMut(Span, &[(usize, usize)]),
+    mut kernel: impl FnMut(&[Span], &[(usize, usize)]),
 ) {
     let places: Vec<(usize, usize)> = (0..GROUP_TILES)
         .flat_map(|tile| (0..pass.block_count).map(move |block| (tile, block)))
         .collect();
-    let run_length = if pass.block_count == blocks {
-        places.len()
-    } else {
-        pass.block_count
+    let spans = |panel: &[(usize, usize)], count: usize| -> Vec<Span> {
+        panel
+            .chunks(count)
+            .map(|run| Span {
+                offset: first + (run[0].0 * blocks + run[0].1) * TILE,
+                count,
+            })
+            .collect()
     };
-    for run in places.chunks(run_length) {
-        for panel in run.chunks(PANEL_PIECES) {
-            let (tile, block) = panel[0];
-            let offset = first + (tile * blocks + block) * TILE;
-            kernel(
-                Span {
-                    offset,
-                    count: panel.len(),
-                },
-                panel,
-            );
+    if pass.block_count == blocks {
+        for panel in places.chunks(PANEL_PIECES) {
+            kernel(&spans(panel, panel.len()), panel);
+        }
+    } else if pass.block_count <= PANEL_PIECES {
+        let tiles = PANEL_PIECES / pass.block_count;
+        for panel in places.chunks(tiles * pass.block_count) {
+            kernel(&spans(panel, pass.block_count), panel);
+        }
+    } else {
+        for run in places.chunks(pass.block_count) {
+            for panel in run.chunks(PANEL_PIECES) {
+                kernel(&spans(panel, panel.len()), panel);
+            }
         }
     }
 }

@@ -101,6 +101,18 @@ impl HeSecretKey {
         })
     }
 
+    fn open<'py>(
+        &self,
+        py: Python<'py>,
+        ciphertext: &[u8],
+        limbs: usize,
+    ) -> PyResult<(Bound<'py, PyBytes>, u32)> {
+        let (slots, room) = py
+            .detach(|| scheme::open(&self.0, ciphertext, limbs))
+            .map_err(value_error)?;
+        Ok((PyBytes::new(py, &bytes_of(&slots)), room))
+    }
+
     fn noise_budget_bits(&self, py: Python<'_>, ciphertext: &[u8], limbs: usize) -> PyResult<u32> {
         py.detach(|| scheme::noise_budget_bits(&self.0, ciphertext, limbs))
             .map_err(value_error)
@@ -395,6 +407,11 @@ fn he_relinearise<'py>(
     })
 }
 
+#[pyfunction]
+fn keep_freed_memory(size_bytes: usize) {
+    chain_he::memory::keep_freed(size_bytes);
+}
+
 /// Adds the area's names to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<HeProfile>()?;
@@ -402,6 +419,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<HeSecretKey>()?;
     module.add("CPU_PATH", chain_he::kernels::cpu_path())?;
     module.add("HE_SCALAR_MARGIN_BITS", council::SCALAR_MARGIN_BITS)?;
+    module.add_function(wrap_pyfunction!(keep_freed_memory, module)?)?;
     module.add_function(wrap_pyfunction!(he_profile, module)?)?;
     module.add_function(wrap_pyfunction!(he_aggregate_public_key, module)?)?;
     module.add_function(wrap_pyfunction!(he_aggregate_relin_round1, module)?)?;

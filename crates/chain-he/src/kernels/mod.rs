@@ -117,19 +117,25 @@ pub fn weighted_sum(side: &Side<'_>, span: Span, q: &Modulus, out: &mut [u64]) {
 
 /// Weighted sums over columns, one per model and piece, into `out` [model][piece][64].
 ///
-/// The models share their planes; `scratch` has twice the length of `out`.
+/// The models share their planes; `spans` are equally long and equally far apart; `scratch` has
+/// twice the length of `out` and any content.
 pub fn weighted_panel(
     models: &[&Side<'_>],
-    span: Span,
+    spans: &[Span],
     q: &Modulus,
     scratch: &mut [u64],
     out: &mut [u64],
 ) {
-    assert_eq!(out.len(), models.len() * span.count * TILE);
+    assert!(spans.iter().all(|span| span.count == spans[0].count));
+    assert!(models.iter().all(|side| !side.planes.is_empty()));
+    assert_eq!(
+        out.len(),
+        models.len() * spans.len() * spans[0].count * TILE
+    );
     assert_eq!(scratch.len(), 2 * out.len());
     dispatch!(
-        ifma::weighted_panel(models, span, q, scratch, out),
-        portable::weighted_panel(models, span, q, out)
+        ifma::weighted_panel(models, spans, q, scratch, out),
+        portable::weighted_panel(models, spans, q, out)
     );
 }
 
@@ -173,6 +179,16 @@ pub fn read(words: &[u64]) -> u64 {
         return unsafe { ifma::read(words) };
     }
     words.iter().fold(0, |all, x| all ^ x)
+}
+
+/// The largest word; 0 of none.
+pub fn largest(words: &[u64]) -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    if vector_path() {
+        // SAFETY: `vector_path` has just seen AVX-512 F on this processor.
+        return unsafe { ifma::largest(words) };
+    }
+    words.iter().fold(0, |max, x| max.max(*x))
 }
 
 /// Adds the sum of `pairs` of products to a row; at most 64 pairs, rows of equal length.

@@ -25,10 +25,12 @@ pub(super) fn weighted_sum(side: &Side<'_>, span: Span, q: &Modulus, out: &mut [
     }
 }
 
-pub(super) fn weighted_panel(models: &[&Side<'_>], span: Span, q: &Modulus, out: &mut [u64]) {
-    for (side, part) in models.iter().zip(out.chunks_exact_mut(span.count * TILE)) {
+pub(super) fn weighted_panel(models: &[&Side<'_>], spans: &[Span], q: &Modulus, out: &mut [u64]) {
+    let count = spans[0].count;
+    let words = spans.len() * count * TILE;
+    for (side, part) in models.iter().zip(out.chunks_exact_mut(words)) {
         for (piece, tile) in part.chunks_exact_mut(TILE).enumerate() {
-            let offset = span.offset + piece * TILE;
+            let offset = spans[piece / count].offset + piece % count * TILE;
             weighted_sum(side, Span { offset, count: 1 }, q, tile);
         }
     }

@@ -93,15 +93,18 @@ fn panels_are_equal_for_any_number_of_columns() {
         let side =
             |w: &[i64]| Side::new(data[..columns].iter().map(Vec::as_slice).collect(), w, 0, q);
         let (first, second) = (side(&weights), side(&negated));
-        let span = Span {
-            offset: TILE,
-            count: PIECES,
-        };
-        let mut fast = vec![0; 2 * PIECES * TILE];
+        let spans: Vec<Span> = (0..3)
+            .map(|run| Span {
+                offset: (1 + 9 * run) * TILE,
+                count: 7,
+            })
+            .collect();
+        let mut fast = vec![0; 2 * 21 * TILE];
         let mut slow = fast.clone();
         let models = [&first, &second];
-        weighted_panel(&models, span, q, &mut vec![0; 2 * fast.len()], &mut fast);
-        portable::weighted_panel(&models, span, q, &mut slow);
+        let mut scratch = vec![7; 2 * fast.len()];
+        weighted_panel(&models, &spans, q, &mut scratch, &mut fast);
+        portable::weighted_panel(&models, &spans, q, &mut slow);
         assert_eq!(fast, slow);
     }
 }
@@ -202,6 +205,16 @@ fn deep_products_of_the_largest_residues_do_not_overflow() {
         let one = if count == 3 { q.value - 343 } else { 2401 };
         assert_eq!(fast[0], q.mul(one, 1300));
         assert_eq!(fast[2 * TILE], q.mul(one, 1300 * binomial));
+    }
+}
+
+#[test]
+fn the_largest_word_is_found_anywhere() {
+    for place in [0, 1, 63, 64, 700, 703] {
+        let mut data = vec![5; 704];
+        data[place] = u64::MAX - 1;
+        assert_eq!(largest(&data), u64::MAX - 1);
+        assert_eq!(largest(&data[..place]), if place == 0 { 0 } else { 5 });
     }
 }
 

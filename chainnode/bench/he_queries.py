@@ -1,0 +1,206 @@
+"""Whole queries over 100,000 enterprises: plan, kernels, four members' release, the bank's reading.
+
+Everything runs on this machine, all four members included; only consensus and transport are left
+out. One query is warm: columns are in the page cache and keys are loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from chainnode import _native as native
+from chainnode.bench.frame import Figures
+from chainnode.he import encode, engine, release
+from chainnode.he.encode import Cell
+from chainnode.he.plan import Plan
+from chainnode.he.profiles import PROFILES, ProfileName
+from chainnode.he.schema import Bins, Column, TableSchema
+from chainnode.he.scorecard import Scorecard, FeaturePoints
+from chainnode.he.sql import Catalog, plan_query
+from chainnode.types.errors import InternalError
+
+ROWS: Final = 100_000
+MEMBERS: Final = ("bank-a", "guarantor", "statistics", "registry")
+THREADS: Final = 2
+FEATURES: Final = 14
+BINS: Final = 5
+KEPT_MEMORY_BYTES: Final = 256 << 20
+QUERY_ID: Final = bytes(32)
+
+
+class Council:
+    """The joint key of four members for one profile, and their releases."""
+
+    def __init__(self, profile: ProfileName) -> None:
+        self.profile = profile
+        self.keys = {name: native.HeSecretKey.generate(profile) for name in MEMBERS}
+        seed = hashlib.sha256(profile.encode()).digest()
+        shares = [key.public_key_share(seed) for key in self.keys.values()]
+        self.public_key = native.he_aggregate_public_key(profile, seed, shares)
+        first = [key.relin_round1(seed) for key in self.keys.values()]
+        joint = native.he_aggregate_relin_round1(profile, [share for share, _ in first])
+        pairs = zip(self.keys.values(), first, strict=True)
+        second = [key.relin_round2(kept, joint) for key, (_, kept) in pairs]
+        self.relin_key = native.he_relin_key(profile, joint, second)
+
+    def store(
+        self, folder: Path, columns: Iterable[tuple[str, Sequence[bytes]]]
+    ) -> native.HeColumns:
+        """Encrypt columns into a folder and open it."""
+        limbs = PROFILES[self.profile].limbs
+        for name, blocks in columns:
+            seeds = [hashlib.sha256(f"{name} {b}".encode()).digest() for b in range(len(blocks))]
+            data = native.he_encrypt_many(self.profile, self.public_key, blocks, seeds, limbs)
+            native.HeColumns.write(str(folder), name, self.profile, limbs, data)
+        return native.HeColumns.open(str(folder), self.profile)
+
+
+def run(quick: bool) -> tuple[Figures, list[str]]:
+    """Milliseconds of both queries, each answer compared with the plaintext.
+
+    Raises:
+        InternalError: HE_BENCH_MISMATCH when an answer differs.
+    """
+    rounds = 5 if quick else 11
+    native.keep_freed_memory(KEPT_MEMORY_BYTES)
+    cells = _cells()
+    schema = _schema()
+    with tempfile.TemporaryDirectory(prefix="chainnode-he-") as folder:
+        total = _sum_query(Path(folder) / "sum", schema, cells, rounds)
+        score = _score_query(Path(folder) / "score", schema, cells, rounds)
+    notes = [
+        f"query_100k_*: {ROWS} enterprises, medians of {rounds}, {THREADS} threads, all four "
+        "members' shares computed on this machine, without consensus and transport"
+    ]
+    return total | score, notes
+
+
+def _schema() -> TableSchema:
+    edges = tuple(range(20, 100, 20))
+    features = [
+        Column(f"f{i}", MEMBERS[i % 3], Bins(0, edges, 99), profiles=("S", "S36"))
+        for i in range(FEATURES)
+    ]
+    amount = Column("amount", MEMBERS[0], None, value_maximum=65_535, value_limb_bits=16)
+    return TableSchema("firms", ROWS, "id", MEMBERS[3], (*features, amount))
+
+
+def _cells() -> dict[str, list[Cell]]:
+    random = np.random.default_rng(11)
+    cells: dict[str, list[Cell]] = {
+        f"f{i}": [int(x) for x in random.integers(0, 100, ROWS)] for i in range(FEATURES)
+    }
+    cells["amount"] = [int(x) for x in random.integers(0, 65_536, ROWS)]
+    return cells
+
+
+def _median_ms(action: Callable[[], object], rounds: int) -> float:
+    action()
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        action()
+        times.append(time.perf_counter() - start)
+    return 1e3 * statistics.median(times)
+
+
+def _sum_query(
+    folder: Path, schema: TableSchema, cells: dict[str, list[Cell]], rounds: int
+) -> Figures:
+    council = Council("S36")
+    first = schema.columns[0]
+    columns = [
+        *encode.column_blocks(first, cells["f0"], ROWS, "S36"),
+        *encode.column_blocks(schema.columns[-1], cells["amount"], ROWS, "S36"),
+    ]
+    store = council.store(folder, columns)
+    plan = plan_query("SELECT COUNT(*), SUM(amount) FROM firms WHERE f0 < 60", Catalog(schema, {}))
+    local = engine.LocalEngine(THREADS)
+    chosen = [int(a) for f, a in zip(cells["f0"], cells["amount"], strict=True) if int(f) < 60]
+
+    def query() -> None:
+        chunks = [local.run_chunk(plan, i, store, [], QUERY_ID) for i in range(len(plan.chunks))]
+        ciphertexts = engine.unpack_container(local.reduce(plan, chunks, council.relin_key))
+        shares = {
+            name: b"".join(
+                key.scalar_share(item, plan.limbs, plan.hash(), len(MEMBERS))
+                for item in ciphertexts
+            )
+            for name, key in council.keys.items()
+        }
+        opened = release.open_scalars("S36", plan.limbs, ciphertexts, shares, "bench")
+        row = engine.assemble(plan, opened)[0]
+        if row.values != (len(chosen), sum(chosen)):
+            raise InternalError("HE_BENCH_MISMATCH", f"COUNT and SUM opened to {row.values}.")
+
+    return {"query_100k_sum_ms": _median_ms(query, rounds)}
+
+
+def _model(schema: TableSchema) -> Scorecard:
+    features = tuple(
+        FeaturePoints(f"f{i}", tuple((7 * (i + b)) % 40 - 12 for b in range(BINS)))
+        for i in range(FEATURES)
+    )
+    return Scorecard("m1", schema.table, schema.hash().hex(), 600, features)
+
+
+def _score_query(
+    folder: Path, schema: TableSchema, cells: dict[str, list[Cell]], rounds: int
+) -> Figures:
+    council, model = Council("S"), _model(schema)
+    columns = (
+        item
+        for column in schema.columns[:FEATURES]
+        for item in encode.column_blocks(column, cells[column.name], ROWS, "S")
+    )
+    store = council.store(folder, columns)
+    plan = plan_query("SELECT id, CREDIT_SCORE('m1') FROM firms", Catalog(schema, {"m1": model}))
+    ids = [f"E{row:06d}" for row in range(ROWS)]
+    mask = encode.mask_blocks(np.ones(ROWS, dtype=np.bool_), ROWS)
+    local, bank = engine.LocalEngine(THREADS), native.HeSecretKey.generate("S")
+    target = bank.public_key()
+    expected = model.score(schema, cells)
+
+    def query() -> None:
+        chunks = [local.run_chunk(plan, i, store, mask, QUERY_ID) for i in range(len(plan.chunks))]
+        ciphertexts = engine.unpack_container(local.reduce(plan, chunks, b""))
+        scores = _read(plan, council, ciphertexts, (bank, target), mask, ids)
+        if not np.array_equal(np.fromiter(scores.values(), np.int64), expected):
+            raise InternalError("HE_BENCH_MISMATCH", "A score differs from the plaintext.")
+
+    return {"query_100k_score_ms": _median_ms(query, rounds)}
+
+
+def _read(
+    plan: Plan,
+    council: Council,
+    ciphertexts: Sequence[bytes],
+    bank: tuple[native.HeSecretKey, bytes],
+    mask: Sequence[bytes],
+    ids: Sequence[str],
+) -> dict[str, int]:
+    key, target = bank
+
+    def share(secret: native.HeSecretKey) -> list[bytes]:
+        return [
+            secret.key_switch_share(item, plan.limbs, target, plan.hash(), len(MEMBERS))
+            for item in ciphertexts
+        ]
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        shares = dict(zip(council.keys, pool.map(share, council.keys.values()), strict=True))
+    switched = release.switch_vectors("S", plan.limbs, ciphertexts, shares, "bench")
+    with ThreadPoolExecutor(THREADS) as pool:
+        opened = list(pool.map(lambda item: key.open(item, plan.limbs), switched))
+    release.check_margin([room for _, room in opened], list(shares), "bench")
+    slots = [slots for slots, _ in opened]
+    return engine.open_scores(plan, slots, mask, ids, QUERY_ID)
