@@ -449,6 +449,13 @@ def he_relinearise(profile: str, limbs: int, ciphertext: bytes, relin_key: bytes
     """Two polynomials with the slots of a ciphertext of 3 to 5: from the top down, c_d s^d =
     (c_d s^2) s^(d-2), so that the one key for s^2 serves products of up to four factors."""
 
+def he_stepwise_sum(
+    profile: str, limbs: int, factors: Sequence[Sequence[tuple[int, Sequence[bytes]]]]
+) -> bytes:
+    """Sum over blocks of the product of 1 to 4 factors, each a list of (weight, column's blocks):
+    the bytes of `HeColumns.sum` or `tensor_sum`, computed one operation after another, each a pass
+    over memory. For tests and as the ideal op-by-op loop of benchmarks; residues are not checked."""
+
 @final
 class HeColumns:
     """Ciphertext columns in memory-mapped tiles [64 coefficients][block][64], a file per (column,

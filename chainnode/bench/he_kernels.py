@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import statistics
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from chainnode import _native as native
+from chainnode.bench.he_seal import Seal, expect, medians, seeds
 from chainnode.types.errors import InternalError
 
 DEGREE = 8192
@@ -21,7 +20,7 @@ COLUMNS = 70
 SCORE_LIMBS = 3
 FILTER_BLOCKS = 13
 INGEST_BLOCKS = 8
-SEAL_PRIME_BITS = [42, 42, 42, 43, 43]
+KEPT_MEMORY_BYTES = 256 << 20
 Figures = dict[str, float | int | str | bool | None]
 Slots = npt.NDArray[np.uint64]
 
@@ -37,13 +36,9 @@ def run(quick: bool) -> tuple[Figures, list[str]]:
         import seal
     except ImportError:
         seal = None
+    native.keep_freed_memory(KEPT_MEMORY_BYTES)
     notes = [f"kernels: {native.CPU_PATH}; one thread; interleaved medians of {rounds}"]
-    figures: Figures = {"ifma": native.CPU_PATH == "avx512ifma", "filtered_sum_vs_seal": None}
-    figures["filtered_sum_vs_seal_lazy"] = None
-    notes.append(
-        "filtered_sum_*: null, the engine has no degree-4 kernel yet; one_filter_* is one range "
-        "filter (difference of two columns) times a value, one relinearisation included"
-    )
+    figures: Figures = {"ifma": native.CPU_PATH == "avx512ifma"}
     with tempfile.TemporaryDirectory(prefix="chainnode-he-") as folder:
         score, score_notes = _scorecard(Path(folder), seal, rounds)
         filtered, filter_notes = _one_filter(Path(folder), seal, rounds)
@@ -52,77 +47,8 @@ def run(quick: bool) -> tuple[Figures, list[str]]:
     return figures, [*notes, *score_notes, *filter_notes]
 
 
-def _medians(actions: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Seconds per action, taken in turn so that a slow moment hits all alike."""
-    times: dict[str, list[float]] = {name: [] for name in actions}
-    for action in actions.values():
-        action()
-    for _ in range(rounds):
-        for name, action in actions.items():
-            start = time.perf_counter()
-            action()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
-def _expect(got: bytes | Sequence[int], expected: Slots, what: str) -> None:
-    values = np.frombuffer(got, "<u8") if isinstance(got, bytes) else np.asarray(got, "<u8")
-    if not np.array_equal(values, expected):
-        raise InternalError("HE_BENCH_MISMATCH", f"{what} differs from the plaintext.")
-
-
 def _flags(seed: int) -> Slots:
     return np.random.default_rng(seed).integers(0, 2, DEGREE).astype("<u8")
-
-
-class _Seal:
-    """SEAL with one key, at our ring and plain modulus."""
-
-    def __init__(self, seal: Any, scheme: Any, profile: native.HeProfile, folder: Path) -> None:
-        parameters = seal.EncryptionParameters(scheme)
-        parameters.set_poly_modulus_degree(DEGREE)
-        parameters.set_coeff_modulus(seal.CoeffModulus.Create(DEGREE, SEAL_PRIME_BITS))
-        parameters.set_plain_modulus(profile.plain_modulus)
-        self.library = seal
-        self.context = seal.SEALContext(parameters)
-        keys = seal.KeyGenerator(self.context)
-        self.relin_keys = keys.create_relin_keys()
-        self.encoder = seal.BatchEncoder(self.context)
-        self.encryptor = seal.Encryptor(self.context, keys.create_public_key())
-        self.decryptor = seal.Decryptor(self.context, keys.secret_key())
-        self.evaluator = seal.Evaluator(self.context)
-        self.folder = folder
-        self.modulus = profile.plain_modulus
-
-    def encrypt(self, values: Slots, dropped: int = 0) -> Any:
-        ciphertext = self.encryptor.encrypt(self.encoder.encode([int(v) for v in values]))
-        for _ in range(dropped):
-            self.evaluator.mod_switch_to_next_inplace(ciphertext)
-        return ciphertext
-
-    def constant(self, weight: int) -> Any:
-        """The same value in every slot is a constant polynomial: the cheapest encoding."""
-        return self.library.Plaintext(f"{weight % self.modulus:x}")
-
-    def store(self, name: str, ciphertext: Any) -> str:
-        path = str(self.folder / name)
-        ciphertext.save(path, self.library.compr_mode_type.none)
-        return path
-
-    def load(self, path: str) -> Any:
-        ciphertext = self.library.Ciphertext()
-        ciphertext.load(self.context, path)
-        return ciphertext
-
-    def decrypt(self, ciphertext: Any) -> Sequence[int]:
-        values: Sequence[int] = self.encoder.decode_uint64(self.decryptor.decrypt(ciphertext))
-        return values
-
-    def weighted(self, ciphertexts: Sequence[Any], plains: Sequence[Any]) -> Any:
-        total = self.evaluator.multiply_plain(ciphertexts[0], plains[0])
-        for ciphertext, plain in zip(ciphertexts[1:], plains[1:], strict=True):
-            self.evaluator.add_inplace(total, self.evaluator.multiply_plain(ciphertext, plain))
-        return total
 
 
 def _scorecard(folder: Path, seal: Any, rounds: int) -> tuple[Figures, list[str]]:
@@ -134,7 +60,7 @@ def _scorecard(folder: Path, seal: Any, rounds: int) -> tuple[Figures, list[str]
     columns = [_flags(i) for i in range(COLUMNS)]
     names = [f"bin{i:02}" for i in range(COLUMNS)]
     blocks = native.he_encrypt_many(
-        "S", public_key, [c.tobytes() for c in columns], _seeds(COLUMNS), SCORE_LIMBS
+        "S", public_key, [c.tobytes() for c in columns], seeds(COLUMNS), SCORE_LIMBS
     )
     for name, block in zip(names, blocks, strict=True):
         native.HeColumns.write(str(folder / "score"), name, "S", SCORE_LIMBS, [block])
@@ -145,12 +71,19 @@ def _scorecard(folder: Path, seal: Any, rounds: int) -> tuple[Figures, list[str]
     def fused() -> bytes:
         return store.mac_scalar(names, [points], SCORE_LIMBS, 0, 1)[0][0]
 
-    _expect(key.decrypt(fused(), SCORE_LIMBS), expected, "the fused scorecard")
-    actions: dict[str, Callable[[], object]] = {"fused": fused}
+    expect(key.decrypt(fused(), SCORE_LIMBS), expected, "the fused scorecard")
+    one_by_one = [[(p, [b]) for p, b in zip(points, blocks, strict=True)]]
+
+    def ideal() -> bytes:
+        return native.he_stepwise_sum("S", SCORE_LIMBS, one_by_one)
+
+    if ideal() != fused():
+        raise InternalError("HE_BENCH_MISMATCH", "the op-by-op loop gives other bytes.")
+    actions: dict[str, Callable[[], object]] = {"fused": fused, "ideal": ideal}
     if seal is not None:
         actions |= _seal_scorecard(folder, seal, profile, columns, points, expected)
-    seconds = _medians(actions, rounds)
-    stream = _medians(
+    seconds = medians(actions, rounds)
+    stream = medians(
         {"fused": fused, "read": lambda: store.read_all(names, SCORE_LIMBS)}, 8 * rounds
     )
     share = stream["read"] / stream["fused"]
@@ -158,8 +91,9 @@ def _scorecard(folder: Path, seal: Any, rounds: int) -> tuple[Figures, list[str]
     figures: Figures = {
         "scorecard_vs_seal": None,
         "scorecard_vs_seal_best": None,
+        "scorecard_vs_ideal": seconds["ideal"] / seconds["fused"],
         "scorecard_ms": 1e3 * seconds["fused"],
-        "bytes_read": size_bytes,
+        "scorecard_bytes_read": size_bytes,
         "bandwidth_share": share if share <= 1 else None,
         "read_gb_per_s": size_bytes / stream["read"] / 1e9,
     }
@@ -190,8 +124,8 @@ def _seal_scorecard(
     expected: Slots,
 ) -> dict[str, Callable[[], object]]:
     dropped = len(profile.moduli) - SCORE_LIMBS
-    bgv = _Seal(seal, seal.scheme_type.bgv, profile, folder)
-    bfv = _Seal(seal, seal.scheme_type.bfv, profile, folder)
+    bgv = Seal(seal, seal.scheme_type.bgv, profile, folder)
+    bfv = Seal(seal, seal.scheme_type.bfv, profile, folder)
     stored = [bgv.encrypt(c, dropped) for c in columns]
     paths = [bgv.store(f"seal{i}", c) for i, c in enumerate(stored)]
     plain = [bgv.constant(p) for p in points]
@@ -204,19 +138,15 @@ def _seal_scorecard(
     def from_store() -> Any:
         return bgv.weighted([bgv.load(p) for p in paths], [bgv.constant(p) for p in points])
 
-    _expect(bgv.decrypt(from_store()), expected, "SEAL's scorecard")
-    _expect(bfv.decrypt(bfv.weighted(coefficients, bfv_plain)), expected, "SEAL's BFV scorecard")
-    _expect(bgv.decrypt(bgv.weighted(stored, plain_ntt)), expected, "SEAL's NTT scorecard")
+    expect(bgv.decrypt(from_store()), expected, "SEAL's scorecard")
+    expect(bfv.decrypt(bfv.weighted(coefficients, bfv_plain)), expected, "SEAL's BFV scorecard")
+    expect(bgv.decrypt(bgv.weighted(stored, plain_ntt)), expected, "SEAL's NTT scorecard")
     return {
         "seal": from_store,
         "loaded": lambda: bgv.weighted(stored, plain),
         "best BGV with plaintexts in NTT form": lambda: bgv.weighted(stored, plain_ntt),
         "best BFV with constant plaintexts": lambda: bfv.weighted(coefficients, bfv_plain),
     }
-
-
-def _seeds(count: int) -> list[bytes]:
-    return [os.urandom(32) for _ in range(count)]
 
 
 def _one_filter(folder: Path, seal: Any, rounds: int) -> tuple[Figures, list[str]]:
@@ -237,7 +167,7 @@ def _one_filter(folder: Path, seal: Any, rounds: int) -> tuple[Figures, list[str
     public_key = key.public_key()
     for name, blocks in {"high": high, "low": low, "value": values}.items():
         data = native.he_encrypt_many(
-            "S36", public_key, [b.tobytes() for b in blocks], _seeds(FILTER_BLOCKS), limbs
+            "S36", public_key, [b.tobytes() for b in blocks], seeds(FILTER_BLOCKS), limbs
         )
         native.HeColumns.write(str(folder / "filter"), name, "S36", limbs, data)
     store = native.HeColumns.open(str(folder / "filter"), "S36")
@@ -248,12 +178,12 @@ def _one_filter(folder: Path, seal: Any, rounds: int) -> tuple[Figures, list[str
         )
         return native.he_relinearise("S36", limbs, total, relin_key)
 
-    _expect(key.decrypt(fused(), limbs), expected, "the fused filtered sum")
+    expect(key.decrypt(fused(), limbs), expected, "the fused filtered sum")
     actions: dict[str, Callable[[], object]] = {"fused": fused}
     if seal is not None:
         actions |= _seal_filter(folder, seal, profile, (high, low, values), expected)
-    seconds = _medians(actions, rounds)
-    figures: Figures = {"one_filter_ms": 1e3 * seconds["fused"], "profile": "S36"}
+    seconds = medians(actions, rounds)
+    figures: Figures = {"one_filter_ms": 1e3 * seconds["fused"]}
     if seal is not None:
         figures["one_filter_vs_seal"] = seconds["eager"] / seconds["fused"]
         figures["one_filter_vs_seal_lazy"] = seconds["lazy"] / seconds["fused"]
@@ -267,7 +197,7 @@ def _seal_filter(
     data: tuple[Sequence[Slots], Sequence[Slots], Sequence[Slots]],
     expected: Slots,
 ) -> dict[str, Callable[[], object]]:
-    bgv = _Seal(seal, seal.scheme_type.bgv, profile, folder)
+    bgv = Seal(seal, seal.scheme_type.bgv, profile, folder)
     rows = list(zip(*([bgv.encrypt(b) for b in column] for column in data), strict=True))
 
     def total(eager: bool) -> Any:
@@ -283,7 +213,7 @@ def _seal_filter(
         return out
 
     for eager in (True, False):
-        _expect(bgv.decrypt(total(eager)), expected, "SEAL's filtered sum")
+        expect(bgv.decrypt(total(eager)), expected, "SEAL's filtered sum")
     return {"eager": lambda: total(True), "lazy": lambda: total(False)}
 
 
@@ -291,9 +221,9 @@ def _ingest(rounds: int) -> float:
     """Milliseconds to encrypt one block of 8,192 flags for the three limbs a score reads."""
     public_key = native.HeSecretKey.generate("S").public_key()
     blocks = [_flags(400 + b).tobytes() for b in range(INGEST_BLOCKS)]
-    seeds = _seeds(INGEST_BLOCKS)
-    seconds = _medians(
-        {"ingest": lambda: native.he_encrypt_many("S", public_key, blocks, seeds, SCORE_LIMBS)},
+    drawn = seeds(INGEST_BLOCKS)
+    seconds = medians(
+        {"ingest": lambda: native.he_encrypt_many("S", public_key, blocks, drawn, SCORE_LIMBS)},
         rounds,
     )
     return 1e3 * seconds["ingest"] / INGEST_BLOCKS

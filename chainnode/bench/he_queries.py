@@ -24,7 +24,7 @@ from chainnode.he.encode import Cell
 from chainnode.he.plan import Plan
 from chainnode.he.profiles import PROFILES, ProfileName
 from chainnode.he.schema import Bins, Column, TableSchema
-from chainnode.he.scorecard import Scorecard, FeaturePoints
+from chainnode.he.scorecard import FeaturePoints, Scorecard
 from chainnode.he.sql import Catalog, plan_query
 from chainnode.types.errors import InternalError
 
@@ -125,7 +125,9 @@ def _sum_query(
     store = council.store(folder, columns)
     plan = plan_query("SELECT COUNT(*), SUM(amount) FROM firms WHERE f0 < 60", Catalog(schema, {}))
     local = engine.LocalEngine(THREADS)
-    chosen = [int(a) for f, a in zip(cells["f0"], cells["amount"], strict=True) if int(f) < 60]
+    table = np.asarray([cells["f0"], cells["amount"]], dtype=np.int64)
+    chosen = table[1][table[0] < 60]
+    expected = (len(chosen), int(chosen.sum()))
 
     def query() -> None:
         chunks = [local.run_chunk(plan, i, store, [], QUERY_ID) for i in range(len(plan.chunks))]
@@ -139,7 +141,7 @@ def _sum_query(
         }
         opened = release.open_scalars("S36", plan.limbs, ciphertexts, shares, "bench")
         row = engine.assemble(plan, opened)[0]
-        if row.values != (len(chosen), sum(chosen)):
+        if row.values != expected:
             raise InternalError("HE_BENCH_MISMATCH", f"COUNT and SUM opened to {row.values}.")
 
     return {"query_100k_sum_ms": _median_ms(query, rounds)}

@@ -18,6 +18,7 @@ pub mod poly;
 pub mod relin;
 pub mod sampling;
 pub mod scheme;
+pub mod stepwise;
 pub mod tiles;
 
 pub use error::{HeError, HeResult};

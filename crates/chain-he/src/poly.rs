@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use zeroize::Zeroizing;
 
 use crate::error::{refuse, HeResult};
-use crate::kernels::{add_products, largest};
+use crate::kernels::{add_products, add_row, largest};
 use crate::params::{Profile, Ring, POLYNOMIALS_MAX};
 
 /// Words of a byte string, without a copy where the machine allows it.
@@ -80,10 +80,7 @@ impl Ring {
 
     /// Adds `b` to `a` modulo the prime of `limb`.
     pub fn add_row(&self, a: &mut [u64], b: &[u64], limb: usize) {
-        let q = self.modulus(limb);
-        for (x, y) in a.iter_mut().zip(b) {
-            *x = q.add(*x, *y);
-        }
+        add_row(a, b, self.modulus(limb));
     }
 
     /// Adds `b * c` to `a` modulo the prime of `limb`.

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use chain_he::encoder::bytes_of;
+use chain_he::stepwise::{self, Weighted};
 use chain_he::tiles::{self, Columns, Linear, Pass};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -163,7 +164,32 @@ fn linear(side: &Side) -> Linear<'_> {
     }
 }
 
+#[pyfunction]
+fn he_stepwise_sum<'py>(
+    py: Python<'py>,
+    profile: &str,
+    limbs: usize,
+    factors: Vec<Vec<(i64, Vec<PyBackedBytes>)>>,
+) -> PyResult<Bound<'py, PyBytes>> {
+    words(py, || {
+        let factors: Vec<Vec<Weighted<'_>>> = factors
+            .iter()
+            .map(|factor| {
+                let columns = factor.iter();
+                columns
+                    .map(|(weight, blocks)| Weighted {
+                        weight: *weight,
+                        blocks: slices(blocks),
+                    })
+                    .collect()
+            })
+            .collect();
+        stepwise::sum(chain_he::params::profile(profile)?, limbs, &factors)
+    })
+}
+
 /// Adds the area's names to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<HeColumns>()
+    module.add_class::<HeColumns>()?;
+    module.add_function(wrap_pyfunction!(he_stepwise_sum, module)?)
 }

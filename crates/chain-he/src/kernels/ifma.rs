@@ -390,3 +390,23 @@ pub(super) fn largest(words: &[u64]) -> u64 {
     }
     out.iter().chain(rest).fold(0, |max, x| max.max(*x))
 }
+
+#[target_feature(enable = "avx512f")]
+pub(super) fn add_row(out: &mut [u64], x: &[u64], q: &Modulus) {
+    let q = splat(q.value);
+    for at in (0..out.len()).step_by(LANES) {
+        let sum = _mm512_add_epi64(load(out, at), load(x, at));
+        store(out, at, _mm512_min_epu64(sum, _mm512_sub_epi64(sum, q)));
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512ifma")]
+pub(super) fn scale_row(out: &mut [u64], x: &[u64], weight: u64, q: &Modulus) {
+    let constants = Constants::new(q);
+    let weight = splat(weight);
+    for at in (0..out.len()).step_by(LANES) {
+        let mut sum = constants.wide(constants.zero);
+        sum.add_product(load(x, at), weight);
+        store(out, at, constants.reduce(sum));
+    }
+}

@@ -191,6 +191,21 @@ pub fn largest(words: &[u64]) -> u64 {
     words.iter().fold(0, |max, x| max.max(*x))
 }
 
+/// Adds a row of canonical residues to another.
+pub fn add_row(out: &mut [u64], x: &[u64], q: &Modulus) {
+    assert!(out.len() == x.len() && x.len().is_multiple_of(8));
+    dispatch!(ifma::add_row(out, x, q), portable::add_row(out, x, q));
+}
+
+/// A row times a canonical residue.
+pub fn scale_row(out: &mut [u64], x: &[u64], weight: u64, q: &Modulus) {
+    assert!(out.len() == x.len() && x.len().is_multiple_of(8));
+    dispatch!(
+        ifma::scale_row(out, x, weight, q),
+        portable::scale_row(out, x, weight, q)
+    );
+}
+
 /// Adds the sum of `pairs` of products to a row; at most 64 pairs, rows of equal length.
 pub fn add_products(out: &mut [u64], pairs: &[(&[u64], &[u64])], q: &Modulus) {
     assert!(pairs.len() <= 64 && out.len().is_multiple_of(8));

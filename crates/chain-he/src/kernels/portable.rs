@@ -120,3 +120,15 @@ pub(super) fn add_products(out: &mut [u64], pairs: &[(&[u64], &[u64])], q: &Modu
         *x = q.reduce_wide(sum + *x as u128);
     }
 }
+
+pub(super) fn add_row(out: &mut [u64], x: &[u64], q: &Modulus) {
+    for (a, b) in out.iter_mut().zip(x) {
+        *a = q.add(*a, *b);
+    }
+}
+
+pub(super) fn scale_row(out: &mut [u64], x: &[u64], weight: u64, q: &Modulus) {
+    for (a, b) in out.iter_mut().zip(x) {
+        *a = q.mul(*b, weight);
+    }
+}

@@ -232,5 +232,12 @@ fn row_products_are_equal() {
         add_products(&mut fast, &pairs, q);
         portable::add_products(&mut slow, &pairs, q);
         assert_eq!(fast, slow);
+        add_row(&mut fast, &data[1], q);
+        portable::add_row(&mut slow, &data[1], q);
+        assert_eq!(fast, slow);
+        let (source, weight) = (fast.clone(), prime - 2);
+        scale_row(&mut fast, &source, weight, q);
+        portable::scale_row(&mut slow, &source, weight, q);
+        assert_eq!(fast, slow);
     }
 }
