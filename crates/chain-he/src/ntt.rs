@@ -67,7 +67,7 @@ impl NttTable {
         }
     }
 
-    /// Coefficients to values, canonical in and out.
+    /// Coefficients below four times the prime to canonical values.
     pub fn forward(&self, a: &mut [u64]) {
         kernels::forward_ntt(self, a);
     }
@@ -149,6 +149,24 @@ mod tests {
         }
         table.inverse_portable(&mut values);
         assert_eq!(values, coefficients);
+    }
+
+    #[test]
+    fn unreduced_digits_of_every_prime_transform_alike() {
+        for ring in [crate::params::ring(), ring_m()] {
+            let largest = ring.tables.iter().map(|t| t.modulus.value).max().unwrap();
+            for table in &ring.tables {
+                assert!(largest < 4 * table.modulus.value);
+                let mut a = vec![largest - 1; ring.degree];
+                let mut b: Vec<u64> = a.iter().map(|x| x % table.modulus.value).collect();
+                let mut c = a.clone();
+                table.forward(&mut a);
+                table.forward(&mut b);
+                table.forward_portable(&mut c);
+                assert_eq!(a, b);
+                assert_eq!(a, c);
+            }
+        }
     }
 
     #[test]

@@ -9,8 +9,8 @@ use std::borrow::Cow;
 use zeroize::Zeroizing;
 
 use crate::error::{refuse, HeResult};
-use crate::kernels::add_products;
-use crate::modulus::Modulus;
+use crate::kernels::Division;
+use crate::kernels::{add_products, special_correction, special_quotient, subtract_scale};
 use crate::params::{Profile, Ring};
 use crate::poly::parse_ciphertext;
 
@@ -24,10 +24,11 @@ fn check_key<'a>(ring: &Ring, bytes: &'a [u8]) -> HeResult<Cow<'a, [u64]>> {
     )
 }
 
-// Digit `j` (coefficients below q_j) in NTT form modulo the prime of `limb`.
+// Digit `j` in NTT form modulo the prime of `limb`: coefficients below q_j are below four times any
+// other prime of the ring, which the transform takes.
 fn digit_in_limb(profile: &Profile, digit: &[u64], limb: usize) -> Vec<u64> {
     let table = &profile.ring.tables[limb];
-    let mut out: Vec<u64> = digit.iter().map(|x| table.modulus.reduce(*x)).collect();
+    let mut out = digit.to_vec();
     table.forward(&mut out);
     out
 }
@@ -36,48 +37,22 @@ fn digit_in_limb(profile: &Profile, digit: &[u64], limb: usize) -> Vec<u64> {
 fn divide_by_special(profile: &Profile, rows: &mut [Vec<u64>], mut special: Vec<u64>) {
     let ring = profile.ring;
     ring.tables[ring.limbs].inverse(&mut special);
-    let t = &profile.plain.modulus;
-    let half_t = t.value / 2;
+    let division = Division {
+        special: ring.special,
+        plain: profile.plain.modulus,
+        inverse: profile.special_inverse_plain,
+    };
     // c = delta + P k with k = -delta / P modulo t, both centred.
-    let pairs: Vec<(i64, i64)> = special
-        .iter()
-        .map(|d| {
-            let delta = if *d > ring.special / 2 {
-                *d as i64 - ring.special as i64
-            } else {
-                *d as i64
-            };
-            let k = t.negate(t.mul(t.from_signed(delta), profile.special_inverse_plain));
-            (
-                delta,
-                if k > half_t {
-                    k as i64 - t.value as i64
-                } else {
-                    k as i64
-                },
-            )
-        })
-        .collect();
+    let mut quotient = vec![0; ring.degree];
+    special_quotient(&mut quotient, &special, &division);
+    let mut correction = vec![0; ring.degree];
     for (limb, target) in rows.iter_mut().enumerate() {
         let table = &ring.tables[limb];
         let q = &table.modulus;
-        let special = q.factor(q.reduce(ring.special));
-        let mut correction: Vec<u64> = pairs
-            .iter()
-            .map(|(delta, k)| correction(q, *delta, *k, &special))
-            .collect();
+        special_correction(&mut correction, &special, &quotient, &division, q);
         table.forward(&mut correction);
-        for (x, c) in target.iter_mut().zip(&correction) {
-            *x = q.mul_factor(q.sub(*x, *c), &ring.special_inverse[limb]);
-        }
+        subtract_scale(target, &correction, ring.special_inverse[limb].value, q);
     }
-}
-
-fn correction(q: &Modulus, delta: i64, k: i64, special: &crate::modulus::Factor) -> u64 {
-    q.add(
-        q.from_signed(delta),
-        q.mul_factor(q.from_signed(k), special),
-    )
 }
 
 /// Turns a ciphertext of three to five polynomials into one of two with the same slots.

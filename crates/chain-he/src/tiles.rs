@@ -412,7 +412,7 @@ impl Columns {
                     offset: place(tiles, polynomial, first_tile + i, blocks, pass.first_block),
                     count: pass.block_count,
                 });
-                tensor_sum(&sides, spans, q, &mut sums);
+                tensor_sum(&sides, spans, blocks * TILE, q, &mut sums);
                 for (part, sum) in parts.iter_mut().zip(sums.chunks_exact(TILE)) {
                     part[i * TILE..][..TILE].copy_from_slice(sum);
                 }

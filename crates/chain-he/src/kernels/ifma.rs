@@ -3,13 +3,14 @@
 //! Products add up as low and high 52-bit halves; `reduce` brings hi 2^52 + lo to [0, q).
 
 use std::arch::x86_64::{
-    __m512i, _mm512_add_epi64, _mm512_and_si512, _mm512_loadu_si512, _mm512_madd52hi_epu64,
-    _mm512_madd52lo_epu64, _mm512_max_epu64, _mm512_min_epu64, _mm512_set1_epi64,
-    _mm512_setzero_si512, _mm512_srli_epi64, _mm512_storeu_si512, _mm512_sub_epi64,
-    _mm512_xor_si512, _mm_prefetch, _MM_HINT_T0, _MM_HINT_T1,
+    __m512i, _mm512_add_epi64, _mm512_and_si512, _mm512_cmpgt_epu64_mask, _mm512_loadu_si512,
+    _mm512_madd52hi_epu64, _mm512_madd52lo_epu64, _mm512_mask_add_epi64, _mm512_max_epu64,
+    _mm512_min_epu64, _mm512_set1_epi64, _mm512_setzero_si512, _mm512_srli_epi64,
+    _mm512_storeu_si512, _mm512_sub_epi64, _mm512_xor_si512, _mm_prefetch, _MM_HINT_T0,
+    _MM_HINT_T1,
 };
 
-use super::{Side, Span, TILE};
+use super::{Division, Side, Span, TILE};
 use crate::modulus::Modulus;
 
 pub(super) const LANES: usize = 8;
@@ -306,13 +307,13 @@ pub(super) fn product_sum(
     left: &Side<'_>,
     right: &Side<'_>,
     spans: [Span; 2],
+    ahead: usize,
     q: &Modulus,
     out: &mut [u64],
 ) {
     let constants = Constants::new(q);
     let zero = constants.zero;
     let (left_constant, right_constant) = (splat(left.constant), splat(right.constant));
-    let ahead = spans[0].count * TILE;
     let mut sums = [[constants.wide(zero); 3]; VECTORS];
     let mut pending = 0;
     for start in (0..spans[0].count).step_by(CHUNK) {
@@ -408,5 +409,63 @@ pub(super) fn scale_row(out: &mut [u64], x: &[u64], weight: u64, q: &Modulus) {
         let mut sum = constants.wide(constants.zero);
         sum.add_product(load(x, at), weight);
         store(out, at, constants.reduce(sum));
+    }
+}
+
+// x, or x + shift where x exceeds half: the centred representative plus a multiple of a modulus.
+#[target_feature(enable = "avx512f")]
+fn centre(x: __m512i, half: __m512i, shift: __m512i) -> __m512i {
+    _mm512_mask_add_epi64(x, _mm512_cmpgt_epu64_mask(x, half), x, shift)
+}
+
+#[target_feature(enable = "avx512f,avx512ifma")]
+pub(super) fn special_quotient(out: &mut [u64], special: &[u64], division: &Division) {
+    let t = &division.plain;
+    let constants = Constants::new(t);
+    let half = splat(division.special / 2);
+    let shift = splat(t.value - t.reduce(division.special));
+    let factor = splat(t.negate(division.inverse));
+    for at in (0..out.len()).step_by(LANES) {
+        let x = load(special, at);
+        let residue = constants.reduce(constants.wide(x));
+        let above = _mm512_cmpgt_epu64_mask(x, half);
+        let centred = _mm512_mask_add_epi64(residue, above, residue, shift);
+        let mut product = constants.wide(constants.zero);
+        product.add_product(centred, factor);
+        store(out, at, constants.reduce(product));
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512ifma")]
+pub(super) fn special_correction(
+    out: &mut [u64],
+    special: &[u64],
+    quotient: &[u64],
+    division: &Division,
+    q: &Modulus,
+) {
+    let constants = Constants::new(q);
+    let (p, t) = (division.special, division.plain.value);
+    let half = [splat(p / 2), splat(t / 2)];
+    let shift = [splat(p.div_ceil(q.value) * q.value - p), splat(q.value - t)];
+    let factor = splat(q.reduce(p));
+    for at in (0..out.len()).step_by(LANES) {
+        let delta = centre(load(special, at), half[0], shift[0]);
+        let k = centre(load(quotient, at), half[1], shift[1]);
+        let mut sum = constants.wide(delta);
+        sum.add_product(k, factor);
+        store(out, at, constants.reduce(sum));
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512ifma")]
+pub(super) fn subtract_scale(x: &mut [u64], c: &[u64], weight: u64, q: &Modulus) {
+    let constants = Constants::new(q);
+    let weight = splat(weight);
+    for at in (0..x.len()).step_by(LANES) {
+        let difference = _mm512_sub_epi64(_mm512_add_epi64(load(x, at), constants.q), load(c, at));
+        let mut product = constants.wide(constants.zero);
+        product.add_product(difference, weight);
+        store(x, at, constants.reduce(product));
     }
 }

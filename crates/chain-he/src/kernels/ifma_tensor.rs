@@ -39,11 +39,16 @@ fn both(
 
 // PARTS is the number of factors plus one.
 #[target_feature(enable = "avx512f,avx512ifma")]
-fn tensor<const PARTS: usize>(sides: &[&Side<'_>], spans: [Span; 2], q: &Modulus, out: &mut [u64]) {
+fn tensor<const PARTS: usize>(
+    sides: &[&Side<'_>],
+    spans: [Span; 2],
+    ahead: usize,
+    q: &Modulus,
+    out: &mut [u64],
+) {
     let constants = Constants::new(q);
     let last = sides.len() - 1;
     let shift = [0, 1, 2, last].map(|i| splat(sides[i].constant));
-    let ahead = spans[0].count * TILE;
     let mut sums = [[constants.wide(constants.zero); PARTS]; VECTORS];
     let mut pending = 0;
     for start in (0..spans[0].count).step_by(CHUNK) {
@@ -85,9 +90,15 @@ fn tensor<const PARTS: usize>(sides: &[&Side<'_>], spans: [Span; 2], q: &Modulus
 }
 
 #[target_feature(enable = "avx512f,avx512ifma")]
-pub(super) fn tensor_sum(sides: &[&Side<'_>], spans: [Span; 2], q: &Modulus, out: &mut [u64]) {
+pub(super) fn tensor_sum(
+    sides: &[&Side<'_>],
+    spans: [Span; 2],
+    ahead: usize,
+    q: &Modulus,
+    out: &mut [u64],
+) {
     match sides.len() {
-        3 => tensor::<4>(sides, spans, q, out),
-        _ => tensor::<5>(sides, spans, q, out),
+        3 => tensor::<4>(sides, spans, ahead, q, out),
+        _ => tensor::<5>(sides, spans, ahead, q, out),
     }
 }

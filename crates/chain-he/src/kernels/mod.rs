@@ -146,27 +146,35 @@ pub fn product_sum(
     left: &Side<'_>,
     right: &Side<'_>,
     spans: [Span; 2],
+    ahead: usize,
     q: &Modulus,
     out: &mut [u64],
 ) {
     assert_eq!(out.len(), 3 * TILE);
     dispatch!(
-        ifma::product_sum(left, right, spans, q, out),
+        ifma::product_sum(left, right, spans, ahead, q, out),
         portable::product_sum(left, right, spans, q, out)
     );
 }
 
 /// Sum over pieces of the product of two to four factors, one tile per polynomial of the result.
 ///
-/// `spans` are the pieces of the first and the second polynomial.
-pub fn tensor_sum(sides: &[&Side<'_>], spans: [Span; 2], q: &Modulus, out: &mut [u64]) {
+/// `spans` are the pieces of the first and the second polynomial, `ahead` the words from a tile to
+/// the one read next.
+pub fn tensor_sum(
+    sides: &[&Side<'_>],
+    spans: [Span; 2],
+    ahead: usize,
+    q: &Modulus,
+    out: &mut [u64],
+) {
     assert!((2..=4).contains(&sides.len()));
     assert_eq!(out.len(), (sides.len() + 1) * TILE);
     if let [left, right] = sides {
-        return product_sum(left, right, spans, q, out);
+        return product_sum(left, right, spans, ahead, q, out);
     }
     dispatch!(
-        ifma_tensor::tensor_sum(sides, spans, q, out),
+        ifma_tensor::tensor_sum(sides, spans, ahead, q, out),
         portable::tensor_sum(sides, spans, q, out)
     );
 }
@@ -215,6 +223,50 @@ pub fn add_products(out: &mut [u64], pairs: &[(&[u64], &[u64])], q: &Modulus) {
     dispatch!(
         ifma::add_products(out, pairs, q),
         portable::add_products(out, pairs, q)
+    );
+}
+
+/// What the exact division by the special prime needs.
+pub struct Division {
+    /// The special prime P.
+    pub special: u64,
+    /// The plain modulus t.
+    pub plain: Modulus,
+    /// P^-1 modulo t.
+    pub inverse: u64,
+}
+
+/// k = -delta / P modulo t, delta the centred representative of each residue modulo P.
+pub fn special_quotient(out: &mut [u64], special: &[u64], division: &Division) {
+    assert!(out.len() == special.len() && out.len().is_multiple_of(8));
+    dispatch!(
+        ifma::special_quotient(out, special, division),
+        portable::special_quotient(out, special, division)
+    );
+}
+
+/// delta + P k modulo q, both centred: 0 modulo t and delta modulo P.
+pub fn special_correction(
+    out: &mut [u64],
+    special: &[u64],
+    quotient: &[u64],
+    division: &Division,
+    q: &Modulus,
+) {
+    assert!(out.len() == special.len() && out.len() == quotient.len());
+    assert!(out.len().is_multiple_of(8) && division.plain.value < q.value);
+    dispatch!(
+        ifma::special_correction(out, special, quotient, division, q),
+        portable::special_correction(out, special, quotient, division, q)
+    );
+}
+
+/// (x - c) times a canonical residue, in place.
+pub fn subtract_scale(x: &mut [u64], c: &[u64], weight: u64, q: &Modulus) {
+    assert!(x.len() == c.len() && x.len().is_multiple_of(8));
+    dispatch!(
+        ifma::subtract_scale(x, c, weight, q),
+        portable::subtract_scale(x, c, weight, q)
     );
 }
 

@@ -1,6 +1,6 @@
 //! The kernels in 128-bit integer arithmetic.
 
-use super::{Side, Span, TILE};
+use super::{Division, Side, Span, TILE};
 use crate::modulus::Modulus;
 
 // Products are below 2^86: this many fit a 128-bit sum.
@@ -130,5 +130,42 @@ pub(super) fn add_row(out: &mut [u64], x: &[u64], q: &Modulus) {
 pub(super) fn scale_row(out: &mut [u64], x: &[u64], weight: u64, q: &Modulus) {
     for (a, b) in out.iter_mut().zip(x) {
         *a = q.mul(*b, weight);
+    }
+}
+
+fn centred(x: u64, modulus: u64) -> i64 {
+    if x > modulus / 2 {
+        x as i64 - modulus as i64
+    } else {
+        x as i64
+    }
+}
+
+pub(super) fn special_quotient(out: &mut [u64], special: &[u64], division: &Division) {
+    let t = &division.plain;
+    for (k, x) in out.iter_mut().zip(special) {
+        let delta = t.from_signed(centred(*x, division.special));
+        *k = t.negate(t.mul(delta, division.inverse));
+    }
+}
+
+pub(super) fn special_correction(
+    out: &mut [u64],
+    special: &[u64],
+    quotient: &[u64],
+    division: &Division,
+    q: &Modulus,
+) {
+    let factor = q.reduce(division.special);
+    for ((c, x), k) in out.iter_mut().zip(special).zip(quotient) {
+        let k = q.from_signed(centred(*k, division.plain.value));
+        let delta = q.from_signed(centred(*x, division.special));
+        *c = q.add(delta, q.mul(k, factor));
+    }
+}
+
+pub(super) fn subtract_scale(x: &mut [u64], c: &[u64], weight: u64, q: &Modulus) {
+    for (a, b) in x.iter_mut().zip(c) {
+        *a = q.mul(q.sub(*a, *b), weight);
     }
 }

@@ -76,7 +76,7 @@ fn long_sums_of_the_largest_residues_do_not_overflow() {
     }; 2];
     let mut fast = vec![0; 3 * TILE];
     let mut slow = vec![0; 3 * TILE];
-    product_sum(&side, &side, spans, q, &mut fast);
+    product_sum(&side, &side, spans, 0, q, &mut fast);
     portable::product_sum(&side, &side, spans, q, &mut slow);
     assert_eq!(fast, slow);
     assert_eq!(fast[0], 49 * 1300);
@@ -144,7 +144,7 @@ fn product_sums_are_equal() {
             ];
             let mut fast = vec![0; 3 * TILE];
             let mut slow = vec![0; 3 * TILE];
-            product_sum(left, right, spans, q, &mut fast);
+            product_sum(left, right, spans, 0, q, &mut fast);
             portable::product_sum(left, right, spans, q, &mut slow);
             assert_eq!(fast, slow);
         }
@@ -181,7 +181,7 @@ fn products_of_three_and_four_factors_are_equal() {
             });
             let mut fast = vec![0; (count + 1) * TILE];
             let mut slow = fast.clone();
-            tensor_sum(&chosen, spans, q, &mut fast);
+            tensor_sum(&chosen, spans, 0, q, &mut fast);
             portable::tensor_sum(&chosen, spans, q, &mut slow);
             assert_eq!(fast, slow);
         }
@@ -200,7 +200,7 @@ fn deep_products_of_the_largest_residues_do_not_overflow() {
     for (count, binomial) in [(3usize, 3), (4, 6)] {
         let sides = vec![&side; count];
         let mut fast = vec![0; (count + 1) * TILE];
-        tensor_sum(&sides, spans, q, &mut fast);
+        tensor_sum(&sides, spans, 0, q, &mut fast);
         // (-7)^count per product; the third part collects `binomial` of them.
         let one = if count == 3 { q.value - 343 } else { 2401 };
         assert_eq!(fast[0], q.mul(one, 1300));
@@ -239,5 +239,38 @@ fn row_products_are_equal() {
         scale_row(&mut fast, &source, weight, q);
         portable::scale_row(&mut slow, &source, weight, q);
         assert_eq!(fast, slow);
+    }
+}
+
+#[test]
+fn divisions_by_the_special_prime_are_equal() {
+    for name in ["S", "S36", "M"] {
+        let profile = crate::params::profile(name).unwrap();
+        let division = Division {
+            special: profile.ring.special,
+            plain: profile.plain.modulus,
+            inverse: profile.special_inverse_plain,
+        };
+        let mut special = words(3, 256, division.special);
+        special[2] = division.special / 2;
+        special[3] = division.special / 2 + 1;
+        let (mut fast, mut slow) = (vec![0; 256], vec![0; 256]);
+        special_quotient(&mut fast, &special, &division);
+        portable::special_quotient(&mut slow, &special, &division);
+        assert_eq!(fast, slow);
+        let mut quotient = fast.clone();
+        quotient[5] = profile.t() / 2;
+        quotient[6] = profile.t() / 2 + 1;
+        for limb in 0..profile.ring.limbs {
+            let q = profile.ring.modulus(limb);
+            special_correction(&mut fast, &special, &quotient, &division, q);
+            portable::special_correction(&mut slow, &special, &quotient, &division, q);
+            assert_eq!(fast, slow);
+            let c = words(8, 256, q.value);
+            let weight = profile.ring.special_inverse[limb].value;
+            subtract_scale(&mut fast, &c, weight, q);
+            portable::subtract_scale(&mut slow, &c, weight, q);
+            assert_eq!(fast, slow);
+        }
     }
 }
