@@ -32,9 +32,9 @@ FACTORS: Final[list[tuple[list[str], list[int], int]]] = [
     (["quantity"], [1], 0),
     (["revenue"], [1], 0),
 ]
-FILTER_BLOCKS: Final = 4
+FILTER_BLOCKS: Final = 13
 Q6_BLOCKS: Final = 62
-Q6_BLOCKS_QUICK: Final = 7
+Q6_BLOCKS_QUICK: Final = FILTER_BLOCKS
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Table:
 
 
 def run(quick: bool) -> tuple[Figures, list[str]]:
-    """Ratios of the filtered sum and nanoseconds of the Q6 shape; quick reads 114,688 rows.
+    """Ratios of the filtered sum and nanoseconds of the Q6 shape; quick reads 212,992 rows.
 
     Raises:
         InternalError: HE_BENCH_MISMATCH when any answer differs from the plaintext.
@@ -223,16 +223,21 @@ def _q6(table: Table, rounds: int) -> tuple[Figures, str]:
     """One thread, all blocks, one value limb, relinearisation and four shares included."""
     blocks = len(table.plain["revenue"])
     rows, expected = blocks * native.he_profile(PROFILE).slots, table.expected()
-    times = []
+    times, processor = [], []
     for _ in range(rounds + 1):
-        start = time.perf_counter()
+        start, used = time.perf_counter(), time.thread_time()
         answer = table.release(table.fused(blocks))
         times.append(time.perf_counter() - start)
+        processor.append(time.thread_time() - used)
         if answer != expected:
             raise InternalError("HE_BENCH_MISMATCH", f"Q6 opened to {answer}, not {expected}.")
-    nanoseconds = 1e9 * median(times[1:]) / rows
     note = (
-        f"q6: {rows} rows, one thread, one 16-bit limb of revenue, relinearisation and the release "
-        "of four members included; constants are public here, private in HE3DB and ArcEDB"
+        f"q6: {rows} rows, one thread (its processor time; _wall_ is what the clock said), one "
+        "16-bit limb of revenue, relinearisation and the release of four members included; "
+        "constants are public here, private in HE3DB and ArcEDB"
     )
-    return {"q6_ns_per_row_thread_limb": nanoseconds, "q6_rows": rows}, note
+    return {
+        "q6_ns_per_row_thread_limb": 1e9 * median(processor[1:]) / rows,
+        "q6_wall_ns_per_row": 1e9 * median(times[1:]) / rows,
+        "q6_rows": rows,
+    }, note

@@ -19,15 +19,19 @@ Slots = npt.NDArray[np.uint64]
 
 
 def medians(actions: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Seconds per action, taken in turn so that a slow moment hits all alike."""
+    """Processor seconds of this thread per action, taken in turn.
+
+    On an idle machine that is wall time; on a shared one it leaves out the time others ran, which
+    hits a long action (a library's) more surely than a short one (ours).
+    """
     times: dict[str, list[float]] = {name: [] for name in actions}
     for action in actions.values():
         action()
     for _ in range(rounds):
         for name, action in actions.items():
-            start = time.perf_counter()
+            start = time.thread_time()
             action()
-            times[name].append(time.perf_counter() - start)
+            times[name].append(time.thread_time() - start)
     return {name: statistics.median(values) for name, values in times.items()}
 
 

@@ -4,6 +4,7 @@
 //! [128 tiles][block][64 coefficients] of little-endian words; `<column>.json` describes them.
 //! Files belong to their reader: a file cut short by someone else ends the process (SIGBUS).
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -16,6 +17,11 @@ use crate::error::{refuse, HeError, HeResult};
 use crate::kernels::{read, tensor_sum, weighted_panel, weighted_sum};
 use crate::kernels::{Side, Span, TILE};
 use crate::params::{profile, Profile};
+
+thread_local! {
+    // Running sums of one panel, kept between passes: always overwritten, never secret.
+    static WORKSPACE: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
+}
 
 // Tiles one step of a pass works on, and pieces whose sums stay in the L1 cache together.
 const GROUP_TILES: usize = 64;
@@ -333,12 +339,12 @@ impl Columns {
                 blocks,
                 pass.first_block,
             );
-            let most = models.len() * PANEL_PIECES * TILE;
-            let (mut scratch, mut sums) = (vec![0; 2 * most], vec![0; most]);
+            let mut workspace = WORKSPACE.take();
+            workspace.resize(3 * models.len() * PANEL_PIECES * TILE, 0);
             panels(blocks, pass, first, |spans, places| {
                 let words = places.len() * TILE;
-                let sums = &mut sums[..models.len() * words];
-                let scratch = &mut scratch[..2 * models.len() * words];
+                let (sums, rest) = workspace.split_at_mut(models.len() * words);
+                let scratch = &mut rest[..2 * models.len() * words];
                 weighted_panel(&sides, spans, q, scratch, sums);
                 for (model, results) in sums.chunks_exact(words).enumerate() {
                     for (piece, (tile, block)) in results.chunks_exact(TILE).zip(places) {
@@ -347,6 +353,7 @@ impl Columns {
                     }
                 }
             });
+            WORKSPACE.set(workspace);
         });
         let mut ciphertexts = out.into_iter();
         Ok((0..models.len())
