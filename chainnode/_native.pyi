@@ -454,7 +454,7 @@ def he_stepwise_sum(
 ) -> bytes:
     """Sum over blocks of the product of 1 to 4 factors, each a list of (weight, column's blocks):
     the bytes of `HeColumns.sum` or `tensor_sum`, computed one operation after another, each a pass
-    over memory. For tests and as the ideal op-by-op loop of benchmarks; residues are not checked."""
+    over memory. For tests, and as the ideal op-by-op loop of benchmarks; residues go unchecked."""
 
 @final
 class HeColumns:

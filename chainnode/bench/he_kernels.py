@@ -54,12 +54,16 @@ def _flags(seed: int) -> Slots:
     return np.random.default_rng(seed).integers(0, 2, DEGREE).astype("<u8")
 
 
+def _weighted(columns: Sequence[Slots], points: Sequence[int], modulus: int) -> Slots:
+    signed = sum(p * c.astype(np.int64) for p, c in zip(points, columns, strict=True))
+    return np.asarray(signed % modulus, "<u8")
+
+
 def _scorecard(folder: Path, seal: Any, rounds: int) -> tuple[Figures, list[str]]:
     profile = native.he_profile("S")
     key = native.HeSecretKey.generate("S")
     public_key = key.public_key()
-    points = [(7 * i) % 152 - 38 for i in range(COLUMNS)]
-    points = [point or 1 for point in points]
+    points = [(7 * i) % 152 - 38 or 1 for i in range(COLUMNS)]
     columns = [_flags(i) for i in range(COLUMNS)]
     names = [f"bin{i:02}" for i in range(COLUMNS)]
     blocks = native.he_encrypt_many(
@@ -68,8 +72,7 @@ def _scorecard(folder: Path, seal: Any, rounds: int) -> tuple[Figures, list[str]
     for name, block in zip(names, blocks, strict=True):
         native.HeColumns.write(str(folder / "score"), name, "S", SCORE_LIMBS, [block])
     store = native.HeColumns.open(str(folder / "score"), "S")
-    signed = sum(p * c.astype(np.int64) for p, c in zip(points, columns, strict=True))
-    expected = np.asarray(signed % profile.plain_modulus, "<u8")
+    expected = _weighted(columns, points, profile.plain_modulus)
 
     def fused() -> bytes:
         return store.mac_scalar(names, [points], SCORE_LIMBS, 0, 1)[0][0]

@@ -27,6 +27,7 @@ Q6: list[Factor] = [
     (["e"], [-1], 1),
     (["v"], [1], 0),
 ]
+PLAIN_PRODUCT: list[Factor] = [Q6[0], Q6[1], Q6[3]]
 FLAGS = ("a", "b", "c", "d", "e")
 
 
@@ -100,6 +101,17 @@ def stored(folder: Path, group: Council, data: dict[str, list[Slots]]) -> native
     return native.HeColumns.open(str(folder), group.profile)
 
 
+def stored_blocks(folder: Path, profile: str, column: str) -> list[bytes]:
+    """The ciphertexts of a column, put together again from its tiles."""
+    facts = native.he_profile(profile)
+    planes = []
+    for limb in range(len(facts.moduli)):
+        words = np.fromfile(folder / f"{column}.{limb}.tiles", "<u8")
+        tiles = words.reshape(2, facts.slots // 64, -1, 64)
+        planes.append(tiles.transpose(2, 0, 1, 3).reshape(tiles.shape[2], 2, facts.slots))
+    return [block.tobytes() for block in np.stack(planes, axis=2)]
+
+
 def noise_bound(name: str, factors: Sequence[Factor], blocks: int) -> int:
     """The planner's rule: variances multiply by parties, squared weights and blocks."""
     variance = blocks
@@ -110,7 +122,8 @@ def noise_bound(name: str, factors: Sequence[Factor], blocks: int) -> int:
 
 
 @pytest.mark.parametrize(
-    ("name", "factors"), [("M", Q6), ("M", Q6[:3]), ("M", Q6[2:]), ("S", Q6[:3])]
+    ("name", "factors"),
+    [("M", Q6), ("M", Q6[:3]), ("M", Q6[2:]), ("M", PLAIN_PRODUCT), ("S", Q6[:3])],
 )
 def test_deep_products_are_released_exactly(
     tmp_path: Path, name: str, factors: list[Factor]
@@ -123,6 +136,13 @@ def test_deep_products_are_released_exactly(
     product = store.tensor_sum(factors, limbs, 1, 2)
     assert len(product) == (len(factors) + 1) * limbs * profile.slots * 8
     assert product == store.tensor_sum(factors, limbs, 1, 2, threads=3)
+    steps = [
+        [(w, stored_blocks(tmp_path, name, n)[1:3]) for n, w in zip(names, weights, strict=True)]
+        for names, weights, constant in factors
+        if constant == 0
+    ]
+    if len(steps) == len(factors):
+        assert native.he_stepwise_sum(name, limbs, steps) == product
     closed = native.he_relinearise(name, limbs, product, group.relin_key)
     shares = [m.scalar_share(closed, limbs, FLOOD_SEED, PARTIES) for m in group.members]
     answer, left = native.he_combine_scalar(name, limbs, closed, shares)
@@ -157,7 +177,10 @@ def test_noise_of_every_degree_is_the_tables(tmp_path: Path, name: str) -> None:
             names[:count],
             np.ones(profile.slots, dtype=object),
         )
-        opened = np.frombuffer(key.decrypt(closed, limbs), "<u8")
+        slots, room = key.open(closed, limbs)
+        assert room == key.noise_budget_bits(closed, limbs)
+        assert slots == key.decrypt(closed, limbs)
+        opened = np.frombuffer(slots, "<u8")
         assert np.array_equal(opened.astype(object), expected)
 
 
