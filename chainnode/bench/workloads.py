@@ -1,6 +1,6 @@
 """Blocks to measure the executor with: who touches what, how often, and what is a delta.
 
-The mixes are those of the studies the figures are compared with: SmallBank (Alomar and others,
+The mixes are those of the studies the figures are compared with: SmallBank (Alomari and others,
 ICDE 2008) over accounts drawn uniformly or by a zipf law, and plain transfers. A delta is an
 addition whose bounds are checked at commit: a deposit, the balance side of a payment or a cheque.
 """
