@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import grpc
@@ -13,6 +15,11 @@ from chainnode.identity.roles import service_of
 from chainnode.network.tls import caller_key_hash
 from chainnode.rpc.problems import fail, refuse
 from chainnode.types.errors import ChainnodeError, ClientFault
+from chainnode.types.limits import (
+    GRPC_CONCURRENT_RPCS_MAX,
+    GRPC_RPCS_FOR_PEERS,
+    RPCS_PER_MEMBER_MAX,
+)
 from chainnode.types.member import Role
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -36,13 +43,15 @@ class Guard:
 
     def __init__(self, members: Members) -> None:
         self._members = members
+        self._calls: Counter[bytes] = Counter()
 
     def unary(self, path: str, method: Unary) -> Callable[[Any, Context], Awaitable[Any]]:
         """A handler with one answer; `path` is the full gRPC method."""
 
         async def handle(request: Any, context: Context) -> Any:
             try:
-                return await method(request, self.caller(path, context))
+                with self._turn(self.caller(path, context)) as member:
+                    return await method(request, member)
             except ChainnodeError as error:
                 await refuse(context, error)
             except Exception as error:  # noqa: BLE001  the last line of defence of the process
@@ -57,14 +66,38 @@ class Guard:
 
         async def handle(request: Any, context: Context) -> AsyncIterator[Any]:
             try:
-                async for answer in method(request, self.caller(path, context)):
-                    yield answer
+                with self._turn(self.caller(path, context)) as member:
+                    async for answer in method(request, member):
+                        yield answer
             except ChainnodeError as error:
                 await refuse(context, error)
             except Exception as error:  # noqa: BLE001  the last line of defence of the process
                 await fail(context, path, error)
 
         return handle
+
+    @contextmanager
+    def _turn(self, member: types_pb2.Member) -> Iterator[types_pb2.Member]:
+        """Count a call while it runs; the server's last places are for validators."""
+        key = member.public_key
+        clients_max = GRPC_CONCURRENT_RPCS_MAX - GRPC_RPCS_FOR_PEERS
+        if self._calls[key] >= RPCS_PER_MEMBER_MAX or self._calls.total() >= clients_max:
+            raise ClientFault(
+                "TOO_MANY_CALLS",
+                f"A member may have {RPCS_PER_MEMBER_MAX} calls open at one node, and all together "
+                f"{clients_max}.",
+                subject=f"{member.organisation}/{member.name}",
+                fix="end subscriptions that are not read, or spread the calls over the nodes",
+                retry="after",
+                retry_after_ms=1_000,
+            )
+        self._calls[key] += 1
+        try:
+            yield member
+        finally:
+            self._calls[key] -= 1
+            if not self._calls[key]:
+                del self._calls[key]
 
     def caller(self, path: str, context: Context) -> types_pb2.Member:
         """The calling member.

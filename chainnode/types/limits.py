@@ -26,6 +26,9 @@ FUTURE_HEIGHTS_KEPT_MAX: Final = 1
 GRPC_MESSAGE_SIZE_MAX_BYTES: Final = 24 * MEBI
 GRPC_METADATA_SIZE_MAX_BYTES: Final = 8 * KIBI
 GRPC_CONCURRENT_RPCS_MAX: Final = 512
+GRPC_RPCS_FOR_PEERS: Final = 64
+"""Of these so many are kept free of clients: validators must reach each other."""
+RPCS_PER_MEMBER_MAX: Final = 256
 PEER_QUEUE_MESSAGES_MAX: Final = 4_096
 PEER_EVENTS_MAX: Final = 512
 """Consensus messages of one peer that wait for the engine; a proposal counts by its wids."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from chainnode.identity import load_identity
 from chainnode.network.tls import TlsMaterial, client_channel, roots_pem, server_credentials
 from chainnode.node.directory import MEMBER_PREFIX, MemberDirectory
 from chainnode.node.testnet import TestnetLayout, prepare
+from chainnode.rpc import authorisation
 from chainnode.rpc.authorisation import Guard
 from chainnode.rpc.blobs import BlobStore, HeService
 from chainnode.rpc.problems import PROBLEM_KEY
@@ -48,10 +50,19 @@ class Rpc:
         async def broken(request: bytes, caller: types_pb2.Member) -> bytes:
             raise RuntimeError(SECRET)
 
+        self.release = asyncio.Event()
+
+        async def slow(request: bytes, caller: types_pb2.Member) -> bytes:
+            await self.release.wait()
+            return b""
+
         handlers: dict[str, Any] = {
+            "Genesis": grpc.unary_unary_rpc_method_handler(
+                guard.unary("/chainnode.v1.Chain/Genesis", slow)
+            ),
             "Status": grpc.unary_unary_rpc_method_handler(
                 guard.unary("/chainnode.v1.Chain/Status", broken)
-            )
+            ),
         }
         self.server.add_generic_rpc_handlers(
             [
@@ -114,6 +125,40 @@ async def test_a_breaking_handler_leaks_nothing(rpc: Rpc) -> None:
     assert (told.code, told.who) == ("INTERNAL", "internal")
     assert len(told.subject) == 16
     assert SECRET not in str(caught.value) + str(told)
+
+
+async def test_one_member_leaves_room_for_others_and_all_of_them_for_validators(
+    rpc: Rpc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(authorisation, "RPCS_PER_MEMBER_MAX", 3)
+    monkeypatch.setattr(authorisation, "GRPC_CONCURRENT_RPCS_MAX", 5)
+    monkeypatch.setattr(authorisation, "GRPC_RPCS_FOR_PEERS", 1)
+
+    async def call(name: str) -> str:
+        async with rpc.channel(name) as channel:
+            method: Any = channel.unary_unary("/chainnode.v1.Chain/Genesis")
+            try:
+                await method(b"", timeout=20)
+            except grpc.aio.AioRpcError as error:
+                assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+                return problem(error).code
+        return "answered"
+
+    async def calls(name: str, count: int) -> list[str]:
+        """Codes of the calls that are refused at once; the others wait."""
+        tasks = [asyncio.create_task(call(name)) for _ in range(count)]
+        waiting.extend(tasks)
+        done, _ = await asyncio.wait(tasks, timeout=1.0)
+        return [task.result() for task in done]
+
+    waiting: list[asyncio.Task[str]] = []
+    assert await calls("bank-a/client", 5) == ["TOO_MANY_CALLS"] * 2
+    assert await calls("registry/client", 2) == ["TOO_MANY_CALLS"]
+    rpc.release.set()
+    answers = [await task for task in waiting]
+    assert answers.count("answered") == 4
+    # What has ended is free again.
+    assert await calls("bank-a/client", 3) == ["answered"] * 3
 
 
 @pytest.mark.parametrize(
