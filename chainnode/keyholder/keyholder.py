@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from chainnode.he import release, threshold
 from chainnode.he.council import PieceSecret
+from chainnode.he.differencing import OpenedGroup, opened_groups, too_close
 from chainnode.he.engine import gate_outputs, pack_container, passes_gate, validate_result
 from chainnode.keyholder.epochs import EpochKeeper
 from chainnode.keyholder.proofs import proven_result
@@ -27,6 +29,7 @@ from chainnode.sdk.scoring import (
     QueryFacts,
     ScoringChain,
     confirm_plan,
+    make_plan,
     read_digests,
     read_posts,
     read_query,
@@ -76,6 +79,7 @@ class Keyholder(ScoringService):
         self._confirmed: dict[bytes, Case] = {}
         self._accused: dict[tuple[bytes, str], None] = {}
         self._parts_of: dict[bytes, dict[int, bytes]] = {}
+        self._groups: dict[bytes, list[OpenedGroup]] = {}
         self._uploaded: dict[tuple[bytes, int], None] = {}
 
     async def advance_epoch(self) -> None:
@@ -190,8 +194,32 @@ class Keyholder(ScoringService):
             return None
         passed = all(passes_gate(case.plan, count) for count in counts)
         if passed:
-            self._store.record_passed(case.facts.query)
+            reason = await self._too_close(case, counts)
+            if reason:
+                await self._refuse(case.facts, reason)
+                return None
+            self._store.record_passed(case.facts.query, counts)
         return passed
+
+    async def _too_close(self, case: Case, counts: Sequence[int]) -> str:
+        """Why the groups are too close to what any bank was answered; empty if they are not."""
+        name = case.facts.table
+        table = await read_table(self.chain, name, case.facts.epoch)
+        known: list[OpenedGroup] = []
+        for query in await self.chain.view("opened_queries", table=name, first=0):
+            if query not in self._groups:
+                self._groups[query] = await self._groups_of(query)
+            if query != case.facts.query:
+                known += self._groups[query]
+        fresh = opened_groups(case.facts.query.hex(), case.plan, counts)
+        minimum = table.catalog.policy.minimum_group_size
+        return await asyncio.to_thread(too_close, table.schema, fresh, known, minimum)
+
+    async def _groups_of(self, query: bytes) -> list[OpenedGroup]:
+        facts = await read_query(self.chain, query)
+        plan = make_plan(await read_table(self.chain, facts.table, facts.epoch), facts.sql)
+        counts = self._store.counts_of(query) or [None] * len(gate_outputs(plan))
+        return opened_groups(query.hex(), plan, counts)
 
     def _open_box(self, case: Case, member: str, boxes: bytes) -> dict[int, bytes]:
         mine = case.sharing.members.index(self.organisation)

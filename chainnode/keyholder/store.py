@@ -107,10 +107,20 @@ class KeyStore:
         """How many more scalars or polynomials an epoch's key share may open."""
         return RELEASES_MAX - int(self._opened.get(str(epoch), {"used": 0})["used"])
 
-    def record_passed(self, query: bytes) -> None:
-        """Remember that this member saw the query's groups pass: the condition of its share."""
-        self._opened.setdefault("passed", {})[query.hex()] = True
+    def record_passed(self, query: bytes, counts: Sequence[int] = ()) -> None:
+        """Remember that this member saw the query's groups pass: the condition of its share.
+
+        Args:
+            query: 32-byte id.
+            counts: rows of its groups, which later queries' groups are compared with.
+        """
+        self._opened.setdefault("passed", {})[query.hex()] = list(counts)
         self._save()
+
+    def counts_of(self, query: bytes) -> tuple[int, ...] | None:
+        """The group counts of a query this member let pass; None for one it did not see."""
+        found = self._opened.get("passed", {}).get(query.hex())
+        return None if found is None else tuple(found)
 
     def has_passed(self, query: bytes) -> bool:
         """Whether this member saw the query's groups pass."""

@@ -168,6 +168,13 @@ class BankClient:
         for profile in PROFILES:
             if not facts.schema.stored_columns(profile, self.organisation):
                 continue
+            if f"public_key_{profile.lower()}" not in hashes:
+                raise ClientFault(
+                    "PROFILE_WITHOUT_KEY",
+                    f"the council has no key of profile {profile}",
+                    subject=table,
+                    fix=f"publish a schema whose columns do not name profile {profile}",
+                )
             public_key = await self.chain.get_blob(hashes[f"public_key_{profile.lower()}"])
             published: dict[str, list[bytes]] = {}
             for name, blocks in encode.owner_blocks(
@@ -280,7 +287,7 @@ class BankClient:
             for profile in PROFILES:
                 names = facts.schema.stored_columns(profile, owner)
                 if names and not await self._has_columns(table, owner, profile, epoch):
-                    blocks = len(names) * facts.schema.block_count()
+                    blocks = len(names) * facts.schema.block_count(profile)
                     stale.append(StaleColumns(owner, profile, epoch, blocks))
         return stale
 
@@ -552,6 +559,13 @@ def _ended(facts: QueryFacts) -> ClientFault | PeerFault:
             "a group in the answer is smaller than the table's minimum; the query cost budget",
             subject=facts.query.hex(),
             fix="widen the condition or group by a coarser column",
+        )
+    if facts.ending.startswith("differencing"):
+        return ClientFault(
+            "GROUPS_TOO_CLOSE",
+            f"with answers given before, this one would tell about too few rows: {facts.ending}",
+            subject=facts.query.hex(),
+            fix="ask for a group that differs from earlier ones by more rows, or by none",
         )
     if facts.status == EXPIRED:
         return PeerFault(

@@ -163,7 +163,7 @@ class Journey:
                 rows = await bank.bank.query(table.schema.table, sql)
             except ClientFault as error:
                 # A stranger's file may hold too few such rows: the refusal is the right answer.
-                if error.code != "GROUP_TOO_SMALL":
+                if error.code not in ("GROUP_TOO_SMALL", "GROUPS_TOO_CLOSE"):
                     raise
                 self._stages.note(f"{sql}: {error}")
                 continue

@@ -41,6 +41,18 @@ async def test_a_small_group_is_refused_and_costs_budget(consortium: Consortium)
     assert await consortium.bank.chain.view("budget", table="firms", bank="bank-a") == (5, 1)
 
 
+async def test_two_questions_a_few_rows_apart_are_refused(consortium: Consortium) -> None:
+    # Of 60 firms 54 have no more than 3 overdue or are in farming: 6 rows lie between.
+    sql = "SELECT COUNT(*) FROM firms"
+    await consortium.bank.query("firms", sql)
+    near = f"{sql} WHERE overdue < 4 OR sector = 'farming'"
+    with pytest.raises(ClientFault, match="GROUPS_TOO_CLOSE") as refused:
+        await consortium.bank.query("firms", near)
+    assert "fewer than 10 rows apart" in refused.value.message
+    rows = await consortium.bank.query("firms", f"{sql} WHERE sector = 'farming'")
+    assert rows[0].values[0] == ROWS // 2
+
+
 async def test_no_secret_leaves_the_keyholders(consortium: Consortium) -> None:
     await consortium.bank.query("firms", "SELECT COUNT(*) FROM firms")
     secret: list[bytes] = []
