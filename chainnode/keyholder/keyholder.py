@@ -79,7 +79,7 @@ class Keyholder(ScoringService):
         self._confirmed: dict[bytes, Case] = {}
         self._accused: dict[tuple[bytes, str], None] = {}
         self._parts_of: dict[bytes, dict[int, bytes]] = {}
-        self._groups: dict[bytes, list[OpenedGroup]] = {}
+        self._groups: dict[bytes, tuple[str, list[OpenedGroup]]] = {}
         self._uploaded: dict[tuple[bytes, int], None] = {}
 
     async def advance_epoch(self) -> None:
@@ -206,20 +206,23 @@ class Keyholder(ScoringService):
         name = case.facts.table
         table = await read_table(self.chain, name, case.facts.epoch)
         known: list[OpenedGroup] = []
-        for query in await self.chain.view("opened_queries", table=name, first=0):
+        opened = await self.chain.view("opened_queries", table=name, first=0)
+        # What this member let pass counts too: two questions may be on their way at once.
+        for query in dict.fromkeys([*map(bytes, opened), *self._store.passed()]):
             if query not in self._groups:
                 self._groups[query] = await self._groups_of(query)
-            if query != case.facts.query:
-                known += self._groups[query]
+            table_name, groups = self._groups[query]
+            if query != case.facts.query and table_name == name:
+                known += groups
         fresh = opened_groups(case.facts.query.hex(), case.plan, counts)
         minimum = table.catalog.policy.minimum_group_size
         return await asyncio.to_thread(too_close, table.schema, fresh, known, minimum)
 
-    async def _groups_of(self, query: bytes) -> list[OpenedGroup]:
+    async def _groups_of(self, query: bytes) -> tuple[str, list[OpenedGroup]]:
         facts = await read_query(self.chain, query)
         plan = make_plan(await read_table(self.chain, facts.table, facts.epoch), facts.sql)
         counts = self._store.counts_of(query) or [None] * len(gate_outputs(plan))
-        return opened_groups(query.hex(), plan, counts)
+        return facts.table, opened_groups(query.hex(), plan, counts)
 
     def _open_box(self, case: Case, member: str, boxes: bytes) -> dict[int, bytes]:
         mine = case.sharing.members.index(self.organisation)

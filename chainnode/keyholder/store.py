@@ -122,6 +122,10 @@ class KeyStore:
         found = self._opened.get("passed", {}).get(query.hex())
         return None if found is None else tuple(found)
 
+    def passed(self) -> tuple[bytes, ...]:
+        """Every query this member let pass, in order."""
+        return tuple(bytes.fromhex(query) for query in self._opened.get("passed", {}))
+
     def has_passed(self, query: bytes) -> bool:
         """Whether this member saw the query's groups pass."""
         return query.hex() in self._opened.get("passed", {})
