@@ -15,12 +15,16 @@ from chainnode.cli.context import (
     Network,
     with_client,
 )
-from chainnode.cli.output import Format, reporting, show, show_rows
+from chainnode.cli.output import Format, progress_bar, reporting, show, show_rows
 from chainnode.he.answer import shown
 from chainnode.he.sql import explain as explain_plan
 from chainnode.sdk.bank import BankClient, BankKeys
 from chainnode.sdk.client import AsyncClient
+from chainnode.sdk.fitting import fit_scorecard, outcomes
+from chainnode.sdk.ingest import align
+from chainnode.sdk.schema_file import load_schema
 from chainnode.sdk.scoring_chain import SdkScoringChain
+from chainnode.sdk.source_table import read_source
 from chainnode.types.errors import ConfigError
 
 app = typer.Typer(help="Encrypted queries: worker, keyholder, questions.")
@@ -144,6 +148,89 @@ def audit(
         ],
         output,
     )
+
+
+@app.command()
+@reporting
+def ingest(
+    source: Annotated[Path, typer.Argument(help="CSV or Parquet file with the id column.")],
+    table: Table,
+    network: Network = Path(DEFAULT_NETWORK),
+    member: Member = DEFAULT_MEMBER,
+    journal: Annotated[
+        Path | None, typer.Option("--journal", help="Progress file; SOURCE.journal if not given.")
+    ] = None,
+) -> None:
+    """Encrypt and publish this organisation's columns; run again to go on after an interruption."""
+    rows = read_source(source)
+    kept = journal or source.with_name(source.name + ".journal")
+    with progress_bar("blocks") as advance:
+        count = _ask(network, member, None, lambda bank: bank.ingest(table, rows, advance, kept))
+    print(f"{count} rows of {source} are published in {table}")
+
+
+Schema = Annotated[Path, typer.Option("--schema", help="TOML schema file.")]
+
+
+@app.command()
+@reporting
+def check(
+    source: Annotated[Path, typer.Argument(help="CSV or Parquet file with the id column.")],
+    schema: Schema,
+    owner: Annotated[str, typer.Option("--owner", help="Organisation whose columns to check.")],
+) -> None:
+    """Check a table against a schema file without a network; names every bad cell."""
+    rows = read_source(source)
+    described = load_schema(schema, rows.row_count())
+    ids = [str(cell) for cell in rows.column(described.id_column)]
+    align(rows, described, owner, ids)
+    print(f"{source}: {rows.row_count()} rows fit {schema}")
+
+
+@app.command("create-table")
+@reporting
+def create_table(
+    schema: Annotated[Path, typer.Argument(help="TOML schema file.")],
+    ids: Annotated[Path, typer.Option("--ids", help="CSV or Parquet file with the id column.")],
+    minimum_group: Annotated[int, typer.Option("--minimum-group", min=1)] = 10,
+    network: Network = Path(DEFAULT_NETWORK),
+    member: Member = DEFAULT_MEMBER,
+) -> None:
+    """Publish a table's schema and the registry of its enterprises."""
+    registry = read_source(ids)
+    described = load_schema(schema, registry.row_count())
+    names = [str(cell) for cell in registry.column(described.id_column)]
+    _ask(
+        network,
+        member,
+        None,
+        lambda bank: bank.create_table(described, names, minimum_group, described.owners()),
+    )
+    print(f"{described.table}: {len(names)} enterprises, schema {described.hash().hex()}")
+
+
+@app.command()
+@reporting
+def fit(
+    source: Annotated[Path, typer.Argument(help="History with outcomes: CSV or Parquet.")],
+    schema: Schema,
+    target: Annotated[str, typer.Option("--target", help="Column that is 1 where it went bad.")],
+    rows: Annotated[int, typer.Option("--rows", help="Enterprises in the encrypted table.")],
+    name: Annotated[str, typer.Option("--name", help="For CREDIT_SCORE('name').")],
+    to: Annotated[Path, typer.Option("--to", help="Receives the scorecard.")],
+) -> None:
+    """Fit an integer scorecard on the schema's bins with scikit-learn."""
+    history = read_source(source)
+    described = load_schema(schema, rows)
+    cells = {
+        column.name: history.column(column.name)
+        for column in described.columns
+        if column.encoding is not None and column.name in history.columns
+    }
+    bad = outcomes(history, target)
+    model = fit_scorecard(described, cells, bad, name, tuple(cells))
+    to.write_bytes(model.encode())
+    print(model.explain(described))
 
 
 def _keys(network: Path, member: str, keys: Path | None, passphrase_file: Path | None) -> BankKeys:

@@ -25,6 +25,7 @@ from chainnode.he.threshold import Copies, Sharing
 from chainnode.identity import Identity
 from chainnode.sdk.bank_keys import BankKeys
 from chainnode.sdk.client import AsyncClient
+from chainnode.sdk.ingest import Journal, align, scope_of
 from chainnode.sdk.scoring import (
     EXPIRED,
     RELEASED,
@@ -47,6 +48,7 @@ from chainnode.sdk.scoring import (
     score_mask,
 )
 from chainnode.sdk.scoring_chain import SdkScoringChain
+from chainnode.sdk.source_table import SourceTable
 from chainnode.types.errors import ClientFault, ConfigError, PeerFault
 
 __all__ = ["AuditStep", "BankClient", "BankKeys", "Progress", "StaleColumns", "open_bank"]
@@ -145,6 +147,7 @@ class BankClient:
         table: str,
         cells: Mapping[str, Sequence[Cell]],
         progress: Progress | None = None,
+        journal: Path | None = None,
     ) -> None:
         """Encrypt this organisation's columns under the joint key, upload and announce them.
 
@@ -152,9 +155,12 @@ class BankClient:
             table: name.
             cells: SQL column to one value per registry row; read here, sent only encrypted.
             progress: called after every uploaded block.
+            journal: a private file that lets a later call go on after an interruption: blocks it
+                names are not encrypted and uploaded again.
 
         Raises:
-            ClientFault: `VALUE_OUT_OF_DOMAIN`, `ROWS_MISALIGNED`, `EPOCH_NOT_ACTIVE`.
+            ClientFault: `PROFILE_WITHOUT_KEY`, `VALUE_OUT_OF_DOMAIN`, `ROWS_MISALIGNED` or
+                `EPOCH_NOT_ACTIVE`.
         """
         facts = await read_table(self.chain, table)
         epoch = await self._active_epoch()
@@ -164,29 +170,80 @@ class BankClient:
             * facts.schema.block_count(name)
             for name in PROFILES
         )
-        done = 0
-        for profile in PROFILES:
-            if not facts.schema.stored_columns(profile, self.organisation):
-                continue
-            if f"public_key_{profile.lower()}" not in hashes:
+        wanted = [name for name in PROFILES if facts.schema.stored_columns(name, self.organisation)]
+        keys = {name: bytes(hashes.get(f"public_key_{name.lower()}", b"")) for name in wanted}
+        for name in wanted:
+            if not keys[name]:
                 raise ClientFault(
                     "PROFILE_WITHOUT_KEY",
-                    f"the council has no key of profile {profile}",
+                    f"the council's epoch has no key of profile {name}",
                     subject=table,
-                    fix=f"publish a schema whose columns do not name profile {profile}",
+                    fix=f"leave {name} out of the columns' profiles in the schema",
                 )
-            public_key = await self.chain.get_blob(hashes[f"public_key_{profile.lower()}"])
+        kept = None
+        if journal is not None:
+            scope = scope_of(facts.schema, epoch, keys)
+            kept = await asyncio.to_thread(Journal, journal, scope)
+        done = 0
+        for profile in wanted:
+            public_key = await self.chain.get_blob(keys[profile])
             published: dict[str, list[bytes]] = {}
-            for name, blocks in encode.owner_blocks(
+            for stored, blocks in encode.owner_blocks(
                 facts.schema, self.organisation, cells, profile
             ):
-                published[name] = []
-                for block in await asyncio.to_thread(_encrypt, profile, public_key, blocks):
-                    published[name].append(await self.chain.put_blob(block))
+                published[stored] = []
+                async for blob in self._uploads(profile, stored, public_key, blocks, kept):
+                    published[stored].append(blob)
                     done += 1
                     if progress is not None:
                         progress(done, total)
             await self._announce(facts, profile, epoch, published)
+
+    async def _uploads(
+        self,
+        profile: ProfileName,
+        column: str,
+        public_key: bytes,
+        blocks: Sequence[bytes],
+        journal: Journal | None,
+    ) -> AsyncIterator[bytes]:
+        """The hash of every block's ciphertext, uploaded now or, by the journal, before."""
+        if journal is None:
+            for sealed in await asyncio.to_thread(_encrypt, profile, public_key, blocks):
+                yield await self.chain.put_blob(sealed)
+            return
+        for number, slots in enumerate(blocks):
+            label = journal.label(profile, column, number, slots)
+            blob = journal.uploaded(label)
+            if blob is None:
+                sealed = (await asyncio.to_thread(_encrypt, profile, public_key, [slots]))[0]
+                blob = await self.chain.put_blob(sealed)
+                await asyncio.to_thread(journal.record, label, blob)
+            yield blob
+
+    async def ingest(
+        self,
+        table: str,
+        source: SourceTable,
+        progress: Progress | None = None,
+        journal: Path | None = None,
+    ) -> int:
+        """Encrypt and publish this organisation's columns from its own table; returns its rows.
+
+        Args:
+            table: name of the published encrypted table.
+            source: from `read_source`: CSV, Parquet, Arrow or pandas.
+            progress: called after every block.
+            journal: see `publish_columns`.
+
+        Raises:
+            ClientFault: `TABLE_COLUMN_MISSING`, or `TABLE_ROWS_INVALID` naming file, line, column.
+        """
+        facts = await read_table(self.chain, table)
+        ids = await read_ids(self.chain, facts)
+        cells = await asyncio.to_thread(align, source, facts.schema, self.organisation, ids)
+        await self.publish_columns(table, cells, progress, journal)
+        return source.row_count()
 
     async def _announce(
         self, facts: TableFacts, profile: ProfileName, epoch: int, published: dict[str, list[bytes]]
