@@ -144,13 +144,30 @@ class BlockResult:
         """Net writes sorted by key; None deletes."""
     @property
     def gas_used(self) -> int: ...
+    def dependencies(self) -> list[tuple[int, int, str]]:
+        """The block's dependency graph: (later, earlier, cause), by later, at most 1,000,000.
+
+        cause: `read` (later reads what earlier wrote), `write` (overwrites it), `anti` (overwrites
+        what earlier read). Equal on every engine; additions to a counter do not depend on each
+        other."""
+    def trace(self) -> Trace:
+        """The block as a trace for `simulate`: measured serial costs, hints exactly the accesses.
+        `ValueError` unless `Executor.set_recording(True)` came before the block."""
 
 @final
 class Executor:
-    """The state in memory and the serial engine over it. One block at a time; queries beside it
-    see the last finished block."""
+    """The state in memory and the engines over it. One block at a time; queries beside it see the
+    last finished block."""
 
     def __new__(cls, chain_id: str) -> Executor: ...
+    def set_engine(self, threads: int, engine: str = "gate") -> None:
+        """How blocks are executed from now on; results never depend on it.
+
+        threads: 1 to 1024, by default one per core; 1 is the plain serial engine. engine: `gate`
+        chooses per block, `serial`, `dag` (wait for the producers hints name) and `stm` (speculate)
+        fix it."""
+    def set_recording(self, record: bool) -> None:
+        """Measure what each transaction costs, for `BlockResult.trace`; blocks run serially."""
     def load(self, entries: Sequence[tuple[bytes, bytes]]) -> None:
         """Add stored state, any order, any number of calls, before the first block."""
     def load_window(self, tx_ids: Sequence[bytes], expiry_heights: Sequence[int]) -> None:

@@ -1,35 +1,44 @@
 //! One transaction after another, each on what the earlier ones left.
 
 use chain_crypto::{verify_ed25519_batch, Signed};
-use chain_state::{keys, BlockOverlay, StateGuard, TxView};
+use chain_state::keys;
 use chain_types::proto::{
     BlockContext, ChainConfig, ContractStatus, Member, PayloadKind, Receipt, ReceiptStatus, Role,
 };
 use chain_types::{
-    decode_transaction, endorsement_message, sender_message, wid, CheckedTransaction, FormatError,
-    Hash,
+    decode_transaction, encode_canonical, endorsement_message, sender_message, wid,
+    CheckedTransaction, FormatError, Hash,
 };
 use chain_vm::{Frame, Machine};
 
 use crate::admin::{config_action, contract, contract_action, unknown_contract, Hook};
 use crate::members::{check_policy, find, role_name, sender, View};
 use crate::receipt::{consumes_id, from_outcome, Refusal};
-use crate::window::Window;
 
-/// What a block of transactions runs against.
-pub(crate) struct BlockRun<'a> {
-    pub(crate) chain_id: &'a str,
-    pub(crate) config: &'a ChainConfig,
-    pub(crate) context: &'a BlockContext,
-    pub(crate) machine: &'a mut Machine,
-    pub(crate) window: &'a mut Window,
+/// What every transaction of a block is judged and executed by.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    pub(crate) chain_id: String,
+    pub(crate) config: ChainConfig,
+    pub(crate) context: BlockContext,
 }
 
 /// A transaction's bytes, decoded, and whether its signatures hold.
 pub(crate) struct Item {
     wid: Hash,
-    transaction: Result<CheckedTransaction, FormatError>,
+    pub(crate) transaction: Result<CheckedTransaction, FormatError>,
     signed: bool,
+}
+
+impl Item {
+    /// Whether it may change what other transactions are judged by.
+    pub(crate) fn is_barrier(&self) -> bool {
+        let kind = self
+            .transaction
+            .as_ref()
+            .map(|transaction| transaction.kind);
+        !matches!(kind, Ok(PayloadKind::Invoke) | Err(_))
+    }
 }
 
 /// Decode every transaction and check the signatures of those not known to be valid, in one batch.
@@ -78,78 +87,79 @@ pub(crate) fn prepare(batch: &[Vec<u8>], verified: &[u8]) -> Vec<Item> {
 }
 
 /// A receipt with what the caller keeps beside it.
+#[derive(Debug)]
 pub(crate) struct Executed {
-    pub(crate) receipt: Receipt,
+    /// Canonical.
+    pub(crate) receipt: Vec<u8>,
+    pub(crate) ok: bool,
+    pub(crate) gas_used: u64,
     pub(crate) tx_id: Hash,
     pub(crate) expiry_height: u64,
 }
 
-impl BlockRun<'_> {
-    /// Execute one transaction on the block so far.
+impl Rules {
+    /// Execute one transaction on a view; its writes count only when it is `ok`.
     pub(crate) fn execute(
-        &mut self,
+        &self,
+        machine: &mut Machine,
         item: &Item,
-        base: StateGuard,
-        block: BlockOverlay,
-    ) -> (Executed, StateGuard, BlockOverlay) {
-        let view = TxView::new(base, block);
-        let transaction = match &item.transaction {
-            Ok(transaction) => transaction,
-            Err(_) => {
-                let refusal = Refusal::arguments("malformed transaction");
-                let receipt = refused(&refusal, [0; 32], item.wid, &view);
-                let (base, block) = view.rollback();
-                return (
-                    Executed {
-                        receipt,
-                        tx_id: [0; 32],
-                        expiry_height: 0,
-                    },
-                    base,
-                    block,
-                );
-            }
+        duplicate: bool,
+        view: View,
+    ) -> (Executed, View) {
+        let Ok(transaction) = &item.transaction else {
+            let refusal = Refusal::arguments("malformed transaction");
+            return (self.executed(receipt_of(&refusal), item, &view), view);
         };
-        let (receipt, view) = self.run(transaction, item.signed, view);
+        let (receipt, view) = self.run(machine, transaction, item.signed, duplicate, view);
+        (self.executed(receipt, item, &view), view)
+    }
+
+    fn executed(&self, receipt: Receipt, item: &Item, view: &View) -> Executed {
+        let transaction = item.transaction.as_ref().ok();
+        let tx_id = transaction.map_or([0; 32], |transaction| transaction.tx_id);
+        let ok = receipt.status() == ReceiptStatus::Ok;
+        let used_up = transaction.filter(|_| consumes_id(receipt.status()));
         let receipt = Receipt {
-            tx_id: transaction.tx_id.to_vec(),
+            tx_id: tx_id.to_vec(),
             wid: item.wid.to_vec(),
-            access_hash: view
-                .access_hash(receipt.status() == ReceiptStatus::Ok)
-                .to_vec(),
+            access_hash: view.access_hash(ok).to_vec(),
             ..receipt
         };
-        let mut expiry_height = 0;
-        if consumes_id(receipt.status()) {
-            expiry_height = transaction.payload.expiry_height;
-            self.window.insert(transaction.tx_id, expiry_height);
+        Executed {
+            ok,
+            gas_used: receipt.gas_used,
+            tx_id,
+            expiry_height: used_up.map_or(0, |transaction| transaction.payload.expiry_height),
+            receipt: encode_canonical(&receipt),
         }
-        let ok = receipt.status() == ReceiptStatus::Ok;
-        let (base, block) = if ok { view.commit() } else { view.rollback() };
-        (
-            Executed {
-                receipt,
-                tx_id: transaction.tx_id,
-                expiry_height,
-            },
-            base,
-            block,
-        )
+    }
+
+    /// Whether an invocation will use its id up: its admission alone decides.
+    pub(crate) fn uses_id_up(&self, item: &Item, view: &View) -> bool {
+        let Ok(transaction) = &item.transaction else {
+            return false;
+        };
+        match self.admit(transaction, item.signed, false, view) {
+            Ok(_) => true,
+            Err(refusal) => consumes_id(refusal.status),
+        }
     }
 
     fn run(
-        &mut self,
+        &self,
+        machine: &mut Machine,
         transaction: &CheckedTransaction,
         signed: bool,
+        duplicate: bool,
         view: View,
     ) -> (Receipt, View) {
-        let member = match self.admit(transaction, signed, &view) {
+        let member = match self.admit(transaction, signed, duplicate, &view) {
             Ok(member) => member,
             Err(refusal) => return (receipt_of(&refusal), view),
         };
         let payload = &transaction.payload;
         if transaction.kind == PayloadKind::Invoke {
-            return self.invoke(transaction, &member, view);
+            return self.invoke(machine, transaction, &member, view);
         }
         let mut view = view;
         let done = if transaction.kind == PayloadKind::Config {
@@ -160,7 +170,7 @@ impl BlockRun<'_> {
             self.policy("contract-admin", transaction, &view)
                 .and_then(|()| {
                     let (action, args) = (payload.method.as_str(), payload.args.as_slice());
-                    contract_action(&mut view, self.machine, action, args, self.context.height)
+                    contract_action(&mut view, machine, action, args, self.context.height)
                 })
         };
         match done {
@@ -171,13 +181,13 @@ impl BlockRun<'_> {
                 },
                 view,
             ),
-            Ok(Some(hook)) => self.call(transaction, &member, hook, view),
+            Ok(Some(hook)) => self.call(machine, transaction, &member, hook, view),
             Err(refusal) => (receipt_of(&refusal), view),
         }
     }
 
     fn policy(&self, action: &str, tx: &CheckedTransaction, view: &View) -> Result<(), Refusal> {
-        check_policy(view, self.config, action, tx, self.context.timestamp_ms)
+        check_policy(view, &self.config, action, tx, self.context.timestamp_ms)
     }
 
     /// Everything that is judged before the action itself, in the order of the specification.
@@ -185,10 +195,11 @@ impl BlockRun<'_> {
         &self,
         transaction: &CheckedTransaction,
         signed: bool,
+        duplicate: bool,
         view: &View,
     ) -> Result<Member, Refusal> {
         let payload = &transaction.payload;
-        if self.window.contains(&transaction.tx_id) {
+        if duplicate {
             let message = "this transaction id already has a receipt";
             return Err(Refusal::new(ReceiptStatus::Duplicate, message));
         }
@@ -215,7 +226,8 @@ impl BlockRun<'_> {
     }
 
     fn invoke(
-        &mut self,
+        &self,
+        machine: &mut Machine,
         transaction: &CheckedTransaction,
         member: &Member,
         view: View,
@@ -227,20 +239,21 @@ impl BlockRun<'_> {
             &format!("c:{}", payload.method),
             &payload.args,
         ) {
-            Ok(hook) => self.call(transaction, member, hook, view),
+            Ok(hook) => self.call(machine, transaction, member, hook, view),
             Err(refusal) => (receipt_of(&refusal), view),
         }
     }
 
     fn call(
-        &mut self,
+        &self,
+        machine: &mut Machine,
         transaction: &CheckedTransaction,
         member: &Member,
         hook: Hook,
         view: View,
     ) -> (Receipt, View) {
         let caller = Caller {
-            chain_id: self.chain_id,
+            chain_id: &self.chain_id,
             tx_id: &transaction.tx_id,
             address: &transaction.sender_address,
             member,
@@ -249,7 +262,7 @@ impl BlockRun<'_> {
             read_only: false,
         };
         let limit = transaction.payload.gas_limit.min(self.config.gas_limit_max);
-        call(self.machine, &caller, hook, limit, view)
+        call(machine, &caller, hook, limit, view)
     }
 }
 
@@ -320,14 +333,5 @@ pub(crate) fn receipt_of(refusal: &Refusal) -> Receipt {
         status: refusal.status.into(),
         message: refusal.message.clone(),
         ..Receipt::default()
-    }
-}
-
-fn refused(refusal: &Refusal, tx_id: Hash, wid: Hash, view: &View) -> Receipt {
-    Receipt {
-        tx_id: tx_id.to_vec(),
-        wid: wid.to_vec(),
-        access_hash: view.access_hash(false).to_vec(),
-        ..receipt_of(refusal)
     }
 }

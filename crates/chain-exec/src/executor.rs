@@ -1,17 +1,21 @@
 //! The state in memory and the engine over it.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use chain_state::{keys, BlockOverlay, SharedState, State, StateGuard, StateTree, TxView};
 use chain_types::proto::{BlockContext, ChainConfig, Receipt, TransactionBatch};
-use chain_types::{address, decode_canonical, encode_canonical, merkle_root, Hash};
+use chain_types::{address, decode_canonical, merkle_root, Hash};
 use chain_vm::Machine;
 use parking_lot::{Mutex, RwLock};
 use prost::Message;
 
-use crate::block::{call, prepare, receipt_of, target, BlockRun, Caller};
+use crate::block::{call, prepare, receipt_of, target, Caller, Executed, Item, Rules};
+use crate::gate::Engine;
 use crate::genesis;
+use crate::graph::Access;
 use crate::members::{find, sender};
+use crate::parallel::{duplicates, Parallel, RunOf, Strategy};
 use crate::receipt::BlockResult;
 use crate::window::Window;
 
@@ -33,11 +37,20 @@ struct Head {
     time_ms: u64,
 }
 
-#[derive(Debug, Default)]
-struct Engine {
+#[derive(Debug)]
+struct Core {
     machine: Machine,
     window: Window,
     tree: StateTree,
+    parallel: Parallel,
+    record: bool,
+}
+
+/// A block under way.
+struct Progress {
+    base: StateGuard,
+    block: BlockOverlay,
+    result: BlockResult,
 }
 
 /// Executes blocks one at a time; queries beside it see the last finished block.
@@ -45,27 +58,47 @@ struct Engine {
 pub struct Executor {
     chain_id: String,
     state: SharedState,
-    engine: Mutex<Engine>,
+    core: Mutex<Core>,
     queries: Mutex<Machine>,
     head: Mutex<Option<Head>>,
 }
 
 impl Executor {
-    /// An executor over an empty state.
+    /// An executor over an empty state, with a thread for each core.
     pub fn new(chain_id: &str) -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let core = Core {
+            machine: Machine::default(),
+            window: Window::default(),
+            tree: StateTree::default(),
+            parallel: Parallel::new(threads, Strategy::Gate),
+            record: false,
+        };
         Self {
             chain_id: chain_id.to_owned(),
             state: Arc::new(RwLock::new(State::default())),
-            engine: Mutex::default(),
+            core: Mutex::new(core),
             queries: Mutex::default(),
             head: Mutex::default(),
         }
     }
 
+    /// Choose how blocks are executed from now on; results never depend on it.
+    ///
+    /// One thread is the serial engine, unless a parallel one is asked for by name.
+    pub fn set_engine(&self, threads: usize, strategy: Strategy) {
+        self.core.lock().parallel = Parallel::new(threads, strategy);
+    }
+
+    /// Record what each transaction costs, for [`crate::trace`]: blocks are executed serially.
+    pub fn set_recording(&self, record: bool) {
+        self.core.lock().record = record;
+    }
+
     /// Add stored entries before the first block.
     pub fn load(&self, entries: Vec<(Vec<u8>, Vec<u8>)>) {
-        let mut engine = self.engine.lock();
-        engine.tree.update(
+        let mut core = self.core.lock();
+        core.tree.update(
             entries
                 .iter()
                 .map(|(key, value)| (&key[..], Some(&value[..]))),
@@ -78,9 +111,9 @@ impl Executor {
 
     /// Seed the ids that have a receipt and could still be replayed.
     pub fn load_window(&self, ids: impl Iterator<Item = (Hash, u64)>) {
-        let mut engine = self.engine.lock();
+        let mut core = self.core.lock();
         for (id, expiry_height) in ids.filter(|(_, expiry_height)| *expiry_height > 0) {
-            engine.window.insert(id, expiry_height);
+            core.window.insert(id, expiry_height);
         }
     }
 
@@ -95,7 +128,7 @@ impl Executor {
     /// When it is malformed or the state is not empty.
     pub fn genesis(&self, bytes: &[u8]) -> Result<BlockResult, ExecutionError> {
         let (genesis, writes) = genesis::read(bytes, &self.chain_id)?;
-        let mut engine = self.engine.lock();
+        let mut core = self.core.lock();
         if !self.state.read().is_empty() {
             return Err(ExecutionError::WrongState(
                 "genesis: the state is not empty",
@@ -110,13 +143,13 @@ impl Executor {
             height: 0,
             time_ms: genesis.genesis_time_ms,
         };
-        self.finish(&mut engine, &mut result, head);
+        self.finish(&mut core, &mut result, head);
         Ok(result)
     }
 
     /// Root of the state after the last finished block.
     pub fn state_root(&self) -> Hash {
-        self.engine.lock().tree.root()
+        self.core.lock().tree.root()
     }
 
     /// Execute a canonical TransactionBatch in order under a canonical BlockContext.
@@ -139,51 +172,110 @@ impl Executor {
                 "verified: one byte per transaction".into(),
             ));
         }
-        let items = prepare(&batch.transactions, verified);
-        let mut engine = self.engine.lock();
-        let mut base = self.state.read_arc();
+        let items = Arc::new(prepare(&batch.transactions, verified));
+        drop(batch);
+        let mut core = self.core.lock();
+        let base = self.state.read_arc();
         let config = config(&base)?;
-        let Engine {
-            machine, window, ..
-        } = &mut *engine;
-        window.prune(context.height);
-        let mut run = BlockRun {
-            chain_id: &self.chain_id,
-            config: &config,
-            context: &context,
-            machine,
-            window,
-        };
-        let mut result = BlockResult::default();
-        let mut block = BlockOverlay::default();
-        for item in &items {
-            let (executed, base_back, block_back) = run.execute(item, base, block);
-            (base, block) = (base_back, block_back);
-            result.gas_used = result.gas_used.saturating_add(executed.receipt.gas_used);
-            result.receipts.push(encode_canonical(&executed.receipt));
-            result.tx_ids.push(executed.tx_id);
-            result.expiry_heights.push(executed.expiry_height);
-        }
-        result.receipts_root = merkle_root(&result.receipts);
-        result.writes = block.into_net_writes(&base);
-        drop(base);
+        core.window.prune(context.height);
         let head = Head {
             height: context.height,
             time_ms: context.timestamp_ms,
         };
-        self.finish(&mut engine, &mut result, head);
+        let rules = Arc::new(Rules {
+            chain_id: self.chain_id.clone(),
+            config,
+            context,
+        });
+        let mut progress = Progress {
+            base,
+            block: BlockOverlay::default(),
+            result: BlockResult::default(),
+        };
+        let mut first = 0;
+        while first < items.len() {
+            let run = items[first..]
+                .iter()
+                .take_while(|item| !item.is_barrier())
+                .count();
+            // Whatever changes members or contracts stands alone between two runs.
+            let end = first + run.max(1);
+            progress = self.execute_run(&mut core, &rules, &items, first..end, progress);
+            first = end;
+        }
+        let Progress {
+            base,
+            block,
+            mut result,
+        } = progress;
+        if core.parallel.is_on() {
+            core.parallel.observed(&result.accesses);
+        }
+        result.receipts_root = merkle_root(&result.receipts);
+        result.writes = block.into_net_writes(&base);
+        drop(base);
+        self.finish(&mut core, &mut result, head);
         Ok(result)
     }
 
+    fn execute_run(
+        &self,
+        core: &mut Core,
+        rules: &Arc<Rules>,
+        items: &Arc<Vec<Item>>,
+        range: std::ops::Range<usize>,
+        progress: Progress,
+    ) -> Progress {
+        let run = &items[range.clone()];
+        if !core.parallel.is_on() || core.record {
+            return execute_serially(core, rules, run, progress);
+        }
+        let Progress {
+            base,
+            block,
+            mut result,
+        } = progress;
+        let view = TxView::new(base, block);
+        let (engine, hints) = core.parallel.choose(rules, run, &view);
+        if engine == Engine::Serial {
+            let (base, block) = view.rollback();
+            let progress = Progress {
+                base,
+                block,
+                result,
+            };
+            return execute_serially(core, rules, run, progress);
+        }
+        let duplicates = duplicates(rules, run, &core.window, &view);
+        let (base, block) = view.rollback();
+        let run_of = RunOf {
+            rules: Arc::clone(rules),
+            items: Arc::clone(items),
+            first: range.start,
+            count: range.len(),
+            duplicates,
+            state: Arc::clone(&self.state),
+        };
+        let (outputs, block) = core.parallel.execute(engine, hints, run_of, block);
+        for (executed, access) in outputs {
+            keep(&mut core.window, &mut result, executed, access);
+        }
+        Progress {
+            base,
+            block,
+            result,
+        }
+    }
+
     /// The root is computed beside queries; only the swap of values holds them up.
-    fn finish(&self, engine: &mut Engine, result: &mut BlockResult, head: Head) {
+    fn finish(&self, core: &mut Core, result: &mut BlockResult, head: Head) {
         let writes = &result.writes;
-        engine.tree.update(
+        core.tree.update(
             writes
                 .iter()
                 .map(|(key, value)| (&key[..], value.as_deref())),
         );
-        result.state_root = engine.tree.root();
+        result.state_root = core.tree.root();
         let mut state = self.state.write();
         for (key, value) in writes {
             state.apply(key.clone(), value.clone());
@@ -273,6 +365,56 @@ impl Executor {
         let abi = state.get(&keys::abi(name)).unwrap_or_default().to_vec();
         Some((record, abi))
     }
+}
+
+/// The plain engine: what every other one has to equal.
+fn execute_serially(
+    core: &mut Core,
+    rules: &Rules,
+    items: &[Item],
+    progress: Progress,
+) -> Progress {
+    let Progress {
+        mut base,
+        mut block,
+        mut result,
+    } = progress;
+    let start = Instant::now();
+    for item in items {
+        let began = core.record.then(Instant::now);
+        let transaction = item.transaction.as_ref().ok();
+        let duplicate = transaction.is_some_and(|one| core.window.contains(&one.tx_id));
+        let view = TxView::new(base, block);
+        let (executed, mut view) = rules.execute(&mut core.machine, item, duplicate, view);
+        let access = Access::new(view.take_access(), view.writes(), executed.ok);
+        (base, block) = if executed.ok {
+            view.commit()
+        } else {
+            view.rollback()
+        };
+        keep(&mut core.window, &mut result, executed, access);
+        if let Some(began) = began {
+            result.costs_ns.push(began.elapsed().as_nanos() as u64);
+        }
+    }
+    let spent = start.elapsed().as_nanos() as u64;
+    core.parallel.measured(items.len(), spent);
+    Progress {
+        base,
+        block,
+        result,
+    }
+}
+
+fn keep(window: &mut Window, result: &mut BlockResult, executed: Executed, access: Access) {
+    if executed.expiry_height > 0 {
+        window.insert(executed.tx_id, executed.expiry_height);
+    }
+    result.gas_used = result.gas_used.saturating_add(executed.gas_used);
+    result.receipts.push(executed.receipt);
+    result.tx_ids.push(executed.tx_id);
+    result.expiry_heights.push(executed.expiry_height);
+    result.accesses.push(access);
 }
 
 fn config(state: &State) -> Result<ChainConfig, ExecutionError> {

@@ -3,6 +3,8 @@
 use chain_types::proto::{Event, Receipt, ReceiptStatus};
 use chain_types::Hash;
 
+use crate::graph::Access;
+
 /// Everything a block leaves behind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BlockResult {
@@ -20,6 +22,10 @@ pub struct BlockResult {
     pub writes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     /// Sum over the receipts.
     pub gas_used: u64,
+    /// What each transaction read and wrote.
+    pub accesses: Vec<Access>,
+    /// Serial cost of each transaction in nanoseconds; empty unless recording was on.
+    pub costs_ns: Vec<u64>,
 }
 
 /// Why a transaction ends without, or before, its effect.

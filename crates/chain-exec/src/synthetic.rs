@@ -162,10 +162,10 @@ impl Program for Spin {
         let mut view = TxView::speculative(&*local.state, lens);
         let one = &self.trace.transactions[tx as usize];
         let end = execute(one, tx, self.fail, &mut view);
-        let (_, lens, writes, access) = view.into_parts();
+        let (_, mut lens, writes, access) = view.into_parts();
         let execution = match (end, lens.blocked()) {
             (Some((digest, ok)), None) => {
-                let effects = if ok { lens.effects(writes) } else { Vec::new() };
+                let effects = lens.effects(ok.then_some(writes));
                 Execution::Done(effects, (digest, access))
             }
             (_, on) => Execution::Blocked(on.expect("only a wait interrupts")),

@@ -33,12 +33,7 @@ enum Content {
     Empty,
     Put(Vec<u8>),
     Delete,
-    /// `low` and `high` bound the running sums of the transaction's additions.
-    Add {
-        delta: i128,
-        low: i128,
-        high: i128,
-    },
+    Add(i128),
 }
 
 #[derive(Debug)]
@@ -46,6 +41,8 @@ struct Slot {
     tx: u32,
     estimate: bool,
     content: Content,
+    /// Smallest and largest sum that was taken to fit on the value below.
+    assumed: Option<(i128, i128)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -86,20 +83,31 @@ pub enum Found {
 pub struct Effect {
     /// Full key.
     pub key: Vec<u8>,
-    /// What to do to it.
-    pub write: Write,
-    /// Smallest and largest running sum of an addition; unused otherwise.
-    pub bounds: (i128, i128),
+    /// What to do to it, if anything.
+    pub write: Option<Write>,
+    /// Smallest and largest sum that was taken to fit on the exact value below, which nobody has
+    /// read: it is checked when that value is final, even where the write was later replaced or
+    /// the transaction failed for another reason.
+    pub assumed: Option<(i128, i128)>,
 }
 
 impl Effect {
     /// A write that is not an addition, or one addition on its own.
     pub fn new(key: Vec<u8>, write: Write) -> Self {
-        let bounds = match write {
-            Write::Add(delta) => (delta.min(0), delta.max(0)),
-            Write::Put(_) | Write::Delete => (0, 0),
+        let assumed = match write {
+            Write::Add(delta) => Some((delta.min(0), delta.max(0))),
+            Write::Put(_) | Write::Delete => None,
         };
-        Self { key, write, bounds }
+        Self {
+            key,
+            write: Some(write),
+            assumed,
+        }
+    }
+
+    /// Whether it has to be settled in order.
+    pub fn is_pending(&self) -> bool {
+        self.assumed.is_some() || matches!(self.write, Some(Write::Add(_)))
     }
 }
 
@@ -224,6 +232,7 @@ impl Memory {
                 tx,
                 estimate: true,
                 content: Content::Empty,
+                assumed: None,
             };
             slots.slots.insert(at, slot);
         }
@@ -288,27 +297,36 @@ impl Memory {
             let known = earlier.iter().find(|cell| *cell.key == effect.key[..]);
             let cell = known.cloned().unwrap_or_else(|| self.cell(&effect.key));
             let content = match effect.write {
-                Write::Put(value) => Content::Put(value),
-                Write::Delete => Content::Delete,
-                Write::Add(delta) => Content::Add {
-                    delta,
-                    low: effect.bounds.0,
-                    high: effect.bounds.1,
-                },
+                None => Content::Empty,
+                Some(Write::Put(value)) => Content::Put(value),
+                Some(Write::Delete) => Content::Delete,
+                Some(Write::Add(delta)) => Content::Add(delta),
             };
-            self.set(&cell, tx, content, stale);
+            self.set(&cell, tx, content, effect.assumed, stale);
             written.push(cell);
         }
         for cell in earlier {
             if !written.iter().any(|other| Arc::ptr_eq(other, &cell)) {
-                self.set(&cell, tx, Content::Empty, stale);
+                self.set(&cell, tx, Content::Empty, None, stale);
             }
         }
     }
 
-    fn set(&self, cell: &Cell, tx: u32, content: Content, stale: &mut Vec<Version>) {
+    fn set(
+        &self,
+        cell: &Cell,
+        tx: u32,
+        content: Content,
+        assumed: Option<(i128, i128)>,
+        stale: &mut Vec<Version>,
+    ) {
         let final_below = self.final_below.load(Ordering::Relaxed);
-        let changed = cell.slots.lock().set(tx, content, final_below, stale);
+        let mut slots = cell.slots.lock();
+        let changed = slots.set(tx, content, final_below, stale);
+        if let Some(slot) = slots.at(tx) {
+            slot.assumed = assumed;
+        }
+        drop(slots);
         if changed && self.range_count.load(Ordering::SeqCst) > 0 {
             let ranges = self.ranges.read();
             let broken = ranges
@@ -329,20 +347,19 @@ impl Memory {
 
     /// Replace a transaction's additions by their sums, all earlier transactions being final.
     ///
-    /// False, and nothing done, when one of them would not have succeeded on the exact value.
+    /// False, and nothing done, when a sum it took to fit does not on the exact value.
     pub fn settle(&self, tx: u32, written: &[Arc<Cell>], state: Option<&State>) -> bool {
         let mut sums = Vec::new();
         for cell in written {
-            let slots = cell.slots.lock();
-            let at = slots.slots.partition_point(|slot| slot.tx < tx);
-            let Some(Slot {
-                content: Content::Add { delta, low, high },
-                ..
-            }) = slots.slots.get(at)
-            else {
+            let mut slots = cell.slots.lock();
+            let Some(slot) = slots.at(tx) else {
                 continue;
             };
-            let (delta, low, high) = (*delta, *low, *high);
+            let (delta, assumed) = match slot.content {
+                Content::Add(delta) => (Some(delta), slot.assumed),
+                _ if slot.assumed.is_some() => (None, slot.assumed),
+                _ => continue,
+            };
             let below = match slots.look(tx).0 {
                 Found::Value(value) => counter(Some(&value)),
                 Found::Absent => Ok(0),
@@ -350,13 +367,14 @@ impl Memory {
                     .map(|below| below.wrapping_add(added.unwrap_or(0))),
                 Found::Blocked(_) => return false,
             };
-            let fits = |bound: i128| below.is_ok_and(|below| below.checked_add(bound).is_some());
-            if !fits(low) || !fits(high) {
+            let fits = |sum: i128| below.is_ok_and(|below| below.checked_add(sum).is_some());
+            if assumed.is_some_and(|(low, high)| !fits(low) || !fits(high)) {
                 return false;
             }
-            let sum = below.unwrap_or(0).wrapping_add(delta);
-            let value = Content::Put(sum.to_be_bytes().to_vec());
-            sums.push((cell, value));
+            if let Some(delta) = delta {
+                let sum = below.unwrap_or(0).wrapping_add(delta);
+                sums.push((cell, Content::Put(sum.to_be_bytes().to_vec())));
+            }
         }
         for (cell, value) in sums {
             if let Some(slot) = cell.slots.lock().at(tx) {
@@ -385,7 +403,7 @@ impl Memory {
                         Content::Empty => continue,
                         Content::Put(value) => writes.push((cell.key.to_vec(), Some(value))),
                         Content::Delete => writes.push((cell.key.to_vec(), None)),
-                        Content::Add { .. } => unreachable!("settled when it became final"),
+                        Content::Add(_) => unreachable!("settled when it became final"),
                     }
                     break;
                 }
@@ -410,7 +428,7 @@ impl Slots {
             };
             let found = match &slot.content {
                 Content::Empty => continue,
-                Content::Add { delta, .. } => {
+                Content::Add(delta) => {
                     added = Some(added.unwrap_or(0).wrapping_add(*delta));
                     continue;
                 }
@@ -460,6 +478,7 @@ impl Slots {
                     tx,
                     estimate: false,
                     content,
+                    assumed: None,
                 };
                 self.slots.insert(at, slot);
                 changed
@@ -550,20 +569,27 @@ impl Lens {
         }
     }
 
-    /// The writes as effects, with the bounds of their additions.
-    pub fn effects(&self, writes: BTreeMap<Vec<u8>, Write>) -> Vec<Effect> {
-        let bounds = self.bounds.borrow();
-        let effect = |(key, write): (Vec<u8>, Write)| {
-            let found = bounds.iter().find(|(other, ..)| *other == key);
-            match found {
-                Some(&(_, low, high)) => Effect {
+    /// The writes, none where the transaction failed, and what was assumed on the way.
+    pub fn effects(&mut self, writes: Option<BTreeMap<Vec<u8>, Write>>) -> Vec<Effect> {
+        let mut assumed = std::mem::take(self.bounds.get_mut());
+        let mut effects: Vec<Effect> = writes
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(key, write)| {
+                let found = assumed.iter().position(|(other, ..)| *other == key);
+                let assumed = found.map(|at| assumed.swap_remove(at));
+                Effect {
                     key,
-                    write,
-                    bounds: (low, high),
-                },
-                None => Effect::new(key, write),
-            }
-        };
-        writes.into_iter().map(effect).collect()
+                    write: Some(write),
+                    assumed: assumed.map(|(_, low, high)| (low, high)),
+                }
+            })
+            .collect();
+        effects.extend(assumed.into_iter().map(|(key, low, high)| Effect {
+            key,
+            write: None,
+            assumed: Some((low, high)),
+        }));
+        effects
     }
 }

@@ -130,9 +130,9 @@ impl<B: Deref<Target = State>> TxView<B> {
             sum.map(|_| ()).ok_or(CounterError::Overflow)
         };
         if let Some(lens) = self.lens.as_ref().filter(|lens| !lens.is_exact()) {
-            lens.assume(key, total);
-            // An assumed success is checked in order; an assumed failure is a read like any other.
+            // An assumed success is checked in order; where failure is likely, it is read.
             if exact(lens.memory().under().get(&self.base, key)).is_ok() {
+                lens.assume(key, total);
                 return Ok(());
             }
         }

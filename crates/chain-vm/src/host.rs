@@ -111,7 +111,10 @@ fn step<R>(
 ) -> Result<R, Error> {
     let memory = guest.data().memory.expect("set when the instance was made");
     let (bytes, data) = memory.data_and_store_mut(&mut *guest);
-    let end = run(bytes, data).and_then(|value| match &data.view {
+    // A fault of ours ends one transaction, not the node, and must not unwind into the engine.
+    let end = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(bytes, data)));
+    let end = end.unwrap_or(Err(Stop::Trap("host fault")));
+    let end = end.and_then(|value| match &data.view {
         Some(view) if view.interrupted() => Err(Stop::Trap(INTERRUPTED)),
         _ => Ok(value),
     });

@@ -269,17 +269,14 @@ impl Live {
         let data = self.store.data_mut();
         data.frame = frame;
         data.view = Some(view);
-        // A fault of ours ends one transaction, not the node; the instance is dropped with it.
-        let call = std::panic::AssertUnwindSafe(|| function.call(&mut self.store, ()));
-        let end = std::panic::catch_unwind(call);
+        let end = function.call(&mut self.store, ());
         let gas = match self.gas.get(&self.store) {
             Val::I64(gas) => gas,
             _ => unreachable!("the injector declares an i64"),
         };
         let status = match end {
-            Ok(Ok(())) => Status::Ok,
-            Ok(Err(error)) => self.failure(&error, gas),
-            Err(_) => Status::Trapped("host fault"),
+            Ok(()) => Status::Ok,
+            Err(error) => self.failure(&error, gas),
         };
         let data = self.store.data_mut();
         let view = data
@@ -287,9 +284,11 @@ impl Live {
             .take()
             .expect("lent above and never taken by the host");
         let ok = status == Status::Ok;
-        // What the engine had counted when a host function panicked is not defined.
-        let whole = matches!(status, Status::OutOfGas | Status::Trapped("host fault"));
-        let used = if whole { limit } else { limit - gas };
+        let used = if status == Status::OutOfGas {
+            limit
+        } else {
+            limit - gas
+        };
         let outcome = Outcome {
             status,
             result: if ok {

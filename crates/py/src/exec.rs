@@ -16,6 +16,9 @@ fn list<'py>(py: Python<'py>, items: &[impl AsRef<[u8]>]) -> Vec<Bound<'py, PyBy
         .collect()
 }
 
+/// Far above any machine's cores: a guard against a slip of the pen.
+const THREADS_MAX: usize = 1024;
+
 type Write<'py> = (Bound<'py, PyBytes>, Option<Bound<'py, PyBytes>>);
 
 #[pyclass(frozen, module = "chainnode._native")]
@@ -60,6 +63,31 @@ impl BlockResult {
     fn gas_used(&self) -> u64 {
         self.0.gas_used
     }
+
+    fn dependencies(&self, py: Python<'_>) -> Vec<(u32, u32, &'static str)> {
+        let named = |edge: &exec::Dependency| {
+            let cause = match edge.cause {
+                exec::Cause::Read => "read",
+                exec::Cause::Write => "write",
+                exec::Cause::Anti => "anti",
+            };
+            (edge.later, edge.earlier, cause)
+        };
+        py.detach(|| {
+            exec::dependencies(&self.0.accesses)
+                .iter()
+                .map(named)
+                .collect()
+        })
+    }
+
+    fn trace(&self, py: Python<'_>) -> PyResult<crate::parallel::Trace> {
+        if self.0.costs_ns.len() != self.0.accesses.len() {
+            return Err(value_error("the block was executed without recording"));
+        }
+        let trace = py.detach(|| exec::trace_of(&self.0.accesses, &self.0.costs_ns));
+        Ok(crate::parallel::Trace(trace))
+    }
 }
 
 #[pyclass(frozen, module = "chainnode._native")]
@@ -70,6 +98,26 @@ impl Executor {
     #[new]
     fn new(chain_id: &str) -> Self {
         Self(exec::Executor::new(chain_id))
+    }
+
+    #[pyo3(signature = (threads, engine="gate"))]
+    fn set_engine(&self, py: Python<'_>, threads: usize, engine: &str) -> PyResult<()> {
+        let strategy = match engine {
+            "gate" => exec::Strategy::Gate,
+            "serial" => exec::Strategy::Always(exec::Engine::Serial),
+            "dag" => exec::Strategy::Always(exec::Engine::HintDag),
+            "stm" => exec::Strategy::Always(exec::Engine::Stm),
+            _ => return Err(value_error("engine: one of gate, serial, dag, stm")),
+        };
+        if !(1..=THREADS_MAX).contains(&threads) {
+            return Err(value_error(format!("threads: 1 to {THREADS_MAX}")));
+        }
+        py.detach(|| self.0.set_engine(threads, strategy));
+        Ok(())
+    }
+
+    fn set_recording(&self, py: Python<'_>, record: bool) {
+        py.detach(|| self.0.set_recording(record));
     }
 
     fn load(&self, py: Python<'_>, entries: Vec<(Vec<u8>, Vec<u8>)>) {

@@ -5,7 +5,7 @@ use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 
 use chain_state::versions::{Cell, Effect, Memory, Version};
-use chain_state::{State, Write};
+use chain_state::State;
 
 use super::hints::Hint;
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering};
@@ -35,8 +35,7 @@ fn pack(status: u64, incarnation: u32) -> u64 {
 }
 
 fn status_of(effects: &[Effect]) -> u64 {
-    let adds = |effect: &Effect| matches!(effect.write, Write::Add(_));
-    if effects.iter().any(adds) {
+    if effects.iter().any(Effect::is_pending) {
         SUMMED
     } else {
         EXECUTED
