@@ -144,7 +144,8 @@ pub struct Memory {
     ranges: RwLock<Vec<RangeReader>>,
     range_count: AtomicUsize,
     ordering: AtomicBool,
-    ordered: OnceLock<RwLock<Ordered>>,
+    ordered: OnceLock<()>,
+    order: RwLock<Ordered>,
 }
 
 impl Memory {
@@ -159,6 +160,7 @@ impl Memory {
             range_count: AtomicUsize::new(0),
             ordering: AtomicBool::new(false),
             ordered: OnceLock::new(),
+            order: RwLock::default(),
         }
     }
 
@@ -199,27 +201,25 @@ impl Memory {
         });
         let rehash = |cell: &Arc<Cell>| key_hash(&cell.key);
         shard.insert_unique(hash, cell.clone(), rehash);
-        // Whoever builds the order raises the flag before it visits the shard, so that a new cell
-        // is seen by one of the two. Its lock may be held while it waits for this shard.
-        let ordering = self.ordering.load(Ordering::SeqCst);
-        drop(shard);
-        if ordering {
-            self.order().write().insert(key.into(), cell.clone());
+        // Under the shard's lock: once anyone else can find the cell, a range must find it too.
+        if self.ordering.load(Ordering::SeqCst) {
+            self.order.write().insert(key.into(), cell.clone());
         }
         cell
     }
 
-    /// Every cell by key: built when the first range is read, since most blocks have none.
+    /// Every cell by key: kept from when the first range is read, since most blocks have none.
     fn order(&self) -> &RwLock<Ordered> {
         self.ordered.get_or_init(|| {
+            // Raised before a shard is visited: a new cell is put here by its maker or by this.
             self.ordering.store(true, Ordering::SeqCst);
-            let mut all = Ordered::new();
             for shard in &self.shards {
                 let shard = shard.lock();
-                all.extend(shard.iter().map(|cell| (cell.key.clone(), cell.clone())));
+                let cells = shard.iter().map(|cell| (cell.key.clone(), cell.clone()));
+                self.order.write().extend(cells);
             }
-            RwLock::new(all)
-        })
+        });
+        &self.order
     }
 
     /// Reserve a writer's slot, in any order of positions: an estimate until it publishes.
@@ -394,7 +394,7 @@ impl Memory {
     /// When a transaction has not become final.
     pub fn into_writes(self) -> (BlockOverlay, NetWrites) {
         let mut writes = Vec::new();
-        drop(self.ordered);
+        drop(self.order);
         for shard in self.shards {
             for cell in shard.into_inner() {
                 let mut slots = std::mem::take(&mut cell.slots.lock().slots);

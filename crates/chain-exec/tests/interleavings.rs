@@ -1,0 +1,187 @@
+//! Claim, abort and commit under a randomised model checker: every interleaving ends serially.
+//!
+//! `cargo test --release -p chain-exec --features shuttle --test interleavings`. The cells of the
+//! memory are locked for one step each and count as atomic; the scheduler's words are interleaved.
+#![cfg(feature = "shuttle")]
+
+use std::sync::Arc;
+
+use chain_exec::scheduler::{
+    Claim, Effect, Found, Hint, HintClass, HintKey, Lane, Lens, Memory, Scheduler, Settings, Task,
+    Worker,
+};
+use chain_state::{BlockOverlay, Write};
+
+const ITERATIONS: usize = 3_000;
+const WORKERS: usize = 3;
+
+/// Reads, puts and adds, by key; the value put is one more than the sum of what was read.
+#[derive(Clone, Copy)]
+struct Step {
+    reads: &'static [u8],
+    puts: &'static [u8],
+    adds: &'static [u8],
+    hinted: bool,
+}
+
+const fn step(reads: &'static [u8], puts: &'static [u8], adds: &'static [u8]) -> Step {
+    Step {
+        reads,
+        puts,
+        adds,
+        hinted: false,
+    }
+}
+
+fn key(key: u8) -> Vec<u8> {
+    vec![4, key]
+}
+
+fn number(bytes: &[u8]) -> i128 {
+    i128::from_be_bytes(bytes.try_into().unwrap())
+}
+
+fn serial(block: &[Step]) -> Vec<i128> {
+    let mut state = [0i128; 8];
+    for step in block {
+        let sum: i128 = step.reads.iter().map(|key| state[usize::from(*key)]).sum();
+        for key in step.puts {
+            state[usize::from(*key)] = sum + 1;
+        }
+        for key in step.adds {
+            state[usize::from(*key)] += 3;
+        }
+    }
+    state.to_vec()
+}
+
+fn execute(lens: &Lens, step: &Step) -> Result<Vec<Effect>, u32> {
+    let mut sum = 0;
+    for read in step.reads {
+        sum += match lens.read(&key(*read)) {
+            Found::Below(added) => added.unwrap_or(0),
+            Found::Value(value) => number(&value),
+            Found::Absent => 0,
+            Found::Blocked(on) => return Err(on),
+        };
+        shuttle::thread::yield_now();
+    }
+    let value = (sum + 1).to_be_bytes().to_vec();
+    let puts = step.puts.iter();
+    let puts = puts.map(|put| Effect::new(key(*put), Write::Put(value.clone())));
+    let adds = step
+        .adds
+        .iter()
+        .map(|add| Effect::new(key(*add), Write::Add(3)));
+    Ok(puts.chain(adds).collect())
+}
+
+fn work(scheduler: &Scheduler<()>, block: &[Step]) {
+    let mut worker = Worker::default();
+    let look = |claim: Claim| {
+        let lens = Lens::new(Arc::clone(scheduler.memory()), claim.version, claim.exact);
+        execute(&lens, &block[claim.version.tx as usize])
+    };
+    loop {
+        match scheduler.next_task(&mut worker) {
+            Task::Execute(claim) => match look(claim) {
+                Ok(effects) => scheduler.finish(&mut worker, claim, effects, ()),
+                Err(on) => scheduler.block(&mut worker, claim, on),
+            },
+            Task::Commit => loop {
+                match scheduler.advance(&mut worker, None) {
+                    Lane::Released => break,
+                    Lane::Committed(_) => {}
+                    Lane::Execute(claim) => {
+                        let effects = look(claim).expect("nothing below the frontier is open");
+                        scheduler.finish_exact(&mut worker, claim, effects, (), None);
+                    }
+                }
+            },
+            Task::Idle => shuttle::thread::yield_now(),
+            Task::Done => return,
+        }
+    }
+}
+
+fn hint(step: &Step) -> Hint {
+    if !step.hinted {
+        return Hint::default();
+    }
+    let keys = |keys: &[u8]| keys.iter().map(|one| HintKey::new(key(*one))).collect();
+    Hint {
+        class: HintClass::Complete,
+        reads: keys(step.reads),
+        writes: keys(step.puts),
+        deltas: keys(step.adds),
+    }
+}
+
+fn check(block: &'static [Step], wait: bool) {
+    let expected = serial(block);
+    let model = Arc::new(move || {
+        let memory = Arc::new(Memory::new(BlockOverlay::default(), WORKERS));
+        let settings = Settings {
+            batch: 1,
+            ..Settings::for_workers(WORKERS, 20_000, wait)
+        };
+        let scheduler = Arc::new(Scheduler::new(memory, block.len(), settings));
+        let hints: Vec<Hint> = block.iter().map(hint).collect();
+        scheduler.prepare(&hints, 0, 1);
+        let workers: Vec<_> = (0..WORKERS)
+            .map(|_| {
+                let scheduler = Arc::clone(&scheduler);
+                shuttle::thread::spawn(move || work(&scheduler, block))
+            })
+            .collect();
+        for worker in workers {
+            worker.join().unwrap();
+        }
+        let scheduler = Arc::into_inner(scheduler).unwrap();
+        let (memory, _) = scheduler.into_outputs();
+        let (_, writes) = Arc::into_inner(memory).unwrap().into_writes();
+        let mut found = vec![0; 8];
+        for (key, value) in writes {
+            found[usize::from(key[1])] = number(&value.unwrap());
+        }
+        assert_eq!(found, expected);
+    });
+    let again = Arc::clone(&model);
+    shuttle::check_random(move || model(), ITERATIONS);
+    shuttle::check_pct(move || again(), ITERATIONS, 3);
+}
+
+#[test]
+fn a_chain_of_guesses() {
+    const BLOCK: &[Step] = &[
+        step(&[0], &[1], &[]),
+        step(&[1], &[2], &[]),
+        step(&[2], &[1], &[]),
+        step(&[1, 2], &[0], &[]),
+    ];
+    check(BLOCK, false);
+}
+
+#[test]
+fn deltas_that_are_read() {
+    const BLOCK: &[Step] = &[
+        step(&[], &[], &[0]),
+        step(&[], &[], &[0]),
+        step(&[0], &[1], &[]),
+        step(&[1], &[], &[0]),
+        step(&[0], &[0], &[]),
+    ];
+    check(BLOCK, false);
+}
+
+#[test]
+fn hints_right_and_wrong() {
+    const HINTED: Step = Step {
+        hinted: true,
+        ..step(&[0], &[0], &[])
+    };
+    // The second writes what nobody expects of it.
+    const BLOCK: &[Step] = &[HINTED, step(&[3], &[0, 3], &[]), HINTED, HINTED];
+    check(BLOCK, true);
+    check(BLOCK, false);
+}
