@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from chainnode import _native
-from chainnode.bench import executor, frame, plots, sim96, vm, workloads
+from chainnode.bench import asset_block, executor, frame, plots, sim96, vm, workloads
 from chainnode.bench.frame import Figures
 from chainnode.bench.workloads import Workload
 from chainnode.types.errors import ClientFault, InternalError
@@ -48,6 +48,8 @@ def nulls_have_reasons(figures: Figures, notes: list[str]) -> None:
 
 def test_the_executor_bench_gives_the_promised_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(executor, "ORACLE_BLOCKS_QUICK", 10)
+    monkeypatch.setattr(executor, "ASSET_ACCOUNTS", 100)
+    monkeypatch.setattr(executor, "ASSET_BLOCK_TRANSACTIONS", 50)
     monkeypatch.setattr(workloads, "UNIFORM_20", Workload(20, transactions=300))
     figures, notes = executor.run(True)
     assert set(figures) >= EXECUTOR_KEYS
@@ -80,6 +82,7 @@ def test_a_block_that_differs_fails_the_run() -> None:
 def test_sim96_gives_the_promised_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     small = {"": Workload(20, transactions=300), "_3us": Workload(3, transactions=300)}
     monkeypatch.setattr(sim96, "VALIDATED", small)
+    monkeypatch.setattr(sim96, "RECORDED_RUNS", 1)
     result = frame.run("sim96", quick=True)
     figures = result["figures"]
     assert set(figures) >= SIM96_KEYS
@@ -119,11 +122,28 @@ def test_blocks_that_mix_puts_and_deltas_of_one_key_end() -> None:
 
 
 def test_the_asset_trace_has_the_keys_of_the_contracts_templates() -> None:
-    trace = sim96.asset_trace(2.0, 10.0)
+    trace = sim96.asset_trace(2.0)
     lines = trace.encode().splitlines()
     assert len(lines) == 1 + workloads.BLOCK_TRANSACTIONS
-    assert lines[1] == "c=2000 v=10000 r=0@0,1@0 w=0,1 h=complete"
+    assert lines[1] == "c=2000 r=0@0,1@0 w=0,1 h=complete"
     assert vm.shipped("asset").is_file()
+
+
+def test_a_recorded_asset_block_has_the_keys_it_touched() -> None:
+    lines = asset_block.recorded(asset_block.chain(50), 40, 2)
+    trace = asset_block.trace(lines, 7_000)
+    assert len(trace) == 40
+    assert trace.encode().count(" v=7000 ") + trace.encode().count(" v=7000\n") == 40
+    assert 0 < trace.critical_path_ns <= trace.work_ns
+    for line in lines:
+        fields = dict(field.split("=") for field in line.split())
+        read = {item.partition("@")[0] for item in fields["r"].split(",")}
+        assert read == {*fields["w"].split(",")}
+        assert len(read) == 2
+
+
+def test_asset_blocks_on_two_threads_equal_serial_ones() -> None:
+    assert len(asset_block.compared(asset_block.chain(50), 2, 60, 3)) == 3
 
 
 def test_plots_are_drawn_on_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,177 @@
+"""Blocks of the shipped asset contract's transfers on the real executor."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from chainnode import _native
+from chainnode._proto import types_pb2
+from chainnode.bench import vm
+from chainnode.contract.compiler import compile_source
+from chainnode.types.codec import encode
+from chainnode.types.errors import InternalError
+
+CHAIN_ID: Final = "bench"
+ACCOUNTS: Final = 100_000
+BALANCE: Final = 10**12
+GAS_LIMIT: Final = 2_000_000_000
+FOREVER_MS: Final = 2**62
+BALANCES_FIELD: Final = 4
+TRACE_HEADER: Final = "chainnode-trace 1"
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A state with the contract, members and balances; blocks for it.
+
+    Args:
+        public_keys: members with a balance, who pay and are paid.
+    """
+
+    entries: list[tuple[bytes, bytes]]
+    public_keys: list[bytes]
+
+    def executor(self) -> _native.Executor:
+        """A fresh executor over this state."""
+        executor = _native.Executor(CHAIN_ID)
+        executor.load(self.entries)
+        return executor
+
+    def block(self, height: int, transactions: int) -> tuple[bytes, bytes, bytes]:
+        """(context, batch, verified) of transfers between random members.
+
+        Signatures count as checked: their cost is another figure.
+        """
+        draw = random.Random(height)
+        made = [self._transfer(draw, height, number) for number in range(transactions)]
+        context = types_pb2.BlockContext(
+            height=height, timestamp_ms=1_000 * height, randomness=bytes(32)
+        )
+        batch = types_pb2.TransactionBatch(transactions=made)
+        return encode(context), encode(batch), b"\1" * transactions
+
+    def _transfer(self, draw: random.Random, height: int, number: int) -> bytes:
+        sender, to = draw.sample(self.public_keys, 2)
+        payload = types_pb2.Payload(
+            chain_id=CHAIN_ID,
+            kind=types_pb2.PAYLOAD_KIND_INVOKE,
+            contract="asset",
+            method="transfer",
+            args=_native.address(to) + (1).to_bytes(8, "big"),
+            sender=sender,
+            salt=height.to_bytes(8, "big") + number.to_bytes(8, "big"),
+            expiry_height=height + 10,
+            gas_limit=GAS_LIMIT,
+        )
+        return encode(types_pb2.Transaction(payload=payload, signature=bytes(64)))
+
+
+def chain(accounts: int = ACCOUNTS) -> Chain:
+    """The contract installed, and members with a balance each."""
+    path = vm.shipped("asset")
+    made = compile_source(path.read_text(), str(path))
+    keys = [hashlib.sha256(b"payer %d" % number).digest() for number in range(accounts)]
+    config = types_pb2.ChainConfig(
+        chain_id=CHAIN_ID,
+        suite="ed25519-sha256",
+        engine="tbft",
+        expiry_window=1_000,
+        execution_depth=1,
+        gas_limit_max=GAS_LIMIT,
+    )
+    code_hash = hashlib.sha256(made.wasm).digest()
+    record = types_pb2.ContractRecord(
+        name=made.name,
+        version=made.version,
+        code_hash=code_hash,
+        abi_hash=hashlib.sha256(made.abi).digest(),
+        source_hash=made.source_sha256,
+        status=types_pb2.CONTRACT_STATUS_ACTIVE,
+        installed_height=1,
+    )
+    entries = [
+        (b"\x01config", encode(config)),
+        (b"\x03asset", encode(record)),
+        (b"\x05asset", made.abi),
+        (b"\x06" + code_hash, made.wasm),
+    ]
+    return Chain([*entries, *_members(keys)], keys)
+
+
+def _members(keys: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    for key in keys:
+        address = _native.address(key)
+        member = types_pb2.Member(
+            public_key=key,
+            organisation="bank-a",
+            role=types_pb2.ROLE_CLIENT,
+            name="payer",
+            status=types_pb2.MEMBER_STATUS_ACTIVE,
+            not_after_ms=FOREVER_MS,
+        )
+        yield b"\x02" + address, encode(member)
+        prefix = b"\x04\x05asset" + bytes([BALANCES_FIELD])
+        yield prefix + address, BALANCE.to_bytes(8, "big")
+
+
+def recorded(made: Chain, transactions: int, repeats: int) -> list[str]:
+    """A block as the executor recorded it, a line each: of every transaction the quickest of
+    several runs.
+
+    Other work on the machine lengthens single transactions of one run, not the same in all.
+    """
+    warm, block = made.block(1, 100), made.block(2, transactions)
+    runs = []
+    for _ in range(repeats):
+        executor = made.executor()
+        executor.execute_block(*warm)
+        executor.set_recording(True)
+        runs.append(executor.execute_block(*block).trace().encode().splitlines()[1:])
+    return [min(row, key=cost_ns) for row in zip(*runs, strict=True)]
+
+
+def trace(lines: list[str], verify_ns: int = 0) -> _native.Trace:
+    """Recorded lines as a trace, each with this signature check before it."""
+    verify = f" v={verify_ns}" if verify_ns else ""
+    text = "".join(f"{line}{verify}\n" for line in lines)
+    return _native.Trace.decode(f"{TRACE_HEADER}\n{text}")
+
+
+def cost_ns(line: str) -> int:
+    """The cost field of a trace's line."""
+    return int(line.partition("c=")[2].split()[0])
+
+
+def compared(made: Chain, threads: int, transactions: int, repeats: int) -> list[float]:
+    """Serial time over parallel time of whole blocks, pairs interleaved on two executors.
+
+    Raises:
+        InternalError: `BENCH_MISMATCH`, when receipts or state differ.
+    """
+    serial, parallel = made.executor(), made.executor()
+    serial.set_engine(1)
+    parallel.set_engine(threads)
+    ratios = []
+    for height in range(1, repeats + 2):
+        block = made.block(height, transactions)
+        spent, roots = [], []
+        for executor in (serial, parallel):
+            start = time.perf_counter()
+            result = executor.execute_block(*block)
+            spent.append(time.perf_counter() - start)
+            roots.append((result.receipts_root, result.state_root, result.gas_used))
+        if roots[0] != roots[1]:
+            raise InternalError(
+                "BENCH_MISMATCH",
+                f"{threads} threads gave another result than serial execution",
+                subject=f"block {height}",
+                fix="do not run a node on this machine; report it",
+            )
+        ratios.append(spent[0] / spent[1])
+    # The first block compiles the contract.
+    return ratios[1:]
