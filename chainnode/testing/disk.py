@@ -34,6 +34,10 @@ class SimDisk:
         """Cut a torn tail."""
         self.wal = self.wal[:size_bytes]
 
+    def replace_wal(self, data: bytes) -> None:
+        """Put `data` in the log's place, in one step."""
+        self.wal = data
+
     def sign(self, place: Place) -> None:
         """The signer's own file, apart from everything else: durable at once."""
         self.signed = place

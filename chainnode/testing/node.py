@@ -34,7 +34,7 @@ from chainnode.consensus.interface import (
 )
 from chainnode.consensus.signer import Place
 from chainnode.consensus.tbft import TbftEngine
-from chainnode.consensus.wal import decode_records, encode_records
+from chainnode.consensus.wal import decode_records, encode_records, prune_records
 from chainnode.testing.disk import SimDisk
 from chainnode.types.block import HEADER_VERSION, Architecture, Block, BlockHeader, evidence_root
 from chainnode.types.codec import HASH_SIZE_BYTES, address_of, merkle_root, tagged_hash
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from chainnode.testing.simulator import Simulation
 
 BLOCK_TX_CAP: Final = 8
+WAL_PRUNE_SIZE_BYTES: Final = 20_000
 BLOCKS_PER_ANSWER: Final = 16
 BODY_RETRY_MS: Final = 150
 STATUS_INTERVAL_MS: Final = 1_000
@@ -219,10 +220,18 @@ class SimNode:
 
     def _handle(self, event: Event) -> None:
         self.sim.note(self.index, type(event).__name__, self.engine.height, self.engine.round)
+        if isinstance(event, BlockCommitted | BlockSynced):
+            self.enter_height(event.state.height)
         try:
             self.effects.extend(self.engine.handle(event))
         except PeerFault:
             self.sim.peer_faults += 1
+
+    def enter_height(self, height: int) -> None:
+        """Cut the consensus log below a height that the engine really enters."""
+        if height > self.engine.height and len(self.disk.wal) > WAL_PRUNE_SIZE_BYTES:
+            kept, self.wal_hash = prune_records(self.disk.wal, height)
+            self.disk.replace_wal(kept)
 
     def perform(self, effect: Effect) -> None:
         """Carry out one effect."""
