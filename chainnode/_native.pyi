@@ -79,7 +79,9 @@ class Admissions:
 
 @final
 class TxPool:
-    """Pending transactions, verified once, first come first served. Thread-safe."""
+    """Pending transactions, verified once, first come first served. Thread-safe.
+
+    One sender has at most half of the places and bytes."""
 
     def __new__(
         cls,

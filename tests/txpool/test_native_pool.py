@@ -115,6 +115,22 @@ def test_limits_hold_and_free_again() -> None:
     assert list(tight.add(batch(make(1), make(2), make(3)), 1).codes) == [1, 1, POOL_FULL]
 
 
+def test_one_sender_cannot_shut_out_the_others() -> None:
+    target = pool(transactions_max=6)
+    flood = [make(8 * number) for number in range(5)]
+    assert list(target.add(batch(*flood), 1).codes) == [ACCEPTED] * 3 + [POOL_FULL] * 2
+    assert list(target.add(batch(*flood), 1).codes) == [KNOWN] * 3 + [POOL_FULL] * 2
+    assert list(target.add(batch(make(1), make(2), make(3)), 1).codes) == [ACCEPTED] * 3
+    # What leaves the pool makes room for the same sender again.
+    target.commit([flood[0].wid()], 2)
+    assert list(target.add(batch(*flood[3:]), 2).codes) == [ACCEPTED, POOL_FULL]
+
+    size = len(make(0).encode())
+    target = pool(size_max_bytes=6 * size, transaction_max=size)
+    assert list(target.add(batch(*flood), 1).codes) == [ACCEPTED] * 3 + [POOL_FULL] * 2
+    assert list(target.add(batch(make(1), make(2), make(3)), 1).codes) == [ACCEPTED] * 3
+
+
 def test_proposals_take_the_oldest_within_both_limits_and_leave_them() -> None:
     target = pool()
     sent = [make(number) for number in range(5)]

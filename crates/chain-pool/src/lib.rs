@@ -10,26 +10,35 @@ mod verify;
 pub use admission::{Admission, Admissions};
 pub use store::NotHeld;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use chain_types::proto::TransactionBatch;
 use chain_types::{decode_transaction_within, CheckedTransaction, FormatError, Hash};
 use parking_lot::Mutex;
 use prost::Message;
 
-use crate::store::{Body, Store};
+use crate::store::{Body, Share, Store};
 
 /// What a pool may hold. Sizes are bytes of canonical transactions.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// How far above the current height a transaction may expire.
     pub expiry_window: u64,
-    /// Pending transactions.
+    /// Pending transactions. One sender may have half of them, and half of the bytes, so that it
+    /// cannot shut the others out.
     pub transactions_max: usize,
     /// Bytes of pending transactions.
     pub size_max_bytes: usize,
     /// Bytes of one transaction.
     pub transaction_size_max_bytes: usize,
+}
+
+impl Limits {
+    /// Whether a sender with this much pending may add so many bytes.
+    fn admits(&self, share: Share, size_bytes: usize) -> bool {
+        let size_max = (self.size_max_bytes / 2).max(self.transaction_size_max_bytes);
+        share.count < self.transactions_max.div_ceil(2) && share.size_bytes + size_bytes <= size_max
+    }
 }
 
 /// The pending transactions of one chain. Every method may be called from any thread.
@@ -243,6 +252,7 @@ impl Pool {
         let store = self.store.lock();
         let mut count = store.len();
         let mut size = store.size_bytes();
+        let mut by_sender: HashMap<Hash, Share> = HashMap::new();
         for candidate in candidates {
             let Some(checked) = &candidate.checked else {
                 continue;
@@ -252,12 +262,19 @@ impl Pool {
             }
             if store.knows(&checked.tx_id) || !seen.insert(checked.tx_id) {
                 candidate.code = Admission::Known;
-            } else if count >= self.limits.transactions_max
+                continue;
+            }
+            let of_sender = by_sender
+                .entry(checked.sender())
+                .or_insert_with(|| store.share_of(&checked.sender()));
+            if count >= self.limits.transactions_max
+                || !self.limits.admits(*of_sender, candidate.body.len())
                 || size + candidate.body.len() > self.limits.size_max_bytes
             {
                 candidate.code = Admission::PoolFull;
             } else {
                 count += 1;
+                of_sender.add(candidate.body.len());
                 size += candidate.body.len();
                 if store.verified(&checked.wid) {
                     known_valid.insert(checked.wid);
@@ -283,6 +300,9 @@ impl Pool {
                 if store.knows(&checked.tx_id) {
                     code = Admission::Known;
                 } else if store.len() >= self.limits.transactions_max
+                    || !self
+                        .limits
+                        .admits(store.share_of(&checked.sender()), body.len())
                     || store.size_bytes() + body.len() > self.limits.size_max_bytes
                 {
                     code = Admission::PoolFull;

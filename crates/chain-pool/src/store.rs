@@ -1,5 +1,6 @@
 //! The maps behind the pool's lock.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ fn hex(hash: &Hash) -> String {
 
 /// A transaction's bytes and what the pool knows of them.
 pub(crate) struct Body {
+    sender: Hash,
     wid: Hash,
     tx_id: Hash,
     expiry_height: u64,
@@ -30,12 +32,27 @@ pub(crate) struct Body {
 impl Body {
     pub(crate) fn new(checked: &CheckedTransaction, bytes: Vec<u8>, verified: bool) -> Self {
         Self {
+            sender: checked.sender(),
             wid: checked.wid,
             tx_id: checked.tx_id,
             expiry_height: checked.payload.expiry_height,
             verified,
             bytes: bytes.into(),
         }
+    }
+}
+
+/// Pending transactions of one sender.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Share {
+    pub(crate) count: usize,
+    pub(crate) size_bytes: usize,
+}
+
+impl Share {
+    pub(crate) fn add(&mut self, size_bytes: usize) {
+        self.count += 1;
+        self.size_bytes += size_bytes;
     }
 }
 
@@ -59,6 +76,7 @@ pub(crate) struct Store {
     by_expiry: BTreeMap<(u64, u64), Hash>,
     pending: HashMap<Hash, Pending>,
     pending_ids: HashMap<Hash, Hash>,
+    pending_by_sender: HashMap<Hash, Share>,
     pending_size_bytes: usize,
     proposed: HashMap<Hash, Proposed>,
     ordered: HashMap<Hash, u64>,
@@ -73,6 +91,14 @@ impl Store {
 
     pub(crate) fn size_bytes(&self) -> usize {
         self.pending_size_bytes
+    }
+
+    /// What one sender (public key) has pending.
+    pub(crate) fn share_of(&self, sender: &Hash) -> Share {
+        self.pending_by_sender
+            .get(sender)
+            .copied()
+            .unwrap_or_default()
     }
 
     pub(crate) fn knows(&self, tx_id: &Hash) -> bool {
@@ -124,6 +150,10 @@ impl Store {
         self.by_expiry
             .insert((body.expiry_height, arrival), body.wid);
         self.pending_ids.insert(body.tx_id, body.wid);
+        self.pending_by_sender
+            .entry(body.sender)
+            .or_default()
+            .add(bytes.len());
         self.pending.insert(body.wid, Pending { arrival, body });
         bytes
     }
@@ -217,6 +247,13 @@ impl Store {
         self.by_arrival.remove(&arrival);
         self.by_expiry.remove(&(body.expiry_height, arrival));
         self.pending_ids.remove(&body.tx_id);
+        if let Entry::Occupied(mut share) = self.pending_by_sender.entry(body.sender) {
+            share.get_mut().count -= 1;
+            share.get_mut().size_bytes -= body.bytes.len();
+            if share.get().count == 0 {
+                share.remove();
+            }
+        }
         self.pending_size_bytes -= body.bytes.len();
         Some(body)
     }
