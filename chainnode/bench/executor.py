@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from statistics import geometric_mean, median
 
@@ -12,7 +11,6 @@ from chainnode.bench.frame import Figures
 from chainnode.bench.workloads import Workload
 from chainnode.types.errors import InternalError
 
-SPIN_SCALING_MIN = 1.95
 GATE_REPEATS = 9
 ASSET_ACCOUNTS = 20_000
 ASSET_BLOCK_TRANSACTIONS = 2_000
@@ -45,7 +43,7 @@ def run(quick: bool) -> tuple[Figures, list[str]]:
         InternalError: `BENCH_MISMATCH`, when an engine gives another result than serial.
     """
     spin = frame.spin_scaling()
-    honest = spin is not None and spin >= SPIN_SCALING_MIN and (os.cpu_count() or 1) >= 2
+    doubt = frame.two_threads_doubt(spin)
     repeats = 5 if quick else 15
     uniform = workloads.UNIFORM_20
     one = speedups(uniform, "dag", 1, repeats)
@@ -69,7 +67,7 @@ def run(quick: bool) -> tuple[Figures, list[str]]:
         f"of the shipped asset contract over {ASSET_ACCOUNTS:,} accounts, decoding, receipts and "
         "state root included, signatures known; receipts and state equal to serial in every block",
     ]
-    if honest:
+    if not doubt:
         figures["two_thread_speedup"] = round(median(speedups(uniform, "dag", 2, repeats)), 3)
         figures["asset_block_two_thread_speedup"] = round(median(asset), 3)
         gate, told = gated()
@@ -77,10 +75,7 @@ def run(quick: bool) -> tuple[Figures, list[str]]:
         notes += told
     else:
         for key in [key for key, value in figures.items() if value is None]:
-            notes.append(
-                f"{key} is null: inconclusive, a spin kernel scales {spin} on 2 threads, below "
-                f"{SPIN_SCALING_MIN}"
-            )
+            notes.append(f"{key} is null: inconclusive, {doubt}")
     figures |= oracle(ORACLE_BLOCKS_QUICK if quick else ORACLE_BLOCKS_FULL)
     notes.append(
         f"oracle_blocks: random blocks (conflicts, deltas, ranges, failures, wrong hints) on "

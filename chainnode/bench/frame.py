@@ -16,6 +16,8 @@ from chainnode import _native
 from chainnode.types.errors import ClientFault
 
 VERSION = 1
+SPIN_SCALING_MIN = 1.95
+SPIN_SCALING_MAX = 2.1
 Figures = dict[str, float | int | str | bool | None]
 Measure = Callable[[bool], tuple[Figures, list[str]]]
 """Figures by the keys of BENCHMARKS.md (None where the machine cannot give one honestly), notes."""
@@ -116,6 +118,21 @@ def spin_scaling() -> float | None:
     timed(1)
     ratios = sorted(2 * timed(1) / timed(2) for _ in range(5))
     return round(ratios[2], 2)
+
+
+def two_threads_doubt(spin: float | None) -> str:
+    """Why two threads say nothing on this machine; empty when they do.
+
+    Args:
+        spin: how much more a kernel that only computes does on two threads.
+    """
+    if spin is None:
+        return "one core"
+    if spin < SPIN_SCALING_MIN:
+        return f"a spin kernel scales {spin:.2f} on 2 threads, below {SPIN_SCALING_MIN}"
+    if spin > SPIN_SCALING_MAX:
+        return f"a spin kernel scales {spin:.2f} on 2 threads: other work disturbs the clock"
+    return ""
 
 
 def print_table(result: Mapping[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import sys
 import time
 from dataclasses import dataclass
@@ -23,7 +22,6 @@ ROUNDS = 9
 CALLS_QUICK = 10_000
 CALLS_FULL = 50_000
 CPYTHON_CALLS = 300
-SPIN_SCALING_MIN = 1.95
 ISSUED = 10**12
 
 
@@ -90,10 +88,10 @@ def run(quick: bool) -> tuple[Figures, list[str]]:
         "signature and receipt excluded",
         "worker_socket_us is null: no contract runs in a worker process here",
     ]
-    spin = frame.spin_scaling()
-    if (os.cpu_count() or 1) < 2 or spin is None or spin < SPIN_SCALING_MIN:
+    doubt = frame.two_threads_doubt(frame.spin_scaling())
+    if doubt:
         figures["threads2_scaling"] = None
-        notes.append(f"threads2_scaling is null: the spin kernel scales {spin} on two threads")
+        notes.append(f"threads2_scaling is null: {doubt}")
     return figures, notes
 
 

@@ -19,3 +19,9 @@ def test_the_envelope_has_the_fixed_keys() -> None:
 def test_an_unknown_benchmark_is_refused() -> None:
     with pytest.raises(ClientFault, match="BENCH_UNKNOWN"):
         frame.run("speed", quick=True)
+
+
+def test_only_a_quiet_machine_with_two_cores_tells_about_two_threads() -> None:
+    assert [bool(frame.two_threads_doubt(spin)) for spin in (None, 1.3, 1.94, 1.97, 2.05, 6.2)] == [
+        True, True, True, False, False, True,
+    ]  # fmt: skip
