@@ -475,6 +475,10 @@ def he_stepwise_sum(
     the bytes of `HeColumns.sum` or `tensor_sum`, computed one operation after another, each a pass
     over memory. For tests, and as the ideal op-by-op loop of benchmarks; residues go unchecked."""
 
+class HeCorruptColumn(ValueError):
+    """A stored column is not what was written (damaged, cut short, also under a running kernel):
+    fetch it again. Opening, `verify` and every kernel raise it; the process goes on."""
+
 @final
 class HeColumns:
     """Ciphertext columns in memory-mapped tiles [64 coefficients][block][64], a file per (column,
@@ -485,10 +489,18 @@ class HeColumns:
         directory: str, column: str, profile: str, limbs: int, blocks: Sequence[bytes]
     ) -> None: ...
     @staticmethod
-    def open(directory: str, profile: str) -> HeColumns: ...
+    def open(directory: str, profile: str) -> HeColumns:
+        """Map every column of a folder and compare each limb plane with its Merkle root.
+
+        Raises HeCorruptColumn for damaged or short files, ValueError for another profile."""
     @property
     def columns(self) -> list[str]: ...
     def block_count(self, column: str) -> int: ...
+    def roots(self, column: str) -> list[bytes]:
+        """Merkle root of each limb plane (RFC 6962, SHA-256); a leaf is one tile of one polynomial,
+        all blocks: 512 bytes a block, in file order."""
+    def verify(self, columns: Sequence[str]) -> None:
+        """Read columns again and compare their roots. Raises HeCorruptColumn."""
     def read_all(self, columns: Sequence[str], limbs: int) -> int:
         """Exclusive or of all their words: the pure read loop benchmarks compare with."""
     def mac_scalar(

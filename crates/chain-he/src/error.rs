@@ -1,14 +1,20 @@
-//! The one error of the engine: a reason a caller can read.
+//! The errors of the engine: a reason a caller can read.
 
-/// Input the engine refuses, with a one-line reason.
+/// Why the engine did not compute, in one line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct HeError(pub String);
+pub enum HeError {
+    /// Input the engine refuses.
+    #[error("{0}")]
+    Refused(String),
+    /// A stored column that is not what was written: fetch it again.
+    #[error("{0}")]
+    Corrupt(String),
+}
 
 /// Result of every fallible call of the engine.
 pub type HeResult<T> = Result<T, HeError>;
 
 /// An error made of a reason.
 pub fn refuse<T>(reason: impl Into<String>) -> HeResult<T> {
-    Err(HeError(reason.into()))
+    Err(HeError::Refused(reason.into()))
 }

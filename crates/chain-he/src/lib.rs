@@ -8,6 +8,7 @@ pub mod compose;
 pub mod council;
 pub mod encoder;
 pub mod error;
+pub mod guard;
 pub mod kernels;
 pub mod keys;
 pub mod memory;
@@ -19,6 +20,7 @@ pub mod relin;
 pub mod sampling;
 pub mod scheme;
 pub mod stepwise;
+pub mod store;
 pub mod tiles;
 
 pub use error::{HeError, HeResult};

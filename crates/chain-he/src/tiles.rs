@@ -1,22 +1,17 @@
 //! Ciphertext columns in memory-mapped tiles: computing where the data is read.
 //!
-//! One file per (column, limb plane), `<column>.<limb>.tiles`: for each of the two polynomials
-//! [128 tiles][block][64 coefficients] of little-endian words; `<column>.json` describes them.
-//! Files belong to their reader: a file cut short by someone else ends the process (SIGBUS).
+//! Every kernel reads each tile once and keeps its sums in registers; see `store` for the files.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::fs;
 use std::path::Path;
 
-use memmap2::Mmap;
-use serde::{Deserialize, Serialize};
-
-use crate::error::{refuse, HeError, HeResult};
+use crate::error::{refuse, HeResult};
 use crate::kernels::{read, tensor_sum, weighted_panel, weighted_sum};
 use crate::kernels::{Side, Span, TILE};
 use crate::params::{profile, Profile};
+use crate::store::{io_error, Column};
 
 thread_local! {
     // Running sums of one panel, kept between passes: always overwritten, never secret.
@@ -26,26 +21,7 @@ thread_local! {
 // Tiles one step of a pass works on, and pieces whose sums stay in the L1 cache together.
 const GROUP_TILES: usize = 64;
 const PANEL_PIECES: usize = 32;
-const FORMAT: u32 = 1;
-const NAME_BYTES_MAX: usize = 128;
 const THREADS_MAX: usize = 256;
-const BLOCKS_MAX: usize = 1 << 20;
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Manifest {
-    format: u32,
-    column: String,
-    profile: String,
-    limbs: usize,
-    blocks: usize,
-}
-
-struct Column {
-    limbs: usize,
-    blocks: usize,
-    planes: Vec<Mmap>,
-}
 
 /// The columns of one folder.
 pub struct Columns {
@@ -76,110 +52,6 @@ pub struct Pass {
     pub threads: usize,
 }
 
-fn check_name(column: &str) -> HeResult<()> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.=".contains(c);
-    if column.is_empty()
-        || column.len() > NAME_BYTES_MAX
-        || column.starts_with('.')
-        || !column.chars().all(plain)
-    {
-        return refuse(format!(
-            "column name {column:?} is not plain letters, digits, _ - . ="
-        ));
-    }
-    Ok(())
-}
-
-fn io_error(path: &Path, error: &std::io::Error) -> HeError {
-    HeError(format!("{}: {error}", path.display()))
-}
-
-fn write_file(
-    path: &Path,
-    fill: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>,
-) -> HeResult<()> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".part");
-    let part = Path::new(&name);
-    let write = || {
-        let mut file = BufWriter::with_capacity(1 << 20, File::create(part)?);
-        fill(&mut file)?;
-        file.into_inner()
-            .map_err(std::io::IntoInnerError::into_error)?
-            .sync_data()?;
-        fs::rename(part, path)
-    };
-    write().map_err(|error| io_error(path, &error))
-}
-
-/// Writes a column of two-polynomial ciphertexts; an older column of that name is replaced.
-pub fn write_column(
-    directory: &Path,
-    column: &str,
-    profile: &Profile,
-    limbs: usize,
-    blocks: &[&[u8]],
-) -> HeResult<()> {
-    check_name(column)?;
-    profile.check_limbs(limbs)?;
-    if blocks.is_empty() || blocks.len() > BLOCKS_MAX {
-        return refuse(format!(
-            "a column holds 1 to {BLOCKS_MAX} blocks, got {}",
-            blocks.len()
-        ));
-    }
-    let ring = profile.ring;
-    let tiles = ring.degree / TILE;
-    for block in blocks {
-        ring.parse("block", block, 2, limbs)?;
-    }
-    fs::create_dir_all(directory).map_err(|error| io_error(directory, &error))?;
-    for limb in 0..limbs {
-        write_file(&directory.join(format!("{column}.{limb}.tiles")), |file| {
-            for piece in 0..2 * tiles {
-                let (polynomial, tile) = (piece / tiles, piece % tiles);
-                let start = ((polynomial * limbs + limb) * ring.degree + tile * TILE) * 8;
-                for block in blocks {
-                    file.write_all(&block[start..start + TILE * 8])?;
-                }
-            }
-            Ok(())
-        })?;
-    }
-    let manifest = Manifest {
-        format: FORMAT,
-        column: column.to_owned(),
-        profile: profile.name.to_owned(),
-        limbs,
-        blocks: blocks.len(),
-    };
-    let text = serde_json::to_vec(&manifest).map_err(|error| HeError(error.to_string()))?;
-    write_file(&directory.join(format!("{column}.json")), |file| {
-        file.write_all(&text)
-    })
-}
-
-fn open_column(profile: &Profile, directory: &Path, manifest: &Manifest) -> HeResult<Column> {
-    let expected = 2 * manifest.blocks * profile.ring.degree * 8;
-    let mut planes = Vec::new();
-    for limb in 0..manifest.limbs {
-        let path = directory.join(format!("{}.{limb}.tiles", manifest.column));
-        let file = File::open(&path).map_err(|error| io_error(&path, &error))?;
-        // SAFETY: the folder belongs to this process and its files are replaced by renaming, never
-        // written or cut in place, so the mapped bytes do not change.
-        let map = unsafe { Mmap::map(&file) }.map_err(|error| io_error(&path, &error))?;
-        if map.len() != expected {
-            return refuse(format!("{} is not {expected} bytes", path.display()));
-        }
-        planes.push(map);
-    }
-    Ok(Column {
-        limbs: manifest.limbs,
-        blocks: manifest.blocks,
-        planes,
-    })
-}
-
 impl Columns {
     /// Maps every column of a folder.
     pub fn open(directory: &Path, profile: &'static Profile) -> HeResult<Self> {
@@ -190,27 +62,8 @@ impl Columns {
             if path.extension().is_none_or(|extension| extension != "json") {
                 continue;
             }
-            let text = fs::read(&path).map_err(|error| io_error(&path, &error))?;
-            let manifest: Manifest = serde_json::from_slice(&text)
-                .map_err(|error| HeError(format!("{}: {error}", path.display())))?;
-            check_name(&manifest.column)?;
-            profile.check_limbs(manifest.limbs)?;
-            if manifest.format != FORMAT || manifest.profile != profile.name {
-                return refuse(format!(
-                    "column {} is format {} of profile {}",
-                    manifest.column, manifest.format, manifest.profile
-                ));
-            }
-            if manifest.blocks == 0 || manifest.blocks > BLOCKS_MAX {
-                return refuse(format!(
-                    "column {} has no valid block count",
-                    manifest.column
-                ));
-            }
-            columns.insert(
-                manifest.column.clone(),
-                open_column(profile, directory, &manifest)?,
-            );
+            let column = Column::open(profile, directory, &path)?;
+            columns.insert(column.name.clone(), column);
         }
         Ok(Self { profile, columns })
     }
@@ -229,6 +82,29 @@ impl Columns {
     /// Blocks of a column.
     pub fn block_count(&self, name: &str) -> HeResult<usize> {
         Ok(self.column(name)?.blocks)
+    }
+
+    /// The Merkle roots of a column's limb planes, as `open` found them.
+    pub fn roots(&self, name: &str) -> HeResult<Vec<[u8; 32]>> {
+        Ok(self.column(name)?.planes.iter().map(|p| p.root).collect())
+    }
+
+    /// Reads columns again and compares their roots.
+    pub fn verify(&self, names: &[String]) -> HeResult<()> {
+        for name in names {
+            self.column(name)?.verify()?;
+        }
+        Ok(())
+    }
+
+    // Refuses a result computed on a file that shrank meanwhile.
+    fn check_intact(&self, names: &[String], limbs: usize) -> HeResult<()> {
+        for name in names {
+            for plane in &self.column(name)?.planes[..limbs] {
+                plane.check_intact()?;
+            }
+        }
+        Ok(())
     }
 
     // Checks the pass against every column; returns their common block count.
@@ -275,7 +151,7 @@ impl Columns {
         let q = self.profile.ring.modulus(limb);
         let mut planes = Vec::new();
         for name in linear.columns {
-            planes.push(words_of_map(&self.column(name)?.planes[limb])?);
+            planes.push(self.column(name)?.planes[limb].words()?);
         }
         Ok(Side::new(planes, linear.weights, linear.constant, q))
     }
@@ -296,9 +172,10 @@ impl Columns {
         let mut all = 0;
         for name in columns {
             for plane in &self.column(name)?.planes[..limbs] {
-                all ^= read(words_of_map(plane)?);
+                all ^= read(plane.words()?);
             }
         }
+        self.check_intact(columns, limbs)?;
         Ok(all)
     }
 
@@ -355,6 +232,7 @@ impl Columns {
             });
             WORKSPACE.set(workspace);
         });
+        self.check_intact(columns, pass.limbs)?;
         let mut ciphertexts = out.into_iter();
         Ok((0..models.len())
             .map(|_| ciphertexts.by_ref().take(pass.block_count).collect())
@@ -387,6 +265,7 @@ impl Columns {
                 weighted_sum(&sides[limb], span, q, part);
             }
         });
+        self.check_intact(columns, pass.limbs)?;
         Ok(out)
     }
 
@@ -425,14 +304,10 @@ impl Columns {
                 }
             }
         });
+        for names in names {
+            self.check_intact(names, pass.limbs)?;
+        }
         Ok(out)
-    }
-}
-
-fn words_of_map(map: &Mmap) -> HeResult<&[u64]> {
-    match bytemuck::try_cast_slice(map) {
-        Ok(words) if cfg!(target_endian = "little") => Ok(words),
-        _ => refuse("tiles cannot be read in place on this machine"),
     }
 }
 

@@ -12,8 +12,19 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
+pyo3::create_exception!(
+    chainnode._native,
+    HeCorruptColumn,
+    PyValueError,
+    "A stored column is not what was written: fetch it again."
+);
+
 pub(crate) fn value_error(error: HeError) -> PyErr {
-    PyValueError::new_err(error.0)
+    let reason = error.to_string();
+    match error {
+        HeError::Refused(_) => PyValueError::new_err(reason),
+        HeError::Corrupt(_) => HeCorruptColumn::new_err(reason),
+    }
 }
 
 pub(crate) fn slices(items: &[PyBackedBytes]) -> Vec<&[u8]> {
@@ -247,7 +258,9 @@ fn he_encrypt_many<'py>(
         .detach(|| {
             if blocks.len() != seeds.len() {
                 let (blocks, seeds) = (blocks.len(), seeds.len());
-                return Err(HeError(format!("{seeds} seeds given for {blocks} blocks")));
+                return Err(HeError::Refused(format!(
+                    "{seeds} seeds given for {blocks} blocks"
+                )));
             }
             let profile = chain_he::params::profile(profile)?;
             let key = PublicKey::parse(profile, public_key)?;
@@ -311,7 +324,7 @@ fn he_validate_ciphertext(
         let profile = chain_he::params::profile(profile)?;
         profile.check_limbs(limbs)?;
         if !(2..=POLYNOMIALS_MAX).contains(&polynomials) {
-            return Err(HeError(format!(
+            return Err(HeError::Refused(format!(
                 "a ciphertext has 2 to {POLYNOMIALS_MAX} polynomials, not {polynomials}"
             )));
         }
@@ -417,6 +430,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<HeProfile>()?;
     module.add_class::<HeRelinEphemeral>()?;
     module.add_class::<HeSecretKey>()?;
+    module.add("HeCorruptColumn", module.py().get_type::<HeCorruptColumn>())?;
     module.add("CPU_PATH", chain_he::kernels::cpu_path())?;
     module.add("HE_SCALAR_MARGIN_BITS", council::SCALAR_MARGIN_BITS)?;
     module.add_function(wrap_pyfunction!(keep_freed_memory, module)?)?;

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use chain_he::encoder::bytes_of;
 use chain_he::stepwise::{self, Weighted};
+use chain_he::store;
 use chain_he::tiles::{self, Columns, Linear, Pass};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -30,7 +31,7 @@ impl HeColumns {
     ) -> PyResult<()> {
         py.detach(|| {
             let profile = chain_he::params::profile(profile)?;
-            tiles::write_column(
+            store::write_column(
                 Path::new(directory),
                 column,
                 profile,
@@ -54,6 +55,15 @@ impl HeColumns {
 
     fn block_count(&self, column: &str) -> PyResult<usize> {
         self.0.block_count(column).map_err(value_error)
+    }
+
+    fn roots<'py>(&self, py: Python<'py>, column: &str) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+        let roots = self.0.roots(column).map_err(value_error)?;
+        Ok(roots.iter().map(|root| PyBytes::new(py, root)).collect())
+    }
+
+    fn verify(&self, py: Python<'_>, columns: Vec<String>) -> PyResult<()> {
+        py.detach(|| self.0.verify(&columns)).map_err(value_error)
     }
 
     fn read_all(&self, py: Python<'_>, columns: Vec<String>, limbs: usize) -> PyResult<u64> {
