@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from chainnode import _native
 from chainnode.he.engine import LocalEngine
 from chainnode.sdk.service_config import ServiceConfig, load_service_config
 from chainnode.types.errors import ConfigError
@@ -22,6 +23,7 @@ from chainnode.worker.worker import Worker
 
 _NICENESS = 5
 _FILES_MAX = 4_096
+_FREED_MEMORY_MAX_BYTES = 128 * MEBI
 
 
 def limit_process(memory_max_mib: int) -> None:
@@ -34,6 +36,7 @@ def limit_process(memory_max_mib: int) -> None:
     size_bytes = memory_max_mib * MEBI
     resource.setrlimit(resource.RLIMIT_DATA, (size_bytes, size_bytes))
     os.nice(_NICENESS)
+    _native.keep_freed_memory(min(size_bytes // 8, _FREED_MEMORY_MAX_BYTES))
 
 
 async def serve(config: ServiceConfig) -> None:

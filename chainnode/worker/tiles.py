@@ -56,6 +56,12 @@ class TileStore:
                 self._opened[folder] = _open(folder, plan)
             return self._opened[folder]
 
+    def discard(self, columns: HeColumns) -> None:
+        """Fetch these columns again when they are asked for next: their files are damaged."""
+        for folder in [place for place, opened in self._opened.items() if opened is columns]:
+            del self._opened[folder]
+            (folder / _DONE).unlink(missing_ok=True)
+
     def _place(self, plan: Plan, epoch: int, wanted: dict[str, list[bytes]]) -> Path:
         # One folder per version of the table: a republished column lands elsewhere.
         hasher = hashlib.sha256(f"{plan.table}/{plan.profile}/{epoch}".encode())

@@ -10,7 +10,7 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from chainnode._native import HeColumns
+from chainnode._native import HeColumns, HeCorruptColumn
 from chainnode.he.engine import Engine, LocalEngine
 from chainnode.he.plan import Plan
 from chainnode.sdk.scoring import (
@@ -26,7 +26,7 @@ from chainnode.sdk.scoring import (
     score_mask,
 )
 from chainnode.sdk.scoring_service import ScoringService
-from chainnode.types.errors import ClientFault
+from chainnode.types.errors import ClientFault, PeerFault
 from chainnode.worker.tiles import TileStore
 
 _RESULTS_KEPT_MAX = 256
@@ -166,6 +166,14 @@ class Worker(ScoringService):
     ) -> bytes:
         try:
             return self._engine.run_chunk(plan, index, columns, mask, query)
+        except HeCorruptColumn as error:
+            self._tiles.discard(columns)
+            raise PeerFault(
+                "TILES_DAMAGED",
+                f"a column changed under the kernel: {error}",
+                subject=plan.hash().hex(),
+                fix="it is fetched again; if this repeats, check the disk",
+            ) from error
         except ValueError as error:
             raise ClientFault(
                 "CHUNK_FAILED", f"the engine refused: {error}", subject=plan.hash().hex()

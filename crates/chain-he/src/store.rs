@@ -4,7 +4,7 @@
 //! [N / 64 tiles][block][64 coefficients] of little-endian words. `<column>.json` describes them and
 //! names each plane's Merkle root: a leaf is a tile of one polynomial, hashed as in RFC 6962.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -39,7 +39,7 @@ struct Manifest {
 /// A limb plane of a column.
 pub(crate) struct Plane {
     path: PathBuf,
-    file: File,
+    identity: (u64, u64),
     // Before the mapping: fields are dropped in order.
     guard: Guard,
     map: Mmap,
@@ -54,6 +54,17 @@ pub(crate) struct Column {
     pub limbs: usize,
     pub blocks: usize,
     pub planes: Vec<Plane>,
+}
+
+#[cfg(unix)]
+fn identity(data: &Metadata) -> (u64, u64) {
+    use std::os::unix::fs::MetadataExt;
+    (data.dev(), data.ino())
+}
+
+#[cfg(not(unix))]
+fn identity(_: &Metadata) -> (u64, u64) {
+    (0, 0)
 }
 
 fn corrupt<T>(path: &Path, reason: &str) -> HeResult<T> {
@@ -191,9 +202,10 @@ impl Plane {
             return corrupt(&path, &format!("is not {bytes} bytes"));
         }
         let guard = Guard::new(&map)?;
+        let data = file.metadata().map_err(|error| io_error(&path, &error))?;
         let plane = Self {
             path,
-            file,
+            identity: identity(&data),
             guard,
             map,
             leaf_bytes,
@@ -223,8 +235,11 @@ impl Plane {
 
     /// Refuses a file that shrank since it was opened.
     pub fn check_intact(&self) -> HeResult<()> {
-        let length = self.file.metadata().map(|data| data.len());
-        if self.guard.struck() || length.is_ok_and(|length| length != self.map.len() as u64) {
+        // A file that replaced this one under its name does not matter: the mapping keeps its own.
+        let shrank = fs::metadata(&self.path).is_ok_and(|data| {
+            identity(&data) == self.identity && data.len() != self.map.len() as u64
+        });
+        if self.guard.struck() || shrank {
             return corrupt(&self.path, "changed its length after it was opened");
         }
         Ok(())
