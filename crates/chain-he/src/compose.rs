@@ -83,32 +83,28 @@ impl<'a> PlainReducer<'a> {
 pub fn magnitude_bits(ring: &Ring, digits: &Digits, limbs: usize) -> u32 {
     let mut value = Zeroizing::new(*digits);
     let prime = |i: usize| ring.modulus(i).value;
-    if negative(ring, digits, limbs) == 1 {
-        // Q - x: complement every digit, then add one.
-        for i in 0..limbs {
-            value[i] = prime(i) - 1 - value[i];
-        }
-        for i in 0..limbs {
-            value[i] += 1;
-            if value[i] < prime(i) {
-                break;
-            }
-            value[i] = 0;
-        }
+    // Q - x for a negative: complement every digit, then add one; without a branch on the value.
+    let mut carry = negative(ring, digits, limbs);
+    let flip = carry.wrapping_neg();
+    for (i, digit) in value.iter_mut().enumerate().take(limbs) {
+        *digit = (*digit & !flip) | ((prime(i) - 1 - *digit) & flip);
+        *digit += carry;
+        carry = (prime(i) - 1).wrapping_sub(*digit) >> 63;
+        *digit -= prime(i) & carry.wrapping_neg();
     }
-    let mut wide = [0u64; WIDE_WORDS];
+    let mut wide = Zeroizing::new([0u64; WIDE_WORDS]);
     for i in (0..limbs).rev() {
         let mut carry = value[i] as u128;
-        for word in &mut wide {
+        for word in wide.iter_mut() {
             carry += *word as u128 * prime(i) as u128;
             *word = carry as u64;
             carry >>= 64;
         }
     }
-    (0..WIDE_WORDS)
-        .rev()
-        .find(|i| wide[*i] != 0)
-        .map_or(0, |i| 64 * i as u32 + 64 - wide[i].leading_zeros())
+    let bits = |(i, word): (usize, &u64)| {
+        (64 * i as u32 + 64 - word.leading_zeros()) & u32::from(*word != 0).wrapping_neg()
+    };
+    wide.iter().enumerate().map(bits).max().unwrap_or(0)
 }
 
 #[cfg(test)]

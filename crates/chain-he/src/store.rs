@@ -34,6 +34,9 @@ struct Manifest {
     limbs: usize,
     blocks: usize,
     roots: Vec<String>,
+    // Place of a proof that every block is an honest encryption; none is made yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    proof: Option<String>,
 }
 
 /// A limb plane of a column.
@@ -184,6 +187,7 @@ pub fn write_column(
         limbs,
         blocks: blocks.len(),
         roots,
+        proof: None,
     };
     let text =
         serde_json::to_vec(&manifest).map_err(|error| HeError::Refused(error.to_string()))?;

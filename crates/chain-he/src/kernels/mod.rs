@@ -13,6 +13,8 @@ mod portable;
 #[cfg(test)]
 mod tests;
 
+use std::sync::OnceLock;
+
 use crate::modulus::{Factor, Modulus};
 use crate::ntt::NttTable;
 
@@ -42,7 +44,16 @@ impl VectorTable {
     }
 }
 
+// Decided once; CHAINNODE_HE_KERNELS=portable asks for the path every machine has.
 fn vector_path() -> bool {
+    static CHOICE: OnceLock<bool> = OnceLock::new();
+    *CHOICE.get_or_init(|| {
+        let portable = std::env::var_os("CHAINNODE_HE_KERNELS").is_some_and(|v| v == "portable");
+        !portable && detected()
+    })
+}
+
+fn detected() -> bool {
     #[cfg(target_arch = "x86_64")]
     return is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512vl")
@@ -64,7 +75,7 @@ macro_rules! dispatch {
     ($vector:expr, $portable:expr) => {{
         #[cfg(target_arch = "x86_64")]
         if vector_path() {
-            // SAFETY: `vector_path` has just seen AVX-512 F, VL and IFMA on this processor.
+            // SAFETY: `vector_path` has seen AVX-512 F, VL and IFMA on this processor.
             unsafe { $vector };
             return;
         }
@@ -183,7 +194,7 @@ pub fn tensor_sum(
 pub fn read(words: &[u64]) -> u64 {
     #[cfg(target_arch = "x86_64")]
     if vector_path() {
-        // SAFETY: `vector_path` has just seen AVX-512 F on this processor.
+        // SAFETY: `vector_path` has seen AVX-512 F on this processor.
         return unsafe { ifma::read(words) };
     }
     words.iter().fold(0, |all, x| all ^ x)
@@ -193,7 +204,7 @@ pub fn read(words: &[u64]) -> u64 {
 pub fn largest(words: &[u64]) -> u64 {
     #[cfg(target_arch = "x86_64")]
     if vector_path() {
-        // SAFETY: `vector_path` has just seen AVX-512 F on this processor.
+        // SAFETY: `vector_path` has seen AVX-512 F on this processor.
         return unsafe { ifma::largest(words) };
     }
     words.iter().fold(0, |max, x| max.max(*x))
