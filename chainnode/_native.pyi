@@ -10,7 +10,8 @@ from typing import Final, final
 # --- build facts -------------------------------------------------------------------------------
 
 CPU_PATH: Final[str]
-"""`"avx512ifma"` or `"portable"`: the kernels chosen on this machine."""
+"""`"avx512ifma"` or `"portable"`: the kernels chosen on this machine; the environment variable
+`CHAINNODE_HE_KERNELS=portable` asks for the latter. The bytes are the same."""
 
 # --- formats (chain-types) ---------------------------------------------------------------------
 

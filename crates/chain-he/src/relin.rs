@@ -58,7 +58,7 @@ fn divide_by_special(profile: &Profile, rows: &mut [Vec<u64>], mut special: Vec<
 /// Turns a ciphertext of three to five polynomials into one of two with the same slots.
 ///
 /// From the top down, c_d s^d = (c_d s^2) s^(d-2): one key for s^2 serves every degree, and the
-/// switching noise times s^(d-2) stays far below the noise of the product itself (ADR 4).
+/// switching noise times s^(d-2) stays far below the noise of the product itself (ADR 10).
 pub fn relinearise(
     profile: &Profile,
     limbs: usize,
