@@ -1,7 +1,7 @@
 //! Mapped files that shrink under their reader: a corrupt column, not the end of the process.
 //!
-//! Reading a mapped page behind the end of its file raises SIGBUS. The handler installed here puts a
-//! page of zeros in its place and marks the mapping, so that the kernel in progress ends and its
+//! Reading a mapped page behind the end of its file raises SIGBUS. The handler installed here puts
+//! a page of zeros in its place and marks the mapping, so that the kernel in progress ends and its
 //! caller finds the mark. Faults elsewhere go to whoever handled them before.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -1,8 +1,8 @@
 //! Column files: written once, checked when opened, mapped for the kernels.
 //!
 //! One file per (column, limb plane), `<column>.<limb>.tiles`: for each of the two polynomials
-//! [N / 64 tiles][block][64 coefficients] of little-endian words. `<column>.json` describes them and
-//! names each plane's Merkle root: a leaf is a tile of one polynomial, hashed as in RFC 6962.
+//! [N / 64 tiles][block][64 coefficients] of little-endian words. `<column>.json` describes them
+//! and names each plane's Merkle root: a leaf is a tile of one polynomial, hashed as in RFC 6962.
 
 use std::fs::{self, File, Metadata};
 use std::io::{BufWriter, Write};
