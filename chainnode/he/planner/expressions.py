@@ -61,6 +61,8 @@ def released(node: exp.Expr, scope: Scope, groups: tuple[Group, ...], depth: int
         return quantity
     if isinstance(node, exp.Neg):
         inner = released(node.this, scope, groups, depth + 1)
+        if isinstance(inner, Label):
+            raise unsupported(shown(node), "group labels are not numbers", "select the column")
         return Computed("-", Quantity(Fraction(0)), inner)
     operator = _OPERATORS.get(type(node))
     if operator is not None:

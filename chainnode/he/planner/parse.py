@@ -192,6 +192,8 @@ def _groups(select: exp.Select, scope: Scope) -> tuple[Group, ...]:
     if group is None:
         return ()
     only(group, "expressions")
+    if not group.expressions:
+        raise unsupported("GROUP BY", "names no column", "name a category column, or drop it")
     aliases = {node.alias: node.this for node in select.expressions if isinstance(node, exp.Alias)}
     found: list[Group] = []
     for node in group.expressions:
