@@ -31,6 +31,15 @@ async def test_scores_reach_the_bank_for_consenting_enterprises_only(
         await consortium.client(owner).set_consent("firms", "bank-a", IDS[:40])
     scores = await consortium.bank.score("firms", MODEL.name, [IDS[3], IDS[17], IDS[50]])
     assert scores == {IDS[3]: plain_score(3), IDS[17]: plain_score(17)}
+    bands = "SELECT SCORE_BAND('m1', 480, 520) AS band, COUNT(*) FROM firms GROUP BY band"
+    rows = await consortium.bank.query("firms", bands)
+    plain = [plain_score(row) for row in range(40)]
+    counts = [
+        ("..<480", sum(score < 480 for score in plain)),
+        ("480..<520", sum(480 <= score < 520 for score in plain)),
+        ("520..", sum(score >= 520 for score in plain)),
+    ]
+    assert [row.values for row in rows] == [item for item in counts if item[1]]
 
 
 async def test_a_small_group_is_refused_and_costs_budget(consortium: Consortium) -> None:
