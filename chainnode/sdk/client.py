@@ -21,6 +21,7 @@ from chainnode.sdk.endpoints import Endpoints
 from chainnode.sdk.problems import (
     TransactionFailed,
     admission_refused,
+    blob_damaged,
     error_of,
     outcome_unknown,
 )
@@ -39,6 +40,7 @@ from chainnode.types.transaction import (
 )
 
 RECEIPT_TIMEOUT_SECONDS = 30.0
+BLOB_WAIT_SECONDS = 3.0
 HEIGHT_FRESH_SECONDS = 2.0
 _WAIT_STEP_MS = 5_000
 _TAKEN = (node_pb2.ADMISSION_ACCEPTED, node_pb2.ADMISSION_KNOWN)
@@ -386,27 +388,29 @@ class AsyncClient:
     async def get_blob(self, digest: bytes) -> bytes:
         """A blob whose hash has been checked, from the first node that has it.
 
+        A node that is silent may be the one that has it: it is asked again for a few seconds.
+
         Raises:
-            ClientFault: BLOB_NOT_FOUND when no node has it.
-            PeerFault: BLOB_HASH_WRONG.
+            ClientFault: BLOB_NOT_FOUND when every node answered and none has it.
+            PeerFault: BLOB_HASH_WRONG; NODES_UNREACHABLE when who may have it stayed silent.
         """
-        missing: ChainnodeError | None = None
-        for index in self.endpoints.order():
-            try:
-                data = await self._read_blob(digest, index)
-            except (ClientFault, PeerFault) as fault:
-                missing = fault if missing is None or isinstance(fault, ClientFault) else missing
-                continue
-            if hashlib.sha256(data).digest() == digest:
-                return data
-            missing = PeerFault(
-                "BLOB_HASH_WRONG",
-                f"{self.endpoints.names[index]} gave other bytes than the blob's.",
-                subject=digest.hex(),
-                fix="repair that node's disk; another node's copy is used where there is one",
-            )
-        assert missing is not None
-        raise missing
+        deadline = time.monotonic() + BLOB_WAIT_SECONDS
+        while True:
+            faults: list[ChainnodeError] = []
+            for index in self.endpoints.order():
+                try:
+                    data = await self._read_blob(digest, index)
+                except (ClientFault, PeerFault) as fault:
+                    faults.append(fault)
+                    continue
+                if hashlib.sha256(data).digest() == digest:
+                    return data
+                faults.append(blob_damaged(self.endpoints.names[index], digest))
+            silent = [fault for fault in faults if fault.code == "NODES_UNREACHABLE"]
+            if not silent or time.monotonic() > deadline:
+                damaged = [fault for fault in faults if fault.code == "BLOB_HASH_WRONG"]
+                raise (damaged or silent or faults)[0]
+            await asyncio.sleep(0.2)
 
     async def _read_blob(self, digest: bytes, index: int) -> bytes:
         stream = self.endpoints.stream(

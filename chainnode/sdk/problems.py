@@ -62,6 +62,16 @@ def unreachable(endpoints: list[str]) -> PeerFault:
     )
 
 
+def blob_damaged(name: str, digest: bytes) -> PeerFault:
+    """A node gave bytes that are not the blob's."""
+    return PeerFault(
+        "BLOB_HASH_WRONG",
+        f"{name} gave other bytes than the blob's.",
+        subject=digest.hex(),
+        fix="repair that node's disk; another node's copy is used where there is one",
+    )
+
+
 def outcome_unknown(tx_id: bytes, seconds: float) -> PeerFault:
     """A transaction was sent, and no receipt came in time."""
     return PeerFault(
