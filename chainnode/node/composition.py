@@ -63,6 +63,8 @@ class Node:
         self.identity = load_identity(config.identity)
         chain_config = self.genesis.config
         self.executor = _native.Executor(chain_config.chain_id)
+        if config.executor_threads is not None:
+            self.executor.set_engine(config.executor_threads)
         self.ledger = Ledger.open(
             config.data_dir,
             encode(self.genesis),

@@ -14,7 +14,7 @@ from typing import Any
 
 from chainnode.network.peer_link import PeerEndpoint
 from chainnode.types.errors import ConfigError
-from chainnode.types.limits import POOL_SIZE_MAX_BYTES, POOL_TRANSACTIONS_MAX
+from chainnode.types.limits import EXECUTOR_THREADS_MAX, POOL_SIZE_MAX_BYTES, POOL_TRANSACTIONS_MAX
 
 LOOPS = ("uvloop", "asyncio")
 
@@ -34,6 +34,8 @@ class NodeConfig:
         metrics: host:port of /metrics, /healthz and /readyz; empty for none.
         loop: "uvloop" or "asyncio".
         log_level: "debug", "info", "warning" or "error".
+        executor_threads: threads that execute a block, 1 to 1024; one per core when absent. Results
+            never depend on it.
         pool_transactions_max: pending transactions kept.
         pool_size_max_bytes: their total size.
         peers: the other validators.
@@ -48,6 +50,7 @@ class NodeConfig:
     metrics: str = ""
     loop: str = "uvloop"
     log_level: str = "info"
+    executor_threads: int | None = None
     pool_transactions_max: int = POOL_TRANSACTIONS_MAX
     pool_size_max_bytes: int = POOL_SIZE_MAX_BYTES
     peers: tuple[PeerEndpoint, ...] = field(default=())
@@ -107,9 +110,11 @@ def split_endpoint(key: str, endpoint: str) -> tuple[str, int]:
 def _value(key: str, value: Any, base: Path) -> Any:
     if key == "peers":
         return _peers(value)
-    if key.endswith(("_max", "_max_bytes")):
+    if key.endswith(("_max", "_max_bytes", "_threads")):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise _wrong(key, "a whole number above 0")
+        if key == "executor_threads" and value > EXECUTOR_THREADS_MAX:
+            raise _wrong(key, f"at most {EXECUTOR_THREADS_MAX}")
         return value
     if not isinstance(value, str):
         raise _wrong(key, "text")

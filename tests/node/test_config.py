@@ -37,6 +37,8 @@ def test_paths_are_relative_to_the_file_and_defaults_fill_in(tmp_path: Path) -> 
         ("pool_transaction_max = 5", "CONFIG_KEY_UNKNOWN", "pool_transaction_max"),
         ("pool_transactions_max = 0", "CONFIG_VALUE_WRONG", "pool_transactions_max"),
         ("pool_transactions_max = true", "CONFIG_VALUE_WRONG", "pool_transactions_max"),
+        ("executor_threads = 0", "CONFIG_VALUE_WRONG", "executor_threads"),
+        ("executor_threads = 1025", "CONFIG_VALUE_WRONG", "executor_threads"),
         ('loop = "trio"', "CONFIG_VALUE_WRONG", "loop"),
         ('log_level = "loud"', "CONFIG_VALUE_WRONG", "log_level"),
         ('metrics = "9000"', "CONFIG_VALUE_WRONG", "metrics"),

@@ -143,6 +143,35 @@ async def test_kill_nine_under_load_loses_nothing_acknowledged(testnet: RunningT
         assert balance == len(acknowledged)
 
 
+async def test_nodes_with_different_numbers_of_threads_make_one_chain(tmp_path: Path) -> None:
+    """A header with another state root is refused, so a chain that grows is a chain that agrees."""
+    testnet = RunningTestnet(tmp_path / "testnet")
+    for place, threads in zip(testnet.layout.nodes, (1, 2, 4, 96), strict=True):
+        settings = place.config.read_text()
+        place.config.write_text(f"executor_threads = {threads}\n{settings}")
+    testnet.start()
+    try:
+        await testnet.deploy_asset(SUPPLY)
+        others = [testnet.identity(f"{name}/client").address for name in ("guarantor", "registry")]
+        async with testnet.client() as client:
+            asset = client.contract("asset")
+            bodies = [
+                (await asset.transaction("transfer", to=others[number % 2], amount=1)).encode()
+                for number in range(400)
+            ]
+            async for answer in client.submit_many(
+                [bodies[at : at + 50] for at in range(0, 400, 50)]
+            ):
+                assert set(answer.admissions) == {node_pb2.ADMISSION_ACCEPTED}
+            final = await settled(client)
+        for index in range(4):
+            async with testnet.client("registry/client", only=index) as one:
+                assert (await settled(one)).height == final.height
+                assert await one.contract("asset").evaluate("balance_of", owner=others[1]) == 200
+    finally:
+        testnet.stop()
+
+
 async def test_a_whole_restart_keeps_everything_and_replays_nothing(
     testnet: RunningTestnet,
 ) -> None:
