@@ -13,6 +13,7 @@ from chainnode.he import release, threshold
 from chainnode.he.council import PieceSecret
 from chainnode.he.differencing import OpenedGroup, opened_groups, too_close
 from chainnode.he.engine import gate_outputs, pack_container, passes_gate, validate_result
+from chainnode.he.plan import Plan
 from chainnode.keyholder.epochs import EpochKeeper
 from chainnode.keyholder.proofs import proven_result
 from chainnode.keyholder.shares import (
@@ -28,6 +29,7 @@ from chainnode.sdk.scoring import (
     RELEASING,
     QueryFacts,
     ScoringChain,
+    TableFacts,
     confirm_plan,
     make_plan,
     read_digests,
@@ -37,7 +39,7 @@ from chainnode.sdk.scoring import (
     read_table,
 )
 from chainnode.sdk.scoring_service import ScoringService
-from chainnode.types.errors import PeerFault
+from chainnode.types.errors import ClientFault, PeerFault
 from chainnode.types.validators import ValidatorSet
 
 
@@ -209,9 +211,9 @@ class Keyholder(ScoringService):
         opened = await self.chain.view("opened_queries", table=name, first=0)
         # What this member let pass counts too: two questions may be on their way at once.
         for query in dict.fromkeys([*map(bytes, opened), *self._store.passed()]):
-            if query not in self._groups:
-                self._groups[query] = await self._groups_of(query)
-            table_name, groups = self._groups[query]
+            table_name, groups = self._groups.get(query) or await self._groups_of(query)
+            if all(group.count is not None for group in groups):
+                self._groups[query] = (table_name, groups)
             if query != case.facts.query and table_name == name:
                 known += groups
         fresh = opened_groups(case.facts.query.hex(), case.plan, counts)
@@ -220,9 +222,38 @@ class Keyholder(ScoringService):
 
     async def _groups_of(self, query: bytes) -> tuple[str, list[OpenedGroup]]:
         facts = await read_query(self.chain, query)
-        plan = make_plan(await read_table(self.chain, facts.table, facts.epoch), facts.sql)
-        counts = self._store.counts_of(query) or [None] * len(gate_outputs(plan))
-        return facts.table, opened_groups(query.hex(), plan, counts)
+        table = await read_table(self.chain, facts.table, facts.epoch)
+        plan = make_plan(table, facts.sql)
+        counts = self._store.counts_of(query) or await self._late_counts(facts, table, plan)
+        return facts.table, opened_groups(
+            query.hex(), plan, counts or [None] * len(gate_outputs(plan))
+        )
+
+    async def _late_counts(
+        self, facts: QueryFacts, table: TableFacts, plan: Plan
+    ) -> list[int] | None:
+        """The counts of a query answered while this member was away, from the boxes left for it.
+
+        Only compared with, never released, so the result needs no proof; None if they do not open.
+        """
+        if self.organisation not in table.sharing.members:
+            return None
+        try:
+            _, digest = await self.chain.view(
+                "chunk_info", query=facts.query, index=facts.chunk_count
+            )
+            ciphertexts = tuple(validate_result(plan, await self.chain.get_blob(digest)))
+            case = Case(facts, plan, ciphertexts, digest, table.sharing)
+            copies = {
+                name: self._open_box(case, name, boxes)
+                for name, boxes in (await self._posts(case, "counts")).items()
+            }
+            return threshold.open_agreed(
+                table.sharing, copies, lambda parts: open_counts(case, parts), facts.query.hex()
+            )
+        except (ClientFault, PeerFault) as error:
+            self.complain(f"counts of {facts.query.hex()}", error)
+            return None
 
     def _open_box(self, case: Case, member: str, boxes: bytes) -> dict[int, bytes]:
         mine = case.sharing.members.index(self.organisation)

@@ -62,7 +62,7 @@ class Network:
             "keyholder_name": "keyholder",
             "worker_name": "worker",
             "chunk_deadline_ms": 20_000,
-            "share_deadline_ms": 8_000,
+            "share_deadline_ms": 4_000,
             "query_deadline_ms": 600_000,
         }
         package = types_pb2.ContractPackage.FromString(
@@ -125,6 +125,13 @@ async def story(network: Network) -> None:
             )
         steps = await bank.audit_trail(bank.last_query)
         assert (steps[0].step, steps[-1].detail) == ("submitted", "group too small")
+        # Three of four open: a dead keyholder is named and not waited for, on an idle chain.
+        await asyncio.to_thread(command, "kill", network.folder, "registry/keyholder")
+        rows = await bank.query("firms", "SELECT SUM(turnover) FROM firms")
+        assert [row.values for row in rows] == [(sum(int(str(value)) for value in TURNOVER),)]
+        steps = await bank.audit_trail(bank.last_query)
+        faults = [(step.organisation, step.detail) for step in steps if step.step == "fault"]
+        assert faults == [("registry", "no share, shown by contract")]
 
 
 def check_secrets(network: Network) -> None:

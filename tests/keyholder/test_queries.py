@@ -62,6 +62,28 @@ async def test_two_questions_a_few_rows_apart_are_refused(consortium: Consortium
     assert rows[0].values[0] == ROWS // 2
 
 
+async def test_a_member_that_was_late_learns_earlier_counts_and_does_not_refuse(
+    consortium: Consortium,
+) -> None:
+    late = consortium.keyholders["statistics"]
+    honest = late.advance_query
+
+    async def away(query: bytes) -> bool:
+        return True
+
+    late.advance_query = away  # type: ignore[method-assign]
+    await consortium.bank.query("firms", "SELECT COUNT(*) FROM firms")
+    first = consortium.bank.last_query
+    late.advance_query = honest  # type: ignore[method-assign]
+    assert late._store.counts_of(first) is None
+    sql = "SELECT COUNT(*) FROM firms WHERE sector = 'farming'"
+    rows = await consortium.bank.query("firms", sql)
+    assert [row.values for row in rows] == [(ROWS // 2,)]
+    assert [group.count for group in (await late._groups_of(first))[1]] == [ROWS]
+    steps = await consortium.bank.audit_trail(consortium.bank.last_query)
+    assert "refused by a member" not in {step.step for step in steps}
+
+
 async def test_no_secret_leaves_the_keyholders(consortium: Consortium) -> None:
     await consortium.bank.query("firms", "SELECT COUNT(*) FROM firms")
     secret: list[bytes] = []
