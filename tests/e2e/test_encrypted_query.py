@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "keyholder"))
 
 from consortium import IDS, MODEL, OVERDUE, OWNERS, ROWS, SCHEMA, SECTOR, TURNOVER, plain_score
 from local_chain import ORGANISATIONS
+from process_memory import holds_any
 
 from chainnode._proto import types_pb2
 from chainnode.cli.context import description, identity_of
@@ -101,7 +102,9 @@ def test_a_bank_asks_on_ciphertexts_while_a_node_dies(tmp_path: Path) -> None:
     command("up", folder, "--seed", "7", "--base-port", str(BASE_PORT))
     try:
         asyncio.run(story(Network(folder)))
-        check_secrets(Network(folder))
+        secret = shares_of(Network(folder))
+        check_files(Network(folder), secret)
+        check_memory(Network(folder), secret)
     finally:
         command("down", folder)
 
@@ -134,7 +137,7 @@ async def story(network: Network) -> None:
         assert faults == [("registry", "no share, shown by contract")]
 
 
-def check_secrets(network: Network) -> None:
+def shares_of(network: Network) -> list[bytes]:
     secret: list[bytes] = []
     for name in ORGANISATIONS:
         folder = network.folder_of(name, "keyholder")
@@ -144,6 +147,10 @@ def check_secrets(network: Network) -> None:
         secret += [store.sealing_key.private_bytes_raw()]
         secret += [piece.flood_key for piece in pieces.values()]
         assert not list(folder.rglob("*tile*"))
+    return secret
+
+
+def check_files(network: Network, secret: list[bytes]) -> None:
     seen = 0
     for name in ORGANISATIONS:
         places = [network.folder_of(name, kind) for kind in ("node", "worker")]
@@ -154,3 +161,12 @@ def check_secrets(network: Network) -> None:
             seen += 1
             assert not any(part in data for part in secret), path
     assert seen > 50
+
+
+def check_memory(network: Network, secret: list[bytes]) -> None:
+    described = description(network.folder)
+    running = [place for place in described["nodes"] if place["name"] != "statistics/node"]
+    for place in [*running, *described["workers"]]:
+        assert not holds_any(place["pid"], secret), place["name"]
+    # The search finds what is there.
+    assert holds_any(described["keyholders"][0]["pid"], secret)
