@@ -11,7 +11,7 @@ from random import Random
 
 from chainnode._proto import types_pb2
 from chainnode.contract import abi
-from chainnode.contract.compiler import compile_source
+from chainnode.contract.compiler import compile_path
 from chainnode.identity import Identity, load_identity
 from chainnode.node.testnet import TestnetLayout, prepare, spawn, stop, wait_ready
 from chainnode.sdk.client import AsyncClient
@@ -24,7 +24,7 @@ ACCOUNTS = 10_000
 BATCH_TRANSACTIONS = 50
 GAS_LIMIT = 1_000_000
 ISSUED = 10**12
-_CONTRACT = Path(__file__).resolve().parents[2] / "contracts" / "asset" / "contract.py"
+_CONTRACT = Path(__file__).resolve().parents[2] / "contracts" / "asset"
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -80,7 +80,7 @@ class LoadNetwork:
 
     async def deploy(self) -> None:
         """Install the asset contract and give every sender more than it can spend."""
-        compiled = compile_source(_CONTRACT.read_text())
+        compiled = compile_path(_CONTRACT)
         package = types_pb2.ContractPackage(
             name="asset",
             version=compiled.version,

@@ -16,7 +16,7 @@ from chainnode.bench import asset_block, frame, vm, workloads
 from chainnode.bench.frame import Figures
 from chainnode.bench.verify import make_block, timed
 from chainnode.bench.workloads import BLOCK_TRANSACTIONS, Workload
-from chainnode.contract.compiler import compile_source
+from chainnode.contract.compiler import compile_path
 from chainnode.contract.testing import member
 from chainnode.types.errors import InternalError
 
@@ -146,7 +146,7 @@ def asset() -> tuple[Figures, list[str]]:
 def asset_trace(cost_us: float) -> _native.Trace:
     """A block of transfers whose keys come from the contract's access templates."""
     path = vm.shipped("asset")
-    templates = _native.AccessTemplates(compile_source(path.read_text(), str(path)).abi)
+    templates = _native.AccessTemplates(compile_path(path).abi)
     draw, trace, numbers = random.Random(3), _native.Trace(), dict[bytes, int]()
     people = [bytes(member(str(number)).address) for number in range(asset_block.ACCOUNTS)]
     for _ in range(BLOCK_TRANSACTIONS):

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from types import ModuleType
 
 from chainnode import _native
 from chainnode.bench import frame
 from chainnode.bench.frame import Figures
-from chainnode.contract.compiler import compile_source
+from chainnode.contract.compiler import compile_path
+from chainnode.contract.modules import ENTRY, load_contract
 from chainnode.contract.testing import Deployed, NativeBackend, deploy, member
 from chainnode.types.errors import ConfigError
 
@@ -96,9 +94,9 @@ def run(quick: bool) -> tuple[Figures, list[str]]:
 
 
 def shipped(name: str) -> Path:
-    """The source of a shipped contract."""
-    path = CONTRACTS / name / "contract.py"
-    if not path.is_file():
+    """The folder of a shipped contract."""
+    path = CONTRACTS / name
+    if not (path / ENTRY).is_file():
         raise ConfigError(
             "CONTRACT_MISSING",
             f"The shipped contract {name} is not installed.",
@@ -108,29 +106,17 @@ def shipped(name: str) -> Path:
     return path
 
 
-def load(path: Path) -> ModuleType:
-    """Import a contract's source as an ordinary module."""
-    name = f"chainnode_bench_{path.parent.name}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 def prepare() -> Transfer:
     """Deploy the asset under CPython, issue to both ends, and take its state for the machine."""
     path = shipped("asset")
     issuer, holder, other = member("issuer", role="admin"), member("holder"), member("other")
-    contract = load(path).Asset
+    contract = load_contract(path).Asset
     deployed = deploy(contract, sender=issuer, backend=NativeBackend, name="Asset", decimals=2)
     for owner in (holder, other):
         deployed.call("issue", to=owner.address, amount=ISSUED)
     prefix = b"\x04\x05asset"
     return Transfer(
-        wasm=compile_source(path.read_text(), str(path)).wasm,
+        wasm=compile_path(path).wasm,
         args=bytes(other.address) + (1).to_bytes(8, "big"),
         sender=bytes(holder.address),
         entries=[(prefix + key, value) for key, value in deployed.storage.items()],
@@ -141,12 +127,11 @@ def prepare() -> Transfer:
 def compile_ms_max() -> float:
     """The slowest shipped contract's compilation, median of five."""
     slowest = 0.0
-    for path in sorted(CONTRACTS.glob("*/contract.py")):
-        source = path.read_text()
+    for path in sorted(CONTRACTS.glob(f"*/{ENTRY}")):
         spent = []
         for _ in range(5):
             start = time.perf_counter()
-            compile_source(source, str(path))
+            compile_path(path)
             spent.append(time.perf_counter() - start)
         slowest = max(slowest, 1_000 * median(spent))
     return slowest

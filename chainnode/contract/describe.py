@@ -8,29 +8,39 @@ from typing import Any
 
 from chainnode.contract import schema
 from chainnode.contract.abi import ABI_VERSION
+from chainnode.contract.modules import modules_of
 from chainnode.contract.reflection import resolve_struct
-from chainnode.contract.sdk import Contract, Error, Event, method_types, storage_fields
+from chainnode.contract.sdk import (
+    Contract,
+    Error,
+    Event,
+    contract_classes,
+    method_types,
+    storage_fields,
+)
 
 
 def records(cls: type[Contract]) -> tuple[list[schema.Struct], list[schema.Struct]]:
-    """Return the events and the errors of the contract's module, in source order."""
+    """Return the events and the errors of the contract's files, in source order."""
     events: list[schema.Struct] = []
     errors: list[schema.Struct] = []
-    for item in vars(sys.modules[cls.__module__]).values():
-        if not isinstance(item, type) or item.__module__ != cls.__module__:
-            continue
-        if issubclass(item, Error):
-            errors.append(resolve_struct(item))
-        elif issubclass(item, Event) or hasattr(item, "_is_event"):
-            events.append(resolve_struct(item))
+    for module in modules_of(sys.modules[cls.__module__]):
+        for item in vars(module).values():
+            if not isinstance(item, type) or item.__module__ != module.__name__:
+                continue
+            if issubclass(item, Error):
+                errors.append(resolve_struct(item))
+            elif issubclass(item, Event) or hasattr(item, "_is_event"):
+                events.append(resolve_struct(item))
     return events, errors
 
 
 def entry_points(cls: type[Contract]) -> list[tuple[str, str, Any]]:
-    """Return (name, init | call | view, function) in source order."""
+    """Return (name, init | call | view, function) in source order, bases first."""
     return [
         (name, item._contract_kind, item)
-        for name, item in vars(cls).items()
+        for part in contract_classes(cls)
+        for name, item in vars(part).items()
         if hasattr(item, "_contract_kind")
     ]
 

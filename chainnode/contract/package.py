@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from chainnode._proto import types_pb2
-from chainnode.contract.compiler import compile_source
+from chainnode.contract.compiler import compile_path
 from chainnode.types.codec import encode
 from chainnode.types.errors import ClientFault
 from chainnode.types.limits import CONTRACT_CODE_SIZE_MAX_BYTES
-
-SOURCE_NAME: Final = "contract.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +19,7 @@ class BuiltContract:
     Args:
         wasm: the module the nodes run.
         abi_json: canonical JSON.
-        source_sha256: of the source file's bytes, hexadecimal.
+        source_sha256: of the source, hexadecimal; see docs/reference/contract-language.md.
     """
 
     name: str
@@ -68,18 +65,7 @@ def build(source: str | Path) -> BuiltContract:
         ClientFault: `CONTRACT_NOT_FOUND`, `CONTRACT_TOO_LARGE`; `CONTRACT_SOURCE` (CompileError)
             lists what the source does wrong, with places and hints.
     """
-    path = Path(source)
-    file = path / SOURCE_NAME if path.is_dir() else path
-    try:
-        text = file.read_bytes().decode("utf-8")
-    except (OSError, UnicodeDecodeError) as fault:
-        raise ClientFault(
-            "CONTRACT_NOT_FOUND",
-            f"no readable contract source ({type(fault).__name__})",
-            subject=str(file),
-            fix=f"pass a Python file, or a folder with {SOURCE_NAME}",
-        ) from None
-    compiled = compile_source(text, str(file))
+    compiled = compile_path(source)
     if len(compiled.wasm) > CONTRACT_CODE_SIZE_MAX_BYTES:
         raise ClientFault(
             "CONTRACT_TOO_LARGE",

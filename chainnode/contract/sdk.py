@@ -200,6 +200,7 @@ class Contract:
     contract_name: ClassVar[str] = ""
 
     def __init_subclass__(cls, version: str = "1", name: str = "") -> None:
+        _check_new_names(cls)
         cls.contract_version = version
         cls.contract_name = name or snake_case(cls.__name__)
 
@@ -220,8 +221,26 @@ def snake_case(name: str) -> str:
     return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
 
 
+def contract_classes(cls: type[Contract]) -> list[type[Contract]]:
+    """Return the classes a contract is made of, the innermost base first, itself last."""
+    return [item for item in reversed(cls.__mro__) if issubclass(item, Contract)][1:]
+
+
+def _check_new_names(cls: type[Contract]) -> None:
+    own = _names(cls)
+    for base in contract_classes(cls)[:-1]:
+        for name in _names(base):
+            if name in own:
+                raise CodecError(name, f"{cls.__name__} declares again what {base.__name__} does")
+
+
+def _names(cls: type[Contract]) -> dict[str, None]:
+    members = [*vars(cls), *vars(cls).get("__annotations__", {})]
+    return {name: None for name in members if not name.startswith(("__", "contract_"))}
+
+
 def storage_fields(cls: type[Contract]) -> list[tuple[str, str, tuple[Type, ...]]]:
-    """Return (field, map | var | counter, types) in declaration order.
+    """Return (field, map | var | counter, types) in declaration order, bases first.
 
     Raises:
         CodecError: an annotation is no storage type.

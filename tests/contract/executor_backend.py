@@ -1,13 +1,12 @@
 """Contract tests on the real executor: the Rust state, gas injection and engine."""
 
 import hashlib
-import inspect
-import sys
+
+from compiled_contract import compiled
 
 from chainnode import _native
 from chainnode._proto import types_pb2
 from chainnode.contract import Contract
-from chainnode.contract.compiler import compile_source
 from chainnode.contract.frame import Frame
 from chainnode.contract.testing import Outcome
 from chainnode.types.codec import encode
@@ -24,12 +23,7 @@ class ExecutorBackend:
     """
 
     def __init__(self, contract: type[Contract] | str) -> None:
-        source = (
-            contract
-            if isinstance(contract, str)
-            else inspect.getsource(sys.modules[contract.__module__])
-        )
-        self.compiled = compile_source(source)
+        self.compiled = compiled(contract)
         self.gas_used = 0
         self.receipts: list[bytes] = []
 

@@ -1,13 +1,12 @@
 """Contract tests that also hold every call's access template against what the call touched."""
 
-import inspect
-import sys
 from collections import Counter
 from dataclasses import dataclass, field
 
+from compiled_contract import compiled
+
 from chainnode import _native
 from chainnode.contract import Contract
-from chainnode.contract.compiler import compile_source
 from chainnode.contract.frame import Frame
 from chainnode.contract.testing import NativeBackend, Outcome
 
@@ -31,7 +30,7 @@ class HintedBackend(NativeBackend):
 
     def __init__(self, contract: type[Contract]) -> None:
         super().__init__(contract)
-        made = compile_source(inspect.getsource(sys.modules[contract.__module__]))
+        made = compiled(contract)
         self.name = made.name
         self.templates = _native.AccessTemplates(made.abi)
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import importlib.util
 import json
 import random
 import sys
@@ -16,26 +15,17 @@ from hinted_backend import EXACT, HintedBackend
 
 from chainnode import _native
 from chainnode._proto import types_pb2
-from chainnode.contract.compiler import compile_source
+from chainnode.contract.compiler import compile_path, compile_source
 from chainnode.contract.frame import Frame
-from chainnode.contract.testing import Deployed, Outcome, Reverted, deploy, member
+from chainnode.contract.testing import Deployed, Outcome, Reverted, deploy, load_contract, member
 
 CONTRACTS = Path(__file__).resolve().parents[2] / "contracts"
 PEOPLE = [member(f"person {number}") for number in range(5)]
 ISSUER = member("issuer", role="admin")
 
 
-def module(name: str, path: Path) -> ModuleType:
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None and spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
 def shipped(name: str) -> ModuleType:
-    return module(f"templates_{name}", CONTRACTS / name / "contract.py")
+    return load_contract(CONTRACTS / name)
 
 
 class TwoBackends(HintedBackend):
@@ -210,7 +200,7 @@ def sample(tmp_path: Path) -> Deployed:
     path = tmp_path / "sample.py"
     path.write_text(SAMPLE)
     sys.modules.pop("templates_sample", None)
-    return deploy(module("templates_sample", path).Sample, sender=PEOPLE[0], backend=HintedBackend)
+    return deploy(load_contract(path).Sample, sender=PEOPLE[0], backend=HintedBackend)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -267,15 +257,14 @@ def section(source: str) -> list[dict[str, Any]]:
 
 def test_the_section_is_the_same_bytes_every_time() -> None:
     for path in sorted(CONTRACTS.glob("*/contract.py")):
-        source = path.read_text()
-        assert compile_source(source).abi == compile_source(source).abi
-        calls = [m["name"] for m in json.loads(compile_source(source).abi)["methods"]
-                 if m["kind"] == "call"]  # fmt: skip
-        assert [entry["method"] for entry in section(source)] == calls
+        made = json.loads(compile_path(path).abi)
+        assert made == json.loads(compile_path(path.parent).abi)
+        calls = [method["name"] for method in made["methods"] if method["kind"] == "call"]
+        assert [entry["method"] for entry in made["access"]] == calls
 
 
 def test_arguments_that_do_not_fit_are_not_predicted() -> None:
-    abi = compile_source((CONTRACTS / "asset" / "contract.py").read_text()).abi
+    abi = compile_path(CONTRACTS / "asset").abi
     templates, sender = _native.AccessTemplates(abi), bytes(range(32))
     args = bytes(32) + (5).to_bytes(8, "big")
     found = templates.predict("asset", "transfer", args, sender=sender)

@@ -1,7 +1,6 @@
 """The ABI codec: exact bytes, typed errors, and one ABI from class and compiler."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chainnode.contract import abi, codec, schema
-from chainnode.contract.compiler import compile_source
+from chainnode.contract.compiler import compile_path
 from chainnode.contract.describe import describe
+from chainnode.contract.testing import load_contract
 from chainnode.types.errors import ClientFault
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -137,15 +137,9 @@ def test_values_round_trip_and_nothing_else_decodes(value: tuple[Any, ...]) -> N
     [("asset", "Asset"), ("credit_scoring", "CreditScoring"), ("evidence", "Evidence")],
 )
 def test_class_and_compiler_give_one_abi(name: str, contract: str) -> None:
-    import importlib.util
-
-    path = ROOT / "contracts" / name / "contract.py"
-    spec = importlib.util.spec_from_file_location(f"abi_{name}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[f"abi_{name}"] = module
-    spec.loader.exec_module(module)
-    compiled = json.loads(compile_source(path.read_text(encoding="utf-8")).abi)
+    path = ROOT / "contracts" / name
+    module = load_contract(path)
+    compiled = json.loads(compile_path(path).abi)
     for key in ("access", "compiler", "source_sha256", "wasm_sha256"):
         assert compiled.pop(key)
     assert compiled == json.loads(abi.dump(describe(getattr(module, contract))))

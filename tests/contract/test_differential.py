@@ -259,6 +259,13 @@ def test_an_operation_whose_every_result_is_outside_int_overflows() -> None:
     assert outcome(deploy(load(source), backend=WasmtimeBackend), bytes(57))[0] == 2
 
 
+@pytest.mark.parametrize("expression", ["0 // 0", "-(0 // 0)", "0 % 0", "7 % (1 - 1)"])
+def test_a_division_of_constants_by_zero_fails_when_it_is_reached(expression: str) -> None:
+    source = main_of(f"b = {expression}")
+    agree(source, [bytes(57)], WasmtimeBackend, ExecutorBackend)
+    assert outcome(deploy(load(source), backend=WasmtimeBackend), bytes(57))[0] == 3
+
+
 def test_a_constant_outside_int_is_refused_where_it_stands() -> None:
     with pytest.raises(CompileError, match=f"{2**127} is outside int"):
         compile_source(main_of(f"b += {2**63} + {2**63} * {2**64 - 1}"))

@@ -1,15 +1,13 @@
 """The host ABI `sc1` on PyPI wasmtime: an oracle for the compiler, independent of the Rust core."""
 
 import hashlib
-import inspect
-import sys
 from functools import lru_cache
 from typing import Any
 
 import wasmtime
+from compiled_contract import compiled
 
 from chainnode.contract import Contract
-from chainnode.contract.compiler import compile_source
 from chainnode.contract.frame import Frame
 from chainnode.contract.testing import Outcome
 
@@ -25,20 +23,16 @@ class _Reverted(Exception):
 
 
 @lru_cache(maxsize=512)
-def _module(source: str) -> tuple[wasmtime.Engine, wasmtime.Module]:
+def _module(contract: type[Contract] | str) -> tuple[wasmtime.Engine, wasmtime.Module]:
     engine = wasmtime.Engine()
-    return engine, wasmtime.Module(engine, compile_source(source).wasm)
+    return engine, wasmtime.Module(engine, compiled(contract).wasm)
 
 
 class WasmtimeBackend:
     """Runs the compiled contract, a fresh instance for every call."""
 
     def __init__(self, contract: type[Contract] | str) -> None:
-        if isinstance(contract, str):
-            source = contract
-        else:
-            source = inspect.getsource(sys.modules[contract.__module__])
-        self.engine, self.module = _module(source)
+        self.engine, self.module = _module(contract)
 
     def run(self, frame: Frame, kind: str, method: str, args: bytes) -> Outcome:
         host = _Host(frame, args, wasmtime.Store(self.engine))

@@ -1,8 +1,6 @@
 """The credit scoring contract: who may do what, in which order, and what ends a query."""
 
 import hashlib
-import importlib.util
-import sys
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -12,23 +10,12 @@ import pytest
 from executor_backend import ExecutorBackend
 from hinted_backend import HintedBackend
 
-from chainnode.contract.testing import Deployed, Reverted, deploy, member
+from chainnode.contract.testing import Deployed, Reverted, deploy, load_contract, member
 
-SOURCE = Path(__file__).resolve().parents[2] / "contracts" / "credit_scoring" / "contract.py"
+SOURCE = Path(__file__).resolve().parents[2] / "contracts" / "credit_scoring"
 ORGANISATIONS = ["bank-a", "guarantor", "registry", "statistics"]
 COMPUTING, CHECKING, RELEASING, RELEASED, CLOSED, REFUSED, EXPIRED = range(7)
 QUERY = b"\x07" * 32
-
-
-def load() -> Any:
-    name = "credit_scoring_contract"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, SOURCE)
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-    return sys.modules[name].CreditScoring
 
 
 def digest(text: str) -> bytes:
@@ -67,7 +54,7 @@ def new_chain() -> Deployed:
         "share_deadline_ms": 8_000,
         "query_deadline_ms": 600_000,
     }
-    return deploy(load(), backend=BACKENDS[-1], council=council)
+    return deploy(load_contract(SOURCE).CreditScoring, backend=BACKENDS[-1], council=council)
 
 
 @pytest.fixture(autouse=True, params=["cpython", "executor"])

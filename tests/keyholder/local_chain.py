@@ -7,8 +7,6 @@ they would against nodes.
 import asyncio
 import dataclasses
 import hashlib
-import importlib.util
-import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -19,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from chainnode._proto import types_pb2
 from chainnode.contract import abi
 from chainnode.contract.frame import Caller
-from chainnode.contract.testing import Deployed, Reverted, deploy, member
+from chainnode.contract.testing import Deployed, Reverted, deploy, load_contract, member
 from chainnode.sdk.scoring import CONTRACT, ContractRefused, Step
 from chainnode.types.block import Architecture, BlockHeader
 from chainnode.types.codec import merkle_root
@@ -29,20 +27,9 @@ from chainnode.types.receipt import Event, Receipt, ReceiptStatus
 from chainnode.types.validators import Validator, ValidatorSet
 from chainnode.types.vote import CommitCertificate, CommitSignature
 
-SOURCE = Path(__file__).resolve().parents[2] / "contracts" / "credit_scoring" / "contract.py"
+SOURCE = Path(__file__).resolve().parents[2] / "contracts" / "credit_scoring"
 ORGANISATIONS = ("bank-a", "guarantor", "registry", "statistics")
 CHAIN_ID = "test"
-
-
-def load_contract() -> Any:
-    name = "credit_scoring_contract"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, SOURCE)
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-    return sys.modules[name].CreditScoring
 
 
 def plain(value: Any) -> Any:
@@ -67,7 +54,7 @@ class LocalLedger:
             "share_deadline_ms": 1_500,
             "query_deadline_ms": query_deadline_ms,
         }
-        self.deployed: Deployed = deploy(load_contract(), council=council)
+        self.deployed: Deployed = deploy(load_contract(SOURCE).CreditScoring, council=council)
         self.deployed.chain_id = CHAIN_ID
         self.keys = [Ed25519PrivateKey.generate() for _ in ORGANISATIONS]
         self.validators = ValidatorSet(

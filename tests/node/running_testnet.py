@@ -9,7 +9,7 @@ from pathlib import Path
 
 from chainnode._proto import types_pb2
 from chainnode.contract import abi
-from chainnode.contract.compiler import compile_source
+from chainnode.contract.compiler import compile_path
 from chainnode.identity import Identity, load_identity
 from chainnode.node.testnet import TestnetLayout, prepare, spawn, stop, wait_ready
 from chainnode.sdk.client import AsyncClient
@@ -76,7 +76,7 @@ class RunningTestnet:
 
     async def deploy_asset(self, amount: int) -> Receipt:
         """Install the asset and issue an amount to bank-a/client."""
-        compiled = compile_source((ROOT / "contracts/asset/contract.py").read_text())
+        compiled = compile_path(ROOT / "contracts/asset")
         package = types_pb2.ContractPackage(
             name="asset",
             version=compiled.version,

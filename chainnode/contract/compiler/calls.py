@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import Final
 
-from chainnode.contract.compiler.declarations import FunctionInfo
+from chainnode.contract.compiler.declarations import FunctionInfo, Program
 from chainnode.contract.compiler.diagnostics import Refused
 from chainnode.contract.compiler.expressions import Expressions, _wide
 from chainnode.contract.compiler.ir import (
@@ -84,14 +84,16 @@ class Calls(Expressions):
         return done
 
     def _own(self, node: ast.Call, info: FunctionInfo) -> Expr:
-        args = self._arguments(node, info.name, info.params, info.defaults)
+        args = self._arguments(node, info.name, info.params, info.defaults, info.home)
         return Expr("call", info.returns, args, info)
 
     def construct(self, node: ast.Call, record: Struct) -> Expr:
         """A record made by calling its class."""
         fields = [(entry.name, entry.type) for entry in record.fields]
-        defaults = self.program.defaults[record.name]
-        return Expr("record", record, self._arguments(node, record.name, fields, defaults))
+        home = self.program.shared.homes[record.name].program
+        defaults = home.defaults[record.name]
+        args = self._arguments(node, record.name, fields, defaults, home)
+        return Expr("record", record, args)
 
     def _arguments(
         self,
@@ -99,6 +101,7 @@ class Calls(Expressions):
         name: str,
         params: list[tuple[str, Type]],
         defaults: dict[str, ast.expr],
+        home: Program,
     ) -> tuple[Expr, ...]:
         given: dict[str, Expr] = {}
         if len(node.args) > len(params):
@@ -119,8 +122,20 @@ class Calls(Expressions):
             if param not in given:
                 if param not in defaults:
                     raise Refused(node, f"{name} misses {param}", f"it takes: {order}")
-                given[param] = self.value(defaults[param], kind)
+                given[param] = self._default(defaults[param], kind, home)
         return tuple(given[param] for param in order)
+
+    def _default(self, node: ast.expr, kind: Type, home: Program) -> Expr:
+        """A default argument, which sees the names of the file it is written in."""
+        program, variables = self.program, self.variables
+        self.program, self.variables = home, {}
+        try:
+            return self.value(node, kind)
+        except Refused as refused:
+            refused.file = home.file
+            raise
+        finally:
+            self.program, self.variables = program, variables | self.variables
 
     # --- storage
 

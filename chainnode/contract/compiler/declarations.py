@@ -1,4 +1,4 @@
-"""Reads a contract module's top level: imports, constants, records, functions, the contract."""
+"""Reads what a contract's files declare: imports, constants, records, functions, storage."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, Final
 from chainnode.contract import schema
 from chainnode.contract.compiler.diagnostics import Diagnostic, Refused
 from chainnode.contract.compiler.ir import Storage
+from chainnode.contract.compiler.sources import check_relative
 from chainnode.contract.schema import Struct, Type
-from chainnode.contract.sdk import snake_case
 
 _IMPORTS: Final = {
     "__future__": {"annotations"},
@@ -37,18 +37,54 @@ class FunctionInfo:
     returns: Type
     defaults: dict[str, ast.expr]
     method: bool
+    home: Program = field(repr=False, compare=False)
 
     @property
     def symbol(self) -> str:
         return f"m.{self.name}" if self.method else f"f.{self.name}"
 
 
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Where a name of module level is declared."""
+
+    program: Program
+    line: int
+
+
+@dataclass(slots=True)
+class Shared:
+    """What the files of a contract have in common.
+
+    Args:
+        programs: the files read so far, by module name.
+        homes: every name of module level; none is declared by two files.
+        errors: names in source order, which numbers them.
+    """
+
+    programs: dict[str, Program] = field(default_factory=dict)
+    homes: dict[str, Home] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
+    problems: list[Diagnostic] = field(default_factory=list)
+
+
 @dataclass(slots=True)
 class Program:
-    """Everything a contract module declares."""
+    """Everything a contract module can name: what it declares and what it imports.
+
+    Args:
+        contract: the contract class it declares, `node`, with `base` for the file of its base.
+        contracts: the contract classes it can derive from.
+        storage: the class's fields, those of its bases first; `methods` likewise.
+    """
 
     file: str
+    module: str = ""
+    shared: Shared = field(default_factory=Shared, repr=False)
     contract: str = ""
+    node: ast.ClassDef | None = None
+    base: Program | None = None
+    contracts: dict[str, Program] = field(default_factory=dict, repr=False)
     name: str = ""
     version: str = "1"
     constants: dict[str, Any] = field(default_factory=dict)
@@ -59,11 +95,11 @@ class Program:
     storage: dict[str, Storage] = field(default_factory=dict)
     functions: dict[str, FunctionInfo] = field(default_factory=dict)
     methods: dict[str, FunctionInfo] = field(default_factory=dict)
-    problems: list[Diagnostic] = field(default_factory=list)
 
     def report(self, refused: Refused) -> None:
-        self.problems.append(
-            Diagnostic(self.file, refused.line, refused.column, refused.message, refused.hint)
+        file = refused.file or self.file
+        self.shared.problems.append(
+            Diagnostic(file, refused.line, refused.column, refused.message, refused.hint)
         )
 
     def record(self, name: str) -> Struct | None:
@@ -71,32 +107,7 @@ class Program:
         return self.structs.get(name) or self.events.get(name) or self.errors.get(name)
 
 
-def read_module(tree: ast.Module, file: str) -> Program:
-    """Return the module's declarations; problems are collected in the result."""
-    program = Program(file)
-    contracts: list[ast.ClassDef] = []
-    for node in tree.body:
-        try:
-            if isinstance(node, ast.ClassDef) and _bases(node) == ["Contract"]:
-                contracts.append(node)
-            else:
-                _declaration(program, node)
-        except Refused as refused:
-            program.report(refused)
-    if len(contracts) != 1:
-        at = contracts[1] if contracts else None
-        program.report(
-            Refused(at, f"found {len(contracts)} contracts", "write one class X(Contract)")
-        )
-    for node in contracts[:1]:
-        try:
-            _contract(program, node)
-        except Refused as refused:
-            program.report(refused)
-    return program
-
-
-def _bases(node: ast.ClassDef) -> list[str]:
+def base_names(node: ast.ClassDef) -> list[str]:
     return [base.id for base in node.bases if isinstance(base, ast.Name)]
 
 
@@ -104,10 +115,39 @@ def _is_docstring(node: ast.stmt) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
-def _declaration(program: Program, node: ast.stmt) -> None:
+def note(program: Program, node: ast.stmt, name: str) -> None:
+    """Record where a name is declared.
+
+    Raises:
+        Refused: another file of the contract declares it too.
+    """
+    home = program.shared.homes.setdefault(name, Home(program, node.lineno))
+    if home.program is not program:
+        raise Refused(
+            node,
+            f"{name} is already declared at {home.program.file}:{home.line}",
+            f"import it, from .{home.program.module} import {name}, or rename this one",
+        )
+
+
+def read_declaration(program: Program, node: ast.stmt) -> None:
+    """Add one statement of module level, besides contract classes, to the program.
+
+    Raises:
+        Refused: it is none a contract has.
+    """
     match node:
-        case ast.ImportFrom():
+        case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+            note(program, node, name)
+        case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+            note(program, node, name)
+        case _:
+            pass
+    match node:
+        case ast.ImportFrom(level=0):
             _check_import(node)
+        case ast.ImportFrom():
+            _import_sibling(program, node)
         case ast.FunctionDef():
             info = read_function(program, node, method=False)
             program.functions[node.name] = info
@@ -125,6 +165,39 @@ def _declaration(program: Program, node: ast.stmt) -> None:
                 f"{type(node).__name__} cannot stand at module level",
                 "a module holds imports, constants, records, functions and one contract",
             )
+
+
+def _import_sibling(program: Program, node: ast.ImportFrom) -> None:
+    check_relative(node)
+    other = program.shared.programs.get(node.module or "")
+    if other is None:
+        raise Refused(
+            node, f"{node.module}.py is not in the contract's folder", "add it, or correct the name"
+        )
+    for alias in node.names:
+        _import_name(program, other, alias)
+
+
+def _import_name(program: Program, other: Program, alias: ast.alias) -> None:
+    name = alias.name
+    if alias.asname:
+        raise Refused(alias, f"{name} is renamed", "import names as they are")
+    home = program.shared.homes.get(name)
+    if home is None or home.program is not other:
+        known = f"write from .{home.program.module} import {name}" if home else "correct the name"
+        raise Refused(alias, f"{other.file} does not declare {name}", known)
+    if name == other.contract:
+        program.contracts[name] = other
+    for mine, theirs in (
+        (program.structs, other.structs),
+        (program.events, other.events),
+        (program.errors, other.errors),
+    ):
+        mine.update({name: theirs[name]} if name in theirs else {})
+    if name in other.constants:
+        program.constants[name] = other.constants[name]
+    if name in other.functions:
+        program.functions[name] = other.functions[name]
 
 
 def _check_import(node: ast.ImportFrom) -> None:
@@ -244,10 +317,12 @@ def _record(program: Program, node: ast.ClassDef) -> None:
     program.defaults[node.name] = defaults
     where = {"dataclass": program.structs, "event": program.events, "error": program.errors}
     where[kind][node.name] = Struct(node.name, tuple(fields))
+    if kind == "error" and node.name not in program.shared.errors:
+        program.shared.errors.append(node.name)
 
 
 def _record_kind(node: ast.ClassDef) -> str:
-    bases = _bases(node)
+    bases = base_names(node)
     for item in node.decorator_list:
         match item:
             case ast.Name(id="event" | "error" as name):
@@ -272,26 +347,12 @@ def _record_kind(node: ast.ClassDef) -> str:
     )
 
 
-def _contract(program: Program, node: ast.ClassDef) -> None:
-    program.contract, program.name = node.name, snake_case(node.name)
-    for keyword in node.keywords:
-        if keyword.arg == "version":
-            program.version = str(constant(program, keyword.value))
-        elif keyword.arg == "name":
-            program.name = str(constant(program, keyword.value))
-        else:
-            raise Refused(node, f"Contract does not take {keyword.arg}", "use version= and name=")
-    for item in node.body:
-        try:
-            _contract_item(program, item)
-        except Refused as refused:
-            program.report(refused)
-    inits = [info.name for info in program.methods.values() if info.kind == "init"]
-    if len(inits) > 1:
-        raise Refused(node, f"two @init methods: {', '.join(inits)}", "keep one")
+def read_member(program: Program, item: ast.stmt) -> None:
+    """Add a storage field or method of the contract class to the program.
 
-
-def _contract_item(program: Program, item: ast.stmt) -> None:
+    Raises:
+        Refused: it is neither, or a base declares the name.
+    """
     match item:
         case ast.AnnAssign(target=ast.Name(id=name), annotation=hint, value=None):
             program.storage[name] = _storage(program, name, hint)
@@ -363,4 +424,4 @@ def read_function(program: Program, node: ast.FunctionDef, *, method: bool) -> F
         raise Refused(node, f"{node.name} has no result type", "write -> None or -> type")
     if not (isinstance(node.returns, ast.Constant) and node.returns.value is None):
         returns = read_type(program, node.returns, node.name)
-    return FunctionInfo(node.name, kind, node, params, returns, defaults, method)
+    return FunctionInfo(node.name, kind, node, params, returns, defaults, method, program)

@@ -28,6 +28,7 @@ class Refused(Exception):
 
     def __init__(self, node: ast.AST | None, message: str, hint: str = "") -> None:
         super().__init__(message)
+        self.file = ""
         self.message = message
         self.hint = hint
         self.line = getattr(node, "lineno", 1)

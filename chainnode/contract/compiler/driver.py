@@ -7,17 +7,25 @@ import hashlib
 import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from chainnode.contract import describe, schema
 from chainnode.contract.abi import ABI_VERSION, dump
 from chainnode.contract.compiler.access import access_section
 from chainnode.contract.compiler.assembler import load_runtime
-from chainnode.contract.compiler.declarations import FunctionInfo, Program, read_module
-from chainnode.contract.compiler.diagnostics import CompileError, Diagnostic, Refused
+from chainnode.contract.compiler.declarations import FunctionInfo, Program
+from chainnode.contract.compiler.diagnostics import CompileError, Refused
 from chainnode.contract.compiler.ir import Expr, Stmt
 from chainnode.contract.compiler.layout import Layout
 from chainnode.contract.compiler.lowering import FunctionLowering, entry_point, new_function
+from chainnode.contract.compiler.program import read_program
+from chainnode.contract.compiler.sources import (
+    Source,
+    read_sources,
+    single_source,
+    source_hash,
+)
 from chainnode.contract.compiler.statements import FunctionChecker
 from chainnode.contract.compiler.wasm import Function, Module
 
@@ -39,7 +47,7 @@ class Compiled:
 
 
 def compile_source(source: str, file: str = "contract.py") -> Compiled:
-    """Compile one contract module. The same source gives the same bytes everywhere.
+    """Compile a contract of one file. The same source gives the same bytes everywhere.
 
     Args:
         file: name shown in diagnostics.
@@ -47,20 +55,34 @@ def compile_source(source: str, file: str = "contract.py") -> Compiled:
     Raises:
         CompileError: with every problem found, each with its place and a hint.
     """
-    try:
-        tree = ast.parse(source, file)
-    except SyntaxError as fault:
-        place = fault.lineno or 1, fault.offset or 1
-        raise CompileError([Diagnostic(file, *place, f"{fault.msg}", "")]) from None
-    program = read_module(tree, file)
-    if program.problems:
-        raise CompileError(program.problems)
+    return _compile(single_source(source, file))
+
+
+def compile_path(path: str | Path) -> Compiled:
+    """Compile a contract from its files. The same files give the same bytes everywhere.
+
+    Args:
+        path: a Python file, or a folder with `contract.py`; files beside it that it imports
+            with a dot belong to the contract.
+
+    Raises:
+        ClientFault: `CONTRACT_NOT_FOUND`.
+        CompileError: with every problem found, each with its file, place and a hint.
+    """
+    return _compile(read_sources(path))
+
+
+def _compile(sources: list[Source]) -> Compiled:
+    program = read_program(sources)
+    problems = program.shared.problems
+    if problems:
+        raise CompileError(problems)
     bodies = _check(program)
     _check_views(program, bodies)
-    if program.problems:
-        raise CompileError(program.problems)
+    if problems:
+        raise CompileError(problems)
     wasm = _generate(program, bodies)
-    digest = hashlib.sha256(source.encode()).digest()
+    digest = source_hash(sources)
     document = _abi(program) | {
         "access": access_section(program, bodies),
         "compiler": COMPILER,
@@ -78,9 +100,9 @@ def _check(program: Program) -> dict[str, list[Stmt]]:
     bodies: dict[str, list[Stmt]] = {}
     for info in _functions(program):
         try:
-            bodies[info.symbol] = FunctionChecker(program, info).body()
+            bodies[info.symbol] = FunctionChecker(info.home, info).body()
         except Refused as refused:
-            program.report(refused)
+            info.home.report(refused)
     return bodies
 
 
@@ -114,7 +136,7 @@ def _check_views(program: Program, bodies: dict[str, list[Stmt]]) -> None:
             pending += calls[name]
             if writes[name]:
                 message = f"the view {info.name} changes storage or emits an event"
-                program.report(Refused(info.node, message, "make it a @call"))
+                info.home.report(Refused(info.node, message, "make it a @call"))
                 break
 
 

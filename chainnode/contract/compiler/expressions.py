@@ -209,7 +209,7 @@ class Expressions:
         a, b = left.type, right.type
         assert isinstance(a, Int) and isinstance(b, Int)
         exact = arithmetic_range(name, a, b)
-        if left.op == right.op == "int" and exact.low == exact.high:
+        if left.op == right.op == "int" and exact.low == exact.high and right.value != 0:
             return self._integer(exact.low, node)
         kind = span(exact.low, exact.high)
         if fits64(a) and fits64(b) and fits64(exact):

@@ -127,7 +127,7 @@ class FunctionChecker(Calls):
             case ast.Call(func=ast.Name(id=name)) if name in self.program.errors:
                 ast.copy_location(call, node)
                 record = self.construct(call, self.program.errors[name])
-                number = list(self.program.errors).index(name)
+                number = self.program.shared.errors.index(name)
                 return [Stmt("raise", (record,), number)], True
             case _:
                 raise Refused(node, "only declared errors can be raised", "declare it with @error")

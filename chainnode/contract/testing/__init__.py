@@ -2,9 +2,10 @@
 
 Calls run under CPython, with arguments and results passed through the ABI as on chain, ranges
 checked at every annotated boundary, and a failed call undone. The same tests run on the compiled
-contract by passing another backend.
+contract by passing another backend. `load_contract` imports a contract from its folder.
 """
 
+from chainnode.contract.modules import load_contract
 from chainnode.contract.testing.harness import (
     Backend,
     Deployed,
@@ -24,5 +25,6 @@ __all__ = [
     "Reverted",
     "default_backend",
     "deploy",
+    "load_contract",
     "member",
 ]

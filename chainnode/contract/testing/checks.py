@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from chainnode.contract import schema
 from chainnode.contract.codec import RangeError, check_int
+from chainnode.contract.modules import modules_of
 from chainnode.contract.reflection import resolve
 from chainnode.contract.sdk import Contract
 
@@ -158,8 +159,12 @@ class _Checks(ast.NodeTransformer):
 
 
 def add_checks(contract: type[Contract]) -> None:
-    """Give the functions of a contract's module their checks; doing it twice changes nothing."""
-    module = sys.modules[contract.__module__]
+    """Give the functions of a contract's files their checks; doing it twice changes nothing."""
+    for module in modules_of(sys.modules[contract.__module__]):
+        _add_checks(module)
+
+
+def _add_checks(module: types.ModuleType) -> None:
     names = vars(module)
     if _PREFIX + "fit__" in names:
         return
