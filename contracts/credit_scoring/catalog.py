@@ -1,0 +1,185 @@
+"""The catalog: tables, their owners' encrypted columns, grants, consent and scorecards."""
+
+from __future__ import annotations
+
+from chainnode.contract import (
+    Bytes32,
+    Map,
+    call,
+    ctx,
+    emit,
+    sha256,
+    u64,
+    view,
+)
+
+from .council import KeyCouncil
+from .records import (
+    EPOCH_ACTIVE,
+    AlreadyDone,
+    BudgetExceeded,
+    CatalogChanged,
+    ColumnSet,
+    Invalid,
+    NotAllowed,
+    StaleEpoch,
+    Table,
+)
+
+
+class Catalog(KeyCouncil):
+    """Who owns which columns and who may ask about them."""
+
+    tables: Map[str, Table]
+    schemas: Map[str, bytes]
+    column_sets: Map[tuple[str, str, str, u64], ColumnSet]
+    budgets: Map[tuple[str, str, str], u64]
+    used: Map[tuple[str, str], u64]
+    consents: Map[tuple[str, str, str], bytes]
+    models: Map[tuple[str, str], bytes]
+    model_names: Map[str, list[str]]
+    model_approvals: Map[tuple[str, str, str], bool]
+
+    @call
+    def create_table(
+        self, table: str, schema: bytes, registry: Bytes32, minimum_group: u64, owners: list[str]
+    ) -> None:
+        self._require_owner_role()
+        if table in self.tables:
+            raise AlreadyDone(table)
+        if len(owners) == 0 or minimum_group == 0:
+            raise Invalid(table)
+        for owner in owners:
+            self._require_member(owner)
+        self.tables[table] = Table(ctx.sender_org, owners, sha256(schema), registry, minimum_group)
+        self.schemas[table] = schema
+        emit(CatalogChanged(table, ctx.sender_org, "table", table))
+
+    @call
+    def publish_columns(self, table: str, profile: str, columns: ColumnSet) -> None:
+        """Point to the owner's encrypted columns of an epoch; a later call replaces them."""
+        self._require_table_owner(table)
+        if columns.epoch != self.active_epoch.get():
+            raise StaleEpoch(columns.epoch, self.active_epoch.get())
+        if columns.block_count == 0:
+            raise Invalid("block_count")
+        self.column_sets[(table, ctx.sender_org, profile, columns.epoch)] = columns
+        emit(CatalogChanged(table, ctx.sender_org, "columns", profile))
+
+    @call
+    def grant(self, table: str, bank: str, budget: u64) -> None:
+        """Allow `bank` that many queries on the table; every owner must, the least one counts."""
+        self._require_table_owner(table)
+        self.budgets[(table, bank, ctx.sender_org)] = budget
+        emit(CatalogChanged(table, ctx.sender_org, "grant", bank))
+
+    @call
+    def set_consent(self, table: str, bank: str, bitmap: Bytes32) -> None:
+        """Point to the blob with one bit per row: which enterprises consent to this bank."""
+        self._require_table_owner(table)
+        self.consents[(table, bank, ctx.sender_org)] = bitmap
+        emit(CatalogChanged(table, ctx.sender_org, "consent", bank))
+
+    @call
+    def approve_model(self, table: str, name: str, model: bytes) -> None:
+        """Register a scorecard; usable once every owner approved the same points, then for ever.
+
+        A model with one feature reads that column, so owners decide."""
+        self._require_table_owner(table)
+        if self.models.get((table, name), model) != model:
+            raise Invalid("model")
+        if (table, name) not in self.models:
+            empty: list[str] = []
+            names = self.model_names.get(table, empty)
+            names.append(name)
+            self.model_names[table] = names
+            self.models[(table, name)] = model
+        self.model_approvals[(table, name, ctx.sender_org)] = True
+        emit(CatalogChanged(table, ctx.sender_org, "model", name))
+
+    @view
+    def table_info(self, table: str) -> tuple[Table, bytes]:
+        """(record, schema)."""
+        return (self._table(table), self.schemas[table])
+
+    @view
+    def models_of(self, table: str) -> list[bytes]:
+        """Scorecards every owner approved."""
+        found: list[bytes] = []
+        empty: list[str] = []
+        for name in self.model_names.get(table, empty):
+            approved = True
+            for owner in self._table(table).owners:
+                if (table, name, owner) not in self.model_approvals:
+                    approved = False
+            if approved:
+                found.append(self.models[(table, name)])
+        return found
+
+    @view
+    def columns_of(self, table: str, owner: str, profile: str, epoch: u64) -> ColumnSet:
+        if (table, owner, profile, epoch) not in self.column_sets:
+            raise StaleEpoch(epoch, self.active_epoch.get())
+        return self.column_sets[(table, owner, profile, epoch)]
+
+    @view
+    def consent(self, table: str, bank: str, owner: str) -> bytes:
+        """Hash of the consent bitmap, or empty."""
+        return self.consents.get((table, bank, owner), b"")
+
+    @view
+    def budget(self, table: str, bank: str) -> tuple[u64, u64]:
+        """(granted, used)."""
+        return (self._budget(table, bank), self.used.get((table, bank), 0))
+
+    @view
+    def active_epoch_of(self, table: str, profiles: list[str]) -> u64:
+        """The newest active epoch every owner has columns of such a profile for; 0 for none."""
+        epoch = self.active_epoch.get()
+        while epoch > 0:
+            if self._status(epoch) == EPOCH_ACTIVE and self._is_published(table, profiles, epoch):
+                return epoch
+            epoch -= 1
+        return 0
+
+    def _require_owner_role(self) -> None:
+        self._require_member(ctx.sender_org)
+        if ctx.sender_role != "client" and ctx.sender_role != "admin":
+            raise NotAllowed(ctx.sender_org, "client or admin")
+
+    def _require_table_owner(self, table: str) -> None:
+        self._require_owner_role()
+        if ctx.sender_org not in self._table(table).owners:
+            raise NotAllowed(ctx.sender_org, "owner of the table")
+
+    def _table(self, table: str) -> Table:
+        if table not in self.tables:
+            raise Invalid(table)
+        return self.tables[table]
+
+    def _budget(self, table: str, bank: str) -> int:
+        least = -1
+        for owner in self._table(table).owners:
+            if (table, bank, owner) not in self.budgets:
+                raise NotAllowed(bank, "a grant by " + owner)
+            budget = self.budgets[(table, bank, owner)]
+            if least < 0 or budget < least:
+                least = budget
+        return least
+
+    def _spend(self, table: str, bank: str) -> None:
+        budget = self._budget(table, bank)
+        used = self.used.get((table, bank), 0)
+        if used >= budget:
+            raise BudgetExceeded(table, budget, used)
+        self.used[(table, bank)] = used + 1
+
+    def _is_published(self, table: str, profiles: list[str], epoch: u64) -> bool:
+        for owner in self._table(table).owners:
+            found = False
+            for profile in profiles:
+                if (table, owner, profile, epoch) in self.column_sets:
+                    found = True
+            if not found:
+                return False
+        return True

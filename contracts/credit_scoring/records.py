@@ -1,0 +1,235 @@
+"""What the contract stores, emits and refuses with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from chainnode.contract import (
+    Address,
+    Bytes32,
+    Error,
+    error,
+    event,
+    u64,
+)
+
+# Status of a council epoch
+EPOCH_OPEN = 0
+EPOCH_TESTING = 1
+EPOCH_ACTIVE = 2
+EPOCH_FAILED = 3
+EPOCH_RETIRED = 4
+
+# Status of a query
+QUERY_COMPUTING = 0
+QUERY_CHECKING = 1
+QUERY_RELEASING = 2
+QUERY_RELEASED = 3
+QUERY_CLOSED = 4
+QUERY_REFUSED = 5
+QUERY_EXPIRED = 6
+
+KIND_AGGREGATE = 0
+KIND_SCORES = 1
+
+ROUNDS = 2
+MEMBERS_MAX = 8
+CHUNKS_MAX = 4096
+OUTPUTS_MAX = 4096
+
+
+@dataclass(frozen=True)
+class Council:
+    """The organisations that hold the key, any `threshold` of which open a result together."""
+
+    organisations: list[str]
+    threshold: u64
+    keyholder_name: str
+    worker_name: str
+    chunk_deadline_ms: u64
+    share_deadline_ms: u64
+    query_deadline_ms: u64
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """`pieces`: who holds each piece of the key, as a bit mask over `organisations`."""
+
+    status: u64
+    organisations: list[str]
+    threshold: u64
+    pieces: list[u64]
+    seed: Bytes32
+    test_seed: bytes
+
+
+@dataclass(frozen=True)
+class Table:
+    """`registry` is the blob with the enterprise ids in row order, one a line."""
+
+    organisation: str
+    owners: list[str]
+    schema_hash: Bytes32
+    registry: Bytes32
+    minimum_group: u64
+
+
+@dataclass(frozen=True)
+class ColumnSet:
+    """One owner's encrypted columns of a profile; `manifest` is the blob naming every block."""
+
+    epoch: u64
+    block_count: u64
+    root: Bytes32
+    manifest: Bytes32
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Hashes of the blobs that hold the joint keys."""
+
+    public_key_s: Bytes32
+    public_key_s36: Bytes32
+    relin_key_s36: Bytes32
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A query as the bank states it: its plan's hash and shape, and where the answer goes."""
+
+    table: str
+    epoch: u64
+    kind: u64
+    plan_hash: Bytes32
+    chunk_count: u64
+    output_count: u64
+    check_count: u64
+    reply_key: Bytes32
+    target_key: Bytes32
+
+
+@dataclass(frozen=True)
+class Query:
+    """`phase_ms`: block time at which shares were first allowed, 0 before."""
+
+    bank: str
+    sender: Address
+    height: u64
+    time_ms: u64
+    phase_ms: u64
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """How far a chunk is; `reserve`: the third worker may take part."""
+
+    commits: u64
+    reveals: u64
+    reserve: bool
+
+
+@error
+class NotAllowed(Error):
+    organisation: str
+    needs: str
+
+
+@error
+class AlreadyDone(Error):
+    what: str
+
+
+@error
+class WrongState(Error):
+    what: str
+    status: u64
+
+
+@error
+class Invalid(Error):
+    field: str
+
+
+@error
+class StaleEpoch(Error):
+    epoch: u64
+    active: u64
+
+
+@error
+class BudgetExceeded(Error):
+    table: str
+    budget: u64
+    used: u64
+
+
+@event
+class CatalogChanged:
+    table: str
+    organisation: str
+    step: str
+    subject: str
+
+
+@event
+class CouncilStep:
+    epoch: u64
+    step: str
+    organisation: str
+
+
+@event
+class ChunkStep:
+    query: Bytes32
+    index: u64
+    step: str
+    organisation: str
+
+
+@event
+class QueryFinalised:
+    """What keyholders believe by proof; `terms` binds who asked what and who receives it."""
+
+    query: Bytes32
+    result: Bytes32
+    terms: Bytes32
+
+
+@event
+class QueryStep:
+    query: Bytes32
+    step: str
+    organisation: str
+    detail: str
+
+
+@event
+class MemberFault:
+    """Evidence: what an organisation did wrong in a query, and who or what shows it."""
+
+    query: Bytes32
+    organisation: str
+    fault: str
+    shown_by: str
+
+
+def bit_of(place: int) -> int:
+    """2 to the power of a place."""
+    bit = 1
+    for _ in range(place):
+        bit = 2 * bit
+    return bit
+
+
+def holder_masks(members: int, holders: int) -> list[u64]:
+    """Every set of `holders` members as a bit mask, in ascending order."""
+    found: list[u64] = []
+    for mask in range(bit_of(members)):
+        bits = 0
+        rest = mask
+        while rest > 0:
+            bits += rest % 2
+            rest = rest // 2
+        if bits == holders:
+            found.append(mask)
+    return found
