@@ -269,3 +269,9 @@ def test_a_division_of_constants_by_zero_fails_when_it_is_reached(expression: st
 def test_a_constant_outside_int_is_refused_where_it_stands() -> None:
     with pytest.raises(CompileError, match=f"{2**127} is outside int"):
         compile_source(main_of(f"b += {2**63} + {2**63} * {2**64 - 1}"))
+
+
+@pytest.mark.parametrize("operation", ["0 // 0", "0 % 0", "7 % 0", "7 // 0"])
+def test_a_constant_division_by_zero_fails_when_it_runs(operation: str) -> None:
+    source = main_of("if flag:", f"    b = {operation}")
+    agree(source, [bytes(57), bytes(48) + b"\x01" + bytes(8)], WasmtimeBackend, ExecutorBackend)
