@@ -163,7 +163,8 @@ def statement(draw: st.DrawFn, depth: int) -> list[str]:
     if kind >= 10:
         body = ["    " + line for line in draw(statements(depth - 1))]
         test = draw(booleans(1))
-        index = f"i{draw(st.integers(0, 10**6))}"
+        # One name a level: an inner loop must not set an outer one back.
+        index = f"i{depth}"
         step = draw(st.sampled_from([-2, -1, 1, 3]))
         stop = draw(st.sampled_from(["continue", "break", "pass"]))
         flow = [f"    if {test}:", f"        {stop}"]
@@ -172,7 +173,10 @@ def statement(draw: st.DrawFn, depth: int) -> list[str]:
         if kind == 11:
             return [f"for {index} in range({number} % 7 - 3, 4, {step}):", *flow, *body]
         if kind == 12:
-            return [f"for {index}, v in enumerate(items):", f"    b = {index} + v", *flow, *body]
+            # The body may append to what it runs over: without the break it would never end.
+            bound = [f"    if {index} > 9:", "        break"]
+            head = f"for {index}, v in enumerate(items):"
+            return [head, *bound, f"    b = {index} + v", *flow, *body]
         if kind == 13:
             return [f"{index} = 0", f"while {index} < 4:", f"    {index} += 1", *flow, *body]
         if kind == 14:
