@@ -26,6 +26,9 @@ pub struct Version {
     pub incarnation: u32,
 }
 
+/// Producers one read key makes a transaction wait for; more are met as estimates.
+const PRODUCERS_MAX: usize = 16;
+
 /// What a slot holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Content {
@@ -41,8 +44,10 @@ struct Slot {
     tx: u32,
     estimate: bool,
     content: Content,
-    /// Smallest and largest sum that was taken to fit on the value below.
-    assumed: Option<(i128, i128)>,
+    /// Whether, while it is expected, an addition is.
+    adds: bool,
+    /// Smallest and largest sum that was taken to fit on the value below; boxed, for few have one.
+    assumed: Option<Box<(i128, i128)>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +66,7 @@ struct Slots {
 /// A key's writers and readers.
 #[derive(Debug)]
 pub struct Cell {
+    hash: u64,
     key: Box<[u8]>,
     slots: Mutex<Slots>,
 }
@@ -180,7 +186,10 @@ impl Memory {
     }
 
     fn find(&self, key: &[u8]) -> Option<Arc<Cell>> {
-        let hash = key_hash(key);
+        self.find_at(key_hash(key), key)
+    }
+
+    fn find_at(&self, hash: u64, key: &[u8]) -> Option<Arc<Cell>> {
         let shard = self.shards[self.shard(hash)].lock();
         shard.find(hash, |cell| *cell.key == *key).cloned()
     }
@@ -196,11 +205,12 @@ impl Memory {
             return cell.clone();
         }
         let cell = Arc::new(Cell {
+            hash,
             key: key.into(),
             slots: Mutex::default(),
         });
-        let rehash = |cell: &Arc<Cell>| key_hash(&cell.key);
-        shard.insert_unique(hash, cell.clone(), rehash);
+
+        shard.insert_unique(hash, cell.clone(), |cell| cell.hash);
         // Under the shard's lock: once anyone else can find the cell, a range must find it too.
         if self.ordering.load(Ordering::SeqCst) {
             self.order.write().insert(key.into(), cell.clone());
@@ -223,21 +233,41 @@ impl Memory {
     }
 
     /// Reserve a writer's slot, in any order of positions: an estimate until it publishes.
-    pub fn expect_write(&self, tx: u32, hash: u64, key: &[u8]) -> Arc<Cell> {
+    pub fn expect_write(&self, tx: u32, hash: u64, key: &[u8], adds: bool) -> Arc<Cell> {
         let cell = self.cell_at(hash, key);
         let mut slots = cell.slots.lock();
         let at = slots.slots.partition_point(|slot| slot.tx < tx);
-        if slots.slots.get(at).is_none_or(|slot| slot.tx != tx) {
-            let slot = Slot {
-                tx,
-                estimate: true,
-                content: Content::Empty,
-                assumed: None,
-            };
-            slots.slots.insert(at, slot);
+        match slots.slots.get_mut(at).filter(|slot| slot.tx == tx) {
+            Some(slot) => slot.adds &= adds,
+            None => {
+                let slot = Slot {
+                    tx,
+                    estimate: true,
+                    content: Content::Empty,
+                    adds,
+                    assumed: None,
+                };
+                slots.slots.insert(at, slot);
+            }
         }
         drop(slots);
         cell
+    }
+
+    /// Visit the writers expected below a position that a reader has to wait for, nearest first:
+    /// those that add, up to the first that replaces.
+    pub fn expected_below(&self, tx: u32, hash: u64, key: &[u8], mut visit: impl FnMut(u32)) {
+        let Some(cell) = self.find_at(hash, key) else {
+            return;
+        };
+        let slots = cell.slots.lock();
+        let below = slots.slots.partition_point(|slot| slot.tx < tx);
+        for slot in slots.slots[..below].iter().rev().take(PRODUCERS_MAX) {
+            visit(slot.tx);
+            if !slot.adds {
+                return;
+            }
+        }
     }
 
     /// Read a key as a transaction sees it, and depend on it when `depend`.
@@ -324,7 +354,7 @@ impl Memory {
         let mut slots = cell.slots.lock();
         let changed = slots.set(tx, content, final_below, stale);
         if let Some(slot) = slots.at(tx) {
-            slot.assumed = assumed;
+            slot.assumed = assumed.map(Box::new);
         }
         drop(slots);
         if changed && self.range_count.load(Ordering::SeqCst) > 0 {
@@ -356,8 +386,8 @@ impl Memory {
                 continue;
             };
             let (delta, assumed) = match slot.content {
-                Content::Add(delta) => (Some(delta), slot.assumed),
-                _ if slot.assumed.is_some() => (None, slot.assumed),
+                Content::Add(delta) => (Some(delta), slot.assumed.as_deref().copied()),
+                _ if slot.assumed.is_some() => (None, slot.assumed.as_deref().copied()),
                 _ => continue,
             };
             let below = match slots.look(tx).0 {
@@ -478,6 +508,7 @@ impl Slots {
                     tx,
                     estimate: false,
                     content,
+                    adds: false,
                     assumed: None,
                 };
                 self.slots.insert(at, slot);

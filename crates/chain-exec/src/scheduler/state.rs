@@ -1,13 +1,13 @@
 //! Claim, abort and commit: the steps of the scheduler.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use chain_state::versions::{Cell, Effect, Memory, Version};
 use chain_state::State;
 
-use super::hints::Hint;
+use super::hints::{Hint, HintKey};
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering};
 
 /// To be executed; whoever wins the claim does it.
@@ -27,8 +27,6 @@ const SUMMED: u64 = 6;
 const STATUS_BITS: u32 = 3;
 /// Transactions the lane makes final in one step: it visits eight states per cache line.
 const RUN_MAX: u32 = 64;
-/// Producers one read key makes a transaction wait for; more are met as estimates.
-const PRODUCERS_MAX: usize = 16;
 
 fn pack(status: u64, incarnation: u32) -> u64 {
     u64::from(incarnation) << STATUS_BITS | status
@@ -265,33 +263,29 @@ impl<T> Scheduler<T> {
         part: usize,
         parts: usize,
     ) {
-        let mut producers: HashMap<&[u8], (Vec<u32>, u32)> = HashMap::new();
         for (tx, hint) in hints.into_iter().enumerate() {
             let tx = tx as u32;
             let slot = &self.slots[tx as usize];
-            let mine = |hash| self.memory.shard(hash) % parts == part;
+            let mine = |key: &&HintKey| parts == 1 || self.memory.shard(key.hash) % parts == part;
             if self.settings.wait_for_producers && hint.is_complete() {
-                for key in hint.reads.iter().filter(|key| mine(key.hash)) {
-                    let Some((writers, _)) = producers.get(&*key.bytes) else {
-                        continue;
-                    };
-                    for &producer in writers.iter().rev().take(PRODUCERS_MAX) {
-                        slot.pending.fetch_add(1, Ordering::SeqCst);
-                        let mut waiters = self.slots[producer as usize].waiters.lock();
-                        waiters.push(Waiter::Hinted(tx));
-                    }
+                for key in hint.reads.iter().filter(mine) {
+                    self.memory
+                        .expected_below(tx, key.hash, &key.bytes, |producer| {
+                            slot.pending.fetch_add(1, Ordering::SeqCst);
+                            let mut waiters = self.slots[producer as usize].waiters.lock();
+                            waiters.push(Waiter::Hinted(tx));
+                        });
                 }
             }
-            let writes = hint.writes.iter().map(|key| (key, true));
-            let writes = writes.chain(hint.deltas.iter().map(|key| (key, false)));
-            for (key, replaces) in writes.filter(|(key, _)| mine(key.hash)) {
-                let cell = self.memory.expect_write(tx, key.hash, &key.bytes);
-                slot.record.lock().written.push(cell);
-                let (writers, _) = producers.entry(&key.bytes).or_default();
-                if replaces {
-                    writers.clear();
+            let mut written = Vec::new();
+            for (keys, adds) in [(&hint.writes, false), (&hint.deltas, true)] {
+                for key in keys.iter().filter(mine) {
+                    let cell = self.memory.expect_write(tx, key.hash, &key.bytes, adds);
+                    written.push(cell);
                 }
-                writers.push(tx);
+            }
+            if !written.is_empty() {
+                slot.record.lock().written.append(&mut written);
             }
         }
     }
@@ -581,8 +575,9 @@ impl<T> Scheduler<T> {
         let Version { tx, incarnation } = claim.version;
         worker.counters.executions += 1;
         worker.counters.exact += 1;
+        let ran = status_of(&effects);
         self.publish(worker, tx, effects, output);
-        let settled = self.settle(tx, state);
+        let settled = self.settled(tx, ran, state);
         assert!(settled, "an exact execution knows the values it adds to");
         self.put(tx, EXECUTED, incarnation);
         self.commit(tx + 1);
