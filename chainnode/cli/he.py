@@ -18,12 +18,14 @@ from chainnode.cli.context import (
 from chainnode.cli.output import Format, progress_bar, reporting, show, show_rows
 from chainnode.he.answer import shown
 from chainnode.he.sql import explain as explain_plan
-from chainnode.sdk.bank import BankClient, BankKeys
+from chainnode.sdk.bank import BankClient, BankKeys, OwnerSecret
 from chainnode.sdk.client import AsyncClient
 from chainnode.sdk.fitting import fit_scorecard, outcomes
 from chainnode.sdk.ingest import align
+from chainnode.sdk.openings import CHOSEN_BLOCKS, OpeningsFile
 from chainnode.sdk.schema_file import load_schema
 from chainnode.sdk.scoring_chain import SdkScoringChain
+from chainnode.sdk.sealed_files import replace_private
 from chainnode.sdk.source_table import read_source
 from chainnode.types.errors import ConfigError
 
@@ -43,6 +45,14 @@ Keys = Annotated[
 Passphrase = Annotated[
     Path | None,
     typer.Option("--passphrase-file", envvar="CHAINNODE_PASSPHRASE_FILE"),
+]
+Secret = Annotated[
+    Path | None,
+    typer.Option("--secret", help="Folder of the owner's secret; made at first use."),
+]
+Count = Annotated[int, typer.Option("--count", min=1, help="Blocks of each profile.")]
+FromHeight = Annotated[
+    int, typer.Option("--from-height", min=1, help="Where to begin to look for the publication.")
 ]
 Value = TypeVar("Value")
 
@@ -160,13 +170,78 @@ def ingest(
     journal: Annotated[
         Path | None, typer.Option("--journal", help="Progress file; SOURCE.journal if not given.")
     ] = None,
+    secret: Secret = None,
+    passphrase_file: Passphrase = None,
 ) -> None:
     """Encrypt and publish this organisation's columns; run again to go on after an interruption."""
     rows = read_source(source)
     kept = journal or source.with_name(source.name + ".journal")
+    own = _secret(network, member, secret, passphrase_file)
     with progress_bar("blocks") as advance:
-        count = _ask(network, member, None, lambda bank: bank.ingest(table, rows, advance, kept))
+        count = _ask(
+            network, member, None, lambda bank: bank.ingest(table, rows, advance, kept), own
+        )
     print(f"{count} rows of {source} are published in {table}")
+
+
+@app.command("open")
+@reporting
+def open_chosen(
+    source: Annotated[Path, typer.Argument(help="The file that was ingested.")],
+    table: Table,
+    to: Annotated[Path, typer.Option("--to", help="Receives the openings: plaintext, mode 0600.")],
+    count: Count = CHOSEN_BLOCKS,
+    network: Network = Path(DEFAULT_NETWORK),
+    member: Member = DEFAULT_MEMBER,
+    secret: Secret = None,
+    passphrase_file: Passphrase = None,
+    from_height: FromHeight = 1,
+) -> None:
+    """Open the blocks of this organisation's columns that the chain chooses, for an auditor."""
+    rows = read_source(source)
+    own = _secret(network, member, secret, passphrase_file)
+    opened = _ask(
+        network, member, None, lambda bank: bank.open_chosen(table, rows, count, from_height), own
+    )
+    replace_private(to, OpeningsFile(opened).encode())
+    blocks = sum(map(len, opened.values()))
+    print(f"{blocks} blocks of {table} are open in {to}; it holds plaintext rows")
+
+
+@app.command("verify-openings")
+@reporting
+def verify_openings(
+    file: Annotated[Path, typer.Argument(help="From `chainnode he open`.")],
+    table: Table,
+    owner: Annotated[str, typer.Option("--owner", help="Organisation that is audited.")],
+    count: Count = CHOSEN_BLOCKS,
+    network: Network = Path(DEFAULT_NETWORK),
+    member: Member = DEFAULT_MEMBER,
+    from_height: FromHeight = 1,
+    output: Output = Format.TABLE,
+) -> None:
+    """Check an owner's openings: the blocks the chain chooses are encrypted again and compared."""
+    opened = OpeningsFile.decode(file.read_bytes()).profiles
+    passed = _ask(
+        network,
+        member,
+        None,
+        lambda bank: bank.audit_blocks(table, owner, opened, count, from_height),
+    )
+    show_rows(
+        [
+            {
+                "owner": owner,
+                "profile": profile,
+                "column": name,
+                "block": block,
+                "outcome": "honest",
+            }
+            for profile, places in passed.items()
+            for name, block in places
+        ],
+        output,
+    )
 
 
 Schema = Annotated[Path, typer.Option("--schema", help="TOML schema file.")]
@@ -245,13 +320,24 @@ def _keys(network: Path, member: str, keys: Path | None, passphrase_file: Path |
     return BankKeys(folder, passphrase_file.read_bytes().strip())
 
 
+def _secret(
+    network: Path, member: str, folder: Path | None, passphrase_file: Path | None
+) -> OwnerSecret:
+    passphrase = None if passphrase_file is None else passphrase_file.read_bytes().strip()
+    return OwnerSecret(folder or network / member.partition("/")[0] / "client", passphrase)
+
+
 def _ask(
     network: Path,
     member: str,
     keys: BankKeys | None,
     use: Callable[[BankClient], Awaitable[Value]],
+    secret: OwnerSecret | None = None,
 ) -> Value:
     async def with_bank(client: AsyncClient) -> Value:
-        return await use(BankClient(SdkScoringChain(client), member.partition("/")[0], keys))
+        organisation = member.partition("/")[0]
+        return await use(
+            BankClient(SdkScoringChain(client), organisation, keys, owner_secret=secret)
+        )
 
     return with_client(network, member, with_bank)

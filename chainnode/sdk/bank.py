@@ -6,26 +6,23 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from chainnode import _native
 from chainnode.he import encode, release, threshold
 from chainnode.he.answer import band_rows
-from chainnode.he.encode import Cell
 from chainnode.he.engine import Row, assemble, open_scores, unpack_container, validate_result
 from chainnode.he.plan import Plan
-from chainnode.he.profiles import PROFILES, ProfileName
-from chainnode.he.schema import TableSchema
-from chainnode.he.scorecard import Scorecard
+from chainnode.he.profiles import PROFILES
 from chainnode.he.threshold import Copies, Sharing
 from chainnode.identity import Identity
 from chainnode.sdk.bank_keys import BankKeys
 from chainnode.sdk.client import AsyncClient
-from chainnode.sdk.ingest import Journal, align, scope_of
+from chainnode.sdk.owner import DataOwner, Progress, StaleColumns
+from chainnode.sdk.owner_secret import OwnerSecret
 from chainnode.sdk.scoring import (
     EXPIRED,
     RELEASED,
@@ -36,9 +33,6 @@ from chainnode.sdk.scoring import (
     ScoringChain,
     TableFacts,
     make_plan,
-    manifest_root,
-    pack_consent,
-    pack_manifest,
     plan_shape,
     read_digests,
     read_ids,
@@ -48,13 +42,17 @@ from chainnode.sdk.scoring import (
     score_mask,
 )
 from chainnode.sdk.scoring_chain import SdkScoringChain
-from chainnode.sdk.source_table import SourceTable
 from chainnode.types.errors import ClientFault, ConfigError, PeerFault
 
-__all__ = ["AuditStep", "BankClient", "BankKeys", "Progress", "StaleColumns", "open_bank"]
-
-Progress = Callable[[int, int], None]
-"""Called with (blocks done, blocks in all)."""
+__all__ = [
+    "AuditStep",
+    "BankClient",
+    "BankKeys",
+    "OwnerSecret",
+    "Progress",
+    "StaleColumns",
+    "open_bank",
+]
 
 _LATE_MS: Final = 3_000
 """How long the keyholders and workers have for saying that a deadline has passed."""
@@ -74,17 +72,7 @@ class AuditStep:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class StaleColumns:
-    """Columns that an owner must encrypt again: for which epoch, and how many blocks."""
-
-    owner: str
-    profile: str
-    epoch: int
-    blocks: int
-
-
-class BankClient:
+class BankClient(DataOwner):
     """A bank's, or a data owner's, view of encrypted scoring.
 
     Args:
@@ -92,6 +80,7 @@ class BankClient:
         organisation: the client's organisation.
         keys: where answers are received; None for an owner that only publishes.
         timeout_s: how long a query may take before the client stops waiting for it.
+        owner_secret: see `DataOwner`; without it, what is published cannot be audited later.
     """
 
     def __init__(
@@ -100,188 +89,12 @@ class BankClient:
         organisation: str,
         keys: BankKeys | None = None,
         timeout_s: float = 120.0,
+        owner_secret: OwnerSecret | None = None,
     ) -> None:
-        self.chain = chain
-        self.organisation = organisation
+        super().__init__(chain, organisation, owner_secret)
         self._keys = keys
         self._timeout_s = timeout_s
         self.last_query = b""
-
-    # --- data owners ------------------------------------------------------------------------------
-
-    async def create_table(
-        self,
-        schema: TableSchema,
-        ids: Sequence[str],
-        minimum_group: int,
-        owners: Sequence[str],
-    ) -> None:
-        """Publish a table's schema and registry.
-
-        Args:
-            schema: public; its rows are `len(ids)`.
-            ids: enterprise ids in row order.
-            minimum_group: smallest group whose aggregates are opened.
-            owners: organisations that hold columns; each must grant access.
-        """
-        schema.validate()
-        if len(ids) != schema.rows or len(set(ids)) != len(ids):
-            raise ClientFault(
-                "REGISTRY_MALFORMED",
-                f"{len(set(ids))} different ids for {schema.rows} rows",
-                subject=schema.table,
-                fix="give every row one id of its own",
-            )
-        registry = await self.chain.put_blob("\n".join(ids).encode())
-        await self.chain.call(
-            "create_table",
-            table=schema.table,
-            schema=schema.encode(),
-            registry=registry,
-            minimum_group=minimum_group,
-            owners=list(owners),
-        )
-
-    async def publish_columns(
-        self,
-        table: str,
-        cells: Mapping[str, Sequence[Cell]],
-        progress: Progress | None = None,
-        journal: Path | None = None,
-    ) -> None:
-        """Encrypt this organisation's columns under the joint key, upload and announce them.
-
-        Args:
-            table: name.
-            cells: SQL column to one value per registry row; read here, sent only encrypted.
-            progress: called after every uploaded block.
-            journal: a private file that lets a later call go on after an interruption: blocks it
-                names are not encrypted and uploaded again.
-
-        Raises:
-            ClientFault: `PROFILE_WITHOUT_KEY`, `VALUE_OUT_OF_DOMAIN`, `ROWS_MISALIGNED` or
-                `EPOCH_NOT_ACTIVE`.
-        """
-        facts = await read_table(self.chain, table)
-        epoch = await self._active_epoch()
-        hashes = await self.chain.view("keys_of", epoch=epoch)
-        total = sum(
-            len(facts.schema.stored_columns(name, self.organisation))
-            * facts.schema.block_count(name)
-            for name in PROFILES
-        )
-        wanted = [name for name in PROFILES if facts.schema.stored_columns(name, self.organisation)]
-        keys = {name: bytes(hashes.get(f"public_key_{name.lower()}", b"")) for name in wanted}
-        for name in wanted:
-            if not keys[name]:
-                raise ClientFault(
-                    "PROFILE_WITHOUT_KEY",
-                    f"the council's epoch has no key of profile {name}",
-                    subject=table,
-                    fix=f"leave {name} out of the columns' profiles in the schema",
-                )
-        kept = None
-        if journal is not None:
-            scope = scope_of(facts.schema, epoch, keys)
-            kept = await asyncio.to_thread(Journal, journal, scope)
-        done = 0
-        for profile in wanted:
-            public_key = await self.chain.get_blob(keys[profile])
-            published: dict[str, list[bytes]] = {}
-            for stored, blocks in encode.owner_blocks(
-                facts.schema, self.organisation, cells, profile
-            ):
-                published[stored] = []
-                async for blob in self._uploads(profile, stored, public_key, blocks, kept):
-                    published[stored].append(blob)
-                    done += 1
-                    if progress is not None:
-                        progress(done, total)
-            await self._announce(facts, profile, epoch, published)
-
-    async def _uploads(
-        self,
-        profile: ProfileName,
-        column: str,
-        public_key: bytes,
-        blocks: Sequence[bytes],
-        journal: Journal | None,
-    ) -> AsyncIterator[bytes]:
-        """The hash of every block's ciphertext, uploaded now or, by the journal, before."""
-        if journal is None:
-            for sealed in await asyncio.to_thread(_encrypt, profile, public_key, blocks):
-                yield await self.chain.put_blob(sealed)
-            return
-        for number, slots in enumerate(blocks):
-            label = journal.label(profile, column, number, slots)
-            blob = journal.uploaded(label)
-            if blob is None:
-                sealed = (await asyncio.to_thread(_encrypt, profile, public_key, [slots]))[0]
-                blob = await self.chain.put_blob(sealed)
-                await asyncio.to_thread(journal.record, label, blob)
-            yield blob
-
-    async def ingest(
-        self,
-        table: str,
-        source: SourceTable,
-        progress: Progress | None = None,
-        journal: Path | None = None,
-    ) -> int:
-        """Encrypt and publish this organisation's columns from its own table; returns its rows.
-
-        Args:
-            table: name of the published encrypted table.
-            source: from `read_source`: CSV, Parquet, Arrow or pandas.
-            progress: called after every block.
-            journal: see `publish_columns`.
-
-        Raises:
-            ClientFault: `TABLE_COLUMN_MISSING`, or `TABLE_ROWS_INVALID` naming file, line, column.
-        """
-        facts = await read_table(self.chain, table)
-        ids = await read_ids(self.chain, facts)
-        cells = await asyncio.to_thread(align, source, facts.schema, self.organisation, ids)
-        await self.publish_columns(table, cells, progress, journal)
-        return source.row_count()
-
-    async def _announce(
-        self, facts: TableFacts, profile: ProfileName, epoch: int, published: dict[str, list[bytes]]
-    ) -> None:
-        columns = {
-            "epoch": epoch,
-            "block_count": facts.schema.block_count(profile),
-            "root": manifest_root(published),
-            "manifest": await self.chain.put_blob(pack_manifest(published)),
-        }
-        await self.chain.call(
-            "publish_columns", table=facts.schema.table, profile=profile, columns=columns
-        )
-
-    async def grant(self, table: str, bank: str, budget: int) -> None:
-        """Allow a bank that many queries, as one of the table's owners."""
-        await self.chain.call("grant", table=table, bank=bank, budget=budget)
-
-    async def set_consent(self, table: str, bank: str, ids: Iterable[str]) -> None:
-        """State which enterprises let this bank see their score, as one of the table's owners.
-
-        Raises:
-            ClientFault: `ID_UNKNOWN`.
-        """
-        facts = await read_table(self.chain, table)
-        registry = await read_ids(self.chain, facts)
-        chosen = set(ids)
-        unknown = sorted(chosen.difference(registry))
-        if unknown:
-            raise ClientFault(
-                "ID_UNKNOWN", "not in the registry", subject=unknown[0], fix="correct the id"
-            )
-        bitmap = await self.chain.put_blob(pack_consent([name in chosen for name in registry]))
-        await self.chain.call("set_consent", table=table, bank=bank, bitmap=bitmap)
-
-    async def approve_model(self, table: str, model: Scorecard) -> None:
-        """Register or confirm a scorecard, as one of the table's owners."""
-        await self.chain.call("approve_model", table=table, name=model.name, model=model.encode())
 
     # --- questions --------------------------------------------------------------------------------
 
@@ -332,31 +145,6 @@ class BankClient:
         async with self._closing(asked):
             return await self._open_scores(asked, known, plan)
 
-    async def reencryption_plan(self, table: str) -> list[StaleColumns]:
-        """Which owners must still encrypt which columns for the active epoch, after a rotation.
-
-        Until all of them have published again, queries are answered under the epoch before.
-        """
-        facts = await read_table(self.chain, table)
-        epoch = await self._active_epoch()
-        stale = []
-        for owner in facts.owners:
-            for profile in PROFILES:
-                names = facts.schema.stored_columns(profile, owner)
-                if names and not await self._has_columns(table, owner, profile, epoch):
-                    blocks = len(names) * facts.schema.block_count(profile)
-                    stale.append(StaleColumns(owner, profile, epoch, blocks))
-        return stale
-
-    async def _has_columns(self, table: str, owner: str, profile: str, epoch: int) -> bool:
-        try:
-            await self.chain.view(
-                "columns_of", table=table, owner=owner, profile=profile, epoch=epoch
-            )
-        except ContractRefused:
-            return False
-        return True
-
     async def audit_trail(self, query: bytes, from_height: int = 0) -> list[AuditStep]:
         """Every recorded step of a query, in order, up to the latest block.
 
@@ -385,19 +173,6 @@ class BankClient:
     async def _published_epoch(self, table: str) -> int:
         """The newest active epoch under which every owner's columns can be asked."""
         return int(await self.chain.view("active_epoch_of", table=table, profiles=list(PROFILES)))
-
-    async def _active_epoch(self) -> int:
-        epoch = await self.chain.view("latest_active_epoch")
-        if epoch == 0:
-            raise ClientFault(
-                "EPOCH_NOT_ACTIVE",
-                "the key council has no active epoch",
-                subject=self.organisation,
-                fix="wait for the ceremony, or look at the keyholders",
-                retry="after",
-                retry_after_ms=2_000,
-            )
-        return int(epoch)
 
     async def _ask(self, table: str, sql: str) -> tuple[QueryFacts, TableFacts, Plan]:
         keys = self._receiving()
@@ -574,6 +349,7 @@ async def open_bank(
     genesis: Path | bytes,
     keys: BankKeys | None = None,
     server_name: str = "",
+    owner_secret: OwnerSecret | None = None,
 ) -> AsyncIterator[BankClient]:
     """A bank's or owner's client over the nodes given, closed at the end.
 
@@ -583,15 +359,11 @@ async def open_bank(
         genesis: the chain's genesis file, or its bytes.
         keys: where answers are received; None for an owner that only publishes.
         server_name: the name in the nodes' certificates, when it is not the host.
+        owner_secret: see `DataOwner`.
     """
     async with AsyncClient(endpoints, identity, genesis, server_name=server_name) as client:
-        yield BankClient(SdkScoringChain(client), identity.organisation, keys)
-
-
-def _encrypt(profile: str, public_key: bytes, blocks: Sequence[bytes]) -> list[bytes]:
-    seeds = [secrets.token_bytes(32) for _ in blocks]
-    limbs = PROFILES[profile].limbs  # type: ignore[index]
-    return _native.he_encrypt_many(profile, public_key, blocks, seeds, limbs)
+        chain = SdkScoringChain(client)
+        yield BankClient(chain, identity.organisation, keys, owner_secret=owner_secret)
 
 
 def _audit(name: str, fields: Mapping[str, object], height: int, tx_id: bytes) -> AuditStep:

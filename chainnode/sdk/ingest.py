@@ -20,7 +20,8 @@ from chainnode.sdk.source_table import SourceTable
 from chainnode.types.errors import ClientFault
 
 FAULTS_SHOWN: Final = 20
-_JOURNAL_VERSION: Final = 1
+_JOURNAL_VERSION: Final = 2
+_SALT_BYTES: Final = 16
 
 
 def align(
@@ -137,11 +138,13 @@ class Journal:
     """Which blocks are uploaded: a file beside the data, so that an interrupted upload goes on.
 
     A line holds a keyed hash of what was encrypted and the hash of the uploaded ciphertext. Without
-    the key, which stays in the same private file, the hash says nothing about the rows.
+    the key, which stays in the same private file, the hash says nothing about the rows. The salt
+    of the publication stands in it too: blocks uploaded before and after an interruption share one.
 
     Args:
         path: of the file; made at first use, readable by its owner only.
-        scope: what the blocks belong to: table, schema, epoch and keys. Another scope starts anew.
+        scope: what the blocks belong to: table, schema, epoch, keys and the owner's secret. Another
+            scope starts anew.
     """
 
     def __init__(self, path: Path, scope: bytes) -> None:
@@ -149,6 +152,7 @@ class Journal:
         self._scope = hashlib.sha256(b"chainnode/ingest/v1" + scope).hexdigest()
         self._known: dict[str, str] = {}
         self._key = b""
+        self.salt = b""
         self.reused = 0
         if path.exists():
             self._read()
@@ -162,6 +166,7 @@ class Journal:
                 if number == 0:
                     if entry["version"] != _JOURNAL_VERSION or entry["scope"] != self._scope:
                         return
+                    self.salt = bytes.fromhex(entry["salt"])
                     self._key = bytes.fromhex(entry["key"])
                 else:
                     bytes.fromhex(entry["blob"])
@@ -172,8 +177,14 @@ class Journal:
 
     def _begin(self) -> None:
         self._key = secrets.token_bytes(32)
+        self.salt = fresh_salt()
         self._known = {}
-        entry = {"version": _JOURNAL_VERSION, "scope": self._scope, "key": self._key.hex()}
+        entry = {
+            "version": _JOURNAL_VERSION,
+            "scope": self._scope,
+            "key": self._key.hex(),
+            "salt": self.salt.hex(),
+        }
         self._path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -200,8 +211,15 @@ class Journal:
             os.fsync(file.fileno())
 
 
-def scope_of(schema: TableSchema, epoch: int, keys: Mapping[ProfileName, bytes]) -> bytes:
-    """What a journal's blocks are valid for."""
-    parts = [schema.hash(), epoch.to_bytes(8, "big")]
+def fresh_salt() -> bytes:
+    """What tells one publication's encryptions from another's; public."""
+    return secrets.token_bytes(_SALT_BYTES)
+
+
+def scope_of(
+    schema: TableSchema, epoch: int, keys: Mapping[ProfileName, bytes], secret: bytes
+) -> bytes:
+    """What a journal's blocks are valid for; `secret` is the fingerprint of the owner's."""
+    parts = [schema.hash(), epoch.to_bytes(8, "big"), secret]
     parts += [name.encode() + b"=" + bytes(keys[name]) for name in sorted(keys)]
     return b"".join(parts)

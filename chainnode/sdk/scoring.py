@@ -109,6 +109,10 @@ class ScoringChain(Protocol):
         """Every block from a height on (1: the first), with the contract's events."""
         ...
 
+    async def latest_height(self) -> int:
+        """A height that `follow` reaches without a further block being made."""
+        ...
+
     async def put_blob(self, data: bytes) -> bytes:
         """Store a blob; returns its SHA-256."""
         ...
@@ -285,28 +289,44 @@ def confirm_plan(table: TableFacts, facts: QueryFacts) -> Plan:
 # --- columns --------------------------------------------------------------------------------------
 
 
-def pack_manifest(columns: Mapping[str, Sequence[bytes]]) -> bytes:
-    """The blob that lists an owner's columns: canonical JSON of column name to block hashes."""
-    listed = {name: [block.hex() for block in blocks] for name, blocks in columns.items()}
-    return json.dumps(listed, sort_keys=True, separators=(",", ":")).encode()
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """An owner's published columns of one profile.
+
+    Args:
+        columns: stored name to block hashes.
+        salt: of the publication, 16 bytes; with the owner's secret it gives every block's seed.
+    """
+
+    columns: dict[str, list[bytes]]
+    salt: bytes
 
 
-def read_manifest(data: bytes) -> dict[str, list[bytes]]:
-    """Column name to block hashes.
+def pack_manifest(manifest: Manifest) -> bytes:
+    """The blob that lists an owner's columns: canonical JSON."""
+    listed = {name: [block.hex() for block in blocks] for name, blocks in manifest.columns.items()}
+    whole = {"columns": listed, "salt": manifest.salt.hex()}
+    return json.dumps(whole, sort_keys=True, separators=(",", ":")).encode()
+
+
+def read_manifest(data: bytes) -> Manifest:
+    """A manifest from its blob.
 
     Raises:
         PeerFault: `MANIFEST_MALFORMED`.
     """
     try:
-        listed = json.loads(data)
+        whole = json.loads(data)
         columns = {
-            str(name): [bytes.fromhex(block) for block in blocks] for name, blocks in listed.items()
+            str(name): [bytes.fromhex(block) for block in blocks]
+            for name, blocks in whole["columns"].items()
         }
-    except (ValueError, TypeError, AttributeError) as error:
+        manifest = Manifest(columns, bytes.fromhex(whole["salt"]))
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise _bad_manifest("it is no list of columns") from error
-    if pack_manifest(columns) != data:
+    if pack_manifest(manifest) != data:
         raise _bad_manifest("it is not canonical")
-    return columns
+    return manifest
 
 
 def manifest_root(columns: Mapping[str, Sequence[bytes]]) -> bytes:
@@ -318,8 +338,8 @@ def manifest_root(columns: Mapping[str, Sequence[bytes]]) -> bytes:
 
 async def read_columns(
     chain: ScoringChain, table: TableFacts, profile: str, owner: str, epoch: int
-) -> dict[str, list[bytes]]:
-    """An owner's published columns of a profile: name to block hashes, checked against the chain.
+) -> Manifest:
+    """An owner's published columns of a profile, checked against the chain.
 
     Raises:
         PeerFault: `MANIFEST_MALFORMED` or `COLUMNS_STALE`.
@@ -337,12 +357,12 @@ async def read_columns(
             subject=table.schema.table,
             fix=f"{owner} must encrypt and publish its columns again",
         ) from error
-    columns = read_manifest(await chain.get_blob(record["manifest"]))
-    if manifest_root(columns) != record["root"]:
+    manifest = read_manifest(await chain.get_blob(record["manifest"]))
+    if manifest_root(manifest.columns) != record["root"]:
         raise _bad_manifest("its root is not the one on chain")
-    if any(len(blocks) != record["block_count"] for blocks in columns.values()):
+    if any(len(blocks) != record["block_count"] for blocks in manifest.columns.values()):
         raise _bad_manifest("a column has another number of blocks")
-    return columns
+    return manifest
 
 
 def _bad_manifest(reason: str) -> PeerFault:

@@ -52,6 +52,12 @@ class SdkScoringChain:
                         steps.append(Step(block.height, transaction.tx_id, event.name, fields))
             yield block.height, steps
 
+    async def latest_height(self) -> int:
+        """See `ScoringChain.latest_height`."""
+        stated = (await self._client.status()).executed_height
+        # A slow node may be behind what this client has seen; it gets there.
+        return max(stated, self._client.seen_height)
+
     async def put_blob(self, data: bytes) -> bytes:
         """See `ScoringChain.put_blob`."""
         return await self._client.put_blob(data)

@@ -43,7 +43,8 @@ class TileStore:
             for owner in table.owners:
                 stored = table.schema.stored_columns(plan.profile, owner)
                 if any(name in stored for name in plan.columns()):
-                    columns = await read_columns(chain, table, plan.profile, owner, epoch)
+                    manifest = await read_columns(chain, table, plan.profile, owner, epoch)
+                    columns = manifest.columns
                     # Only the owner the schema names counts: nobody else's column of that name.
                     published |= {name: columns[name] for name in stored if name in columns}
             count = table.schema.block_count(plan.profile)

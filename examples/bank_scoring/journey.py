@@ -30,6 +30,7 @@ QUERIES = (
 LARGE_QUERIES = ("SELECT COUNT(*), SUM(GrAppv) FROM {table} WHERE RealEstate = '1'",)
 LARGE_SUMMED = ("GrAppv", "RealEstate")
 COUNCIL_SECONDS = 90.0
+AUDITED_OWNER = "guarantor"
 
 
 class Journey:
@@ -79,6 +80,9 @@ class Journey:
                 self._tell_quality_without_term(table)
             with stages.stage("publish", f"{len(table.cases):,} rows encrypted, uploaded") as bar:
                 await scoring.publish(table, opened, bar)
+            with stages.stage("audit_openings", "blocks of one owner, chosen by the chain, opened"):
+                audited = await scoring.audit_openings(table, opened[AUDITED_OWNER], bank)
+            stages.note(audited)
             with stages.stage("scores", "scores of every consenting enterprise, released"):
                 scores = await bank.bank.score(table.schema.table, table.model.name)
             wrong = scoring.mismatches(table, scores)

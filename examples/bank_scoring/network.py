@@ -13,7 +13,7 @@ from pathlib import Path
 from chainnode.cli.testnet import MODULES, places, start_all
 from chainnode.identity import load_identity
 from chainnode.node import testnet
-from chainnode.sdk.bank import BankClient, BankKeys
+from chainnode.sdk.bank import BankClient, BankKeys, OwnerSecret
 from chainnode.sdk.client import AsyncClient
 from chainnode.sdk.scoring_chain import SdkScoringChain
 from chainnode.types.errors import ConfigError
@@ -113,7 +113,9 @@ async def parties(network: Network) -> AsyncIterator[dict[str, Party]]:
             keys = None
             if organisation == BANK:
                 keys = BankKeys(network.directory / organisation / "client", b"demo passphrase")
-            bank = BankClient(SdkScoringChain(client), organisation, keys)
+            secret = OwnerSecret(network.directory / organisation / "client", b"demo passphrase")
+            chain = SdkScoringChain(client)
+            bank = BankClient(chain, organisation, keys, owner_secret=secret)
             opened[organisation] = Party(organisation, client, bank)
         yield opened
 

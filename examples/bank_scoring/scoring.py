@@ -25,6 +25,7 @@ from examples.bank_scoring.stages import Advance
 OWNERS = ("bank-a", "guarantor", "statistics", "registry")
 MINIMUM_GROUP = 20
 BUDGET = 40
+AUDITED_BLOCKS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,23 @@ async def publish(table: Table, parties: Mapping[str, Party], advance: Advance) 
         await bank.approve_model(name, table.model)
         await bank.grant(name, BANK, BUDGET)
         await bank.set_consent(name, BANK, table.ids)
+
+
+async def audit_openings(table: Table, owner: Party, auditor: Party) -> str:
+    """Have an owner open the blocks that the chain chooses and the auditor check them."""
+    name = table.schema.table
+    chosen = await owner.bank.audit_choice(name, owner.organisation, AUDITED_BLOCKS)
+    opened = {
+        profile: await owner.bank.open_blocks(name, profile, places, table.cells)
+        for profile, places in chosen.items()
+    }
+    passed = await auditor.bank.audit_blocks(name, owner.organisation, opened, AUDITED_BLOCKS)
+    blocks = [
+        f"{profile} {column}/{block}" for profile in passed for column, block in passed[profile]
+    ]
+    return (
+        f"{owner.organisation}'s blocks {', '.join(blocks)}: encrypted again, equal byte for byte"
+    )
 
 
 def holds_columns(schema: TableSchema, owner: str) -> bool:

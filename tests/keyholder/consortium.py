@@ -14,6 +14,7 @@ from chainnode.keyholder.keyholder import Keyholder
 from chainnode.keyholder.store import KeyStore
 from chainnode.sdk.bank import BankClient
 from chainnode.sdk.bank_keys import BankKeys
+from chainnode.sdk.owner_secret import OwnerSecret
 from chainnode.sdk.scoring import EPOCH_ACTIVE
 from chainnode.worker.worker import Worker
 
@@ -60,8 +61,9 @@ class Consortium:
     bank: BankClient
     tasks: list[asyncio.Task[None]]
 
-    def client(self, organisation: str) -> BankClient:
-        return BankClient(LocalChain(self.ledger, "client", organisation, "client"), organisation)
+    def client(self, organisation: str, secret: OwnerSecret | None = None) -> BankClient:
+        chain = LocalChain(self.ledger, "client", organisation, "client")
+        return BankClient(chain, organisation, owner_secret=secret)
 
     async def active(self) -> None:
         chain = LocalChain(self.ledger, "client", "bank-a", "client")

@@ -190,6 +190,9 @@ class LocalChain:
             yield self.ledger.blocks[position]
             position += 1
 
+    async def latest_height(self) -> int:
+        return len(self.ledger.blocks)
+
     async def put_blob(self, data: bytes) -> bytes:
         digest = hashlib.sha256(data).digest()
         self.ledger.blobs[digest] = data
