@@ -1,6 +1,6 @@
 """A data owner's secret: every encrypted block's randomness comes from it, so blocks can be opened.
 
-Who holds it can open its owner's blocks without the council: keep it as well as the data itself.
+Who holds it can confirm a guess of a whole block's rows: keep it as well as the data itself.
 """
 
 from __future__ import annotations

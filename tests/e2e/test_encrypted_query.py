@@ -109,12 +109,37 @@ def test_a_bank_asks_on_ciphertexts_while_a_node_dies(tmp_path: Path) -> None:
         command("down", folder)
 
 
+def audit_by_command(folder: Path) -> None:
+    """The owner publishes from a file and opens what the chain chooses; an auditor checks it."""
+    program, table = Path(sys.executable).parent / "chainnode", folder / "overdue.csv"
+    lines = [f"{name},{cell}" for name, cell in zip(IDS, OVERDUE, strict=True)]
+    table.write_text("\n".join(["id,overdue", *lines]) + "\n")
+    openings, where = folder / "openings.json", ("--table", "firms", "--network", folder)
+    printed = ""
+    for arguments in (
+        ("ingest", table),
+        ("open", table, "--to", openings, "--count", "2"),
+        ("verify-openings", openings, "--owner", "bank-a", "--count", "2"),
+    ):
+        ran = subprocess.run(
+            [program, "he", *arguments, *where, "--as", "bank-a/client"],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        printed = ran.stdout
+    assert printed.count("honest") == 4
+    assert openings.stat().st_mode & 0o777 == 0o600
+
+
 async def story(network: Network) -> None:
     await network.deploy()
     keys = BankKeys(network.folder / "bank-keys", b"a bank's passphrase")
     async with network.client("bank-a", keys) as bank:
         await network.active(bank)
         await network.publish()
+        await asyncio.to_thread(audit_by_command, network.folder)
         sql = "SELECT COUNT(*), SUM(turnover) FROM firms WHERE sector = 'trade'"
         rows = await bank.query("firms", sql)
         chosen = [int(str(TURNOVER[row])) for row in range(ROWS) if SECTOR[row] == "trade"]
