@@ -12,7 +12,7 @@ from typing import Final
 from chainnode import _native
 from chainnode._proto import types_pb2
 from chainnode.bench import vm
-from chainnode.contract.compiler import compile_source
+from chainnode.contract.compiler import compile_path
 from chainnode.types.codec import encode
 from chainnode.types.errors import InternalError
 
@@ -74,7 +74,7 @@ class Chain:
 def chain(accounts: int = ACCOUNTS) -> Chain:
     """The contract installed, and members with a balance each."""
     path = vm.shipped("asset")
-    made = compile_source(path.read_text(), str(path))
+    made = compile_path(path)
     keys = [hashlib.sha256(b"payer %d" % number).digest() for number in range(accounts)]
     config = types_pb2.ChainConfig(
         chain_id=CHAIN_ID,

@@ -126,7 +126,7 @@ def test_the_asset_trace_has_the_keys_of_the_contracts_templates() -> None:
     lines = trace.encode().splitlines()
     assert len(lines) == 1 + workloads.BLOCK_TRANSACTIONS
     assert lines[1] == "c=2000 r=0@0,1@0 w=0,1 h=complete"
-    assert vm.shipped("asset").is_file()
+    assert (vm.shipped("asset") / "contract.py").is_file()
 
 
 def test_a_recorded_asset_block_has_the_keys_it_touched() -> None:
