@@ -1,0 +1,1 @@
+"""Lets editors and type checkers read this folder as a package; the compiler does not read it."""
