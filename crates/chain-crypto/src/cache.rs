@@ -4,20 +4,25 @@
 //! sign again and again.
 
 use std::num::NonZeroUsize;
-use std::sync::LazyLock;
 
 use lru::LruCache;
 use parking_lot::Mutex;
 
 /// 65,536 keys: about 16 MiB. Above it the least recently used key is taken apart again.
-const KEYS_MAX: NonZeroUsize = NonZeroUsize::new(1 << 16).unwrap();
+pub(crate) const KEYS_MAX: NonZeroUsize = NonZeroUsize::new(1 << 16).unwrap();
 
 /// Parsed keys by their encoding of `N` bytes.
-pub(crate) struct Cache<const N: usize, K>(LazyLock<Mutex<LruCache<[u8; N], K>>>);
+pub(crate) struct Cache<const N: usize, K> {
+    keys: Mutex<Option<LruCache<[u8; N], K>>>,
+    keys_max: NonZeroUsize,
+}
 
 impl<const N: usize, K: Clone> Cache<N, K> {
-    pub(crate) const fn new() -> Self {
-        Self(LazyLock::new(|| Mutex::new(LruCache::new(KEYS_MAX))))
+    pub(crate) const fn new(keys_max: NonZeroUsize) -> Self {
+        Self {
+            keys: Mutex::new(None),
+            keys_max,
+        }
     }
 
     /// The keys by `parse`, `None` for an encoding that is refused.
@@ -27,7 +32,8 @@ impl<const N: usize, K: Clone> Cache<N, K> {
         parse: impl Fn(&[u8; N]) -> Option<K>,
     ) -> Vec<Option<K>> {
         let mut found: Vec<Option<K>> = {
-            let mut cache = self.0.lock();
+            let mut cache = self.keys.lock();
+            let cache = cache.get_or_insert_with(|| LruCache::new(self.keys_max));
             encodings
                 .iter()
                 .map(|encoding| cache.get(encoding).cloned())
@@ -44,7 +50,8 @@ impl<const N: usize, K: Clone> Cache<N, K> {
             }
         }
         if !fresh.is_empty() {
-            let mut cache = self.0.lock();
+            let mut cache = self.keys.lock();
+            let cache = cache.get_or_insert_with(|| LruCache::new(self.keys_max));
             for (encoding, key) in fresh {
                 cache.put(encoding, key);
             }

@@ -10,10 +10,10 @@ use curve25519_dalek::traits::IsIdentity;
 use sha2::{Digest, Sha512};
 
 use crate::batch::Signed;
-use crate::cache::Cache;
+use crate::cache::{Cache, KEYS_MAX};
 use crate::count_checked;
 
-static KEYS: Cache<32, EdwardsPoint> = Cache::new();
+static KEYS: Cache<32, EdwardsPoint> = Cache::new(KEYS_MAX);
 
 /// The points of the keys, `None` for one that is not on the curve.
 pub(crate) fn points(keys: &[[u8; 32]]) -> Vec<Option<EdwardsPoint>> {

@@ -7,6 +7,7 @@ mod batch;
 mod cache;
 mod ed25519;
 mod samples;
+mod sm2_key;
 mod suites;
 
 pub use batch::{verify_ed25519_batch, Signed};

@@ -5,14 +5,16 @@
 //! only the low one is valid. SM2 has no such twin. The SM2 identity is the standard's default.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use der::asn1::UintRef;
 use der::{Decode, Reader, SliceReader};
-use p256::ecdsa::signature::Verifier;
-use p256::elliptic_curve::scalar::IsHigh;
+use p256::elliptic_curve::sec1::ToSec1Point;
+use ring::signature::{UnparsedPublicKey, ECDSA_P256_SHA256_FIXED};
 
 use crate::batch::verify_ed25519_batch;
-use crate::cache::Cache;
+use crate::cache::{Cache, KEYS_MAX};
+use crate::sm2_key::Sm2Key;
 use crate::{count_checked, Signed};
 
 /// Identity hashed into every SM2 signature where the protocol names none (GM/T 0009).
@@ -22,8 +24,19 @@ const SIGNATURES_PER_THREAD_MIN: usize = 16;
 /// Longest DER of two 32-byte integers.
 const DER_SIZE_MAX_BYTES: usize = 72;
 
-static P256_KEYS: Cache<33, p256::ecdsa::VerifyingKey> = Cache::new();
-static SM2_KEYS: Cache<33, sm2::dsa::VerifyingKey> = Cache::new();
+/// SM2 keys kept, each with 19 KiB of multiples once it is met again: 80 MiB.
+const SM2_KEYS_MAX: NonZeroUsize = NonZeroUsize::new(1 << 12).unwrap();
+/// (n - 1) / 2 of P-256, big-endian: the largest s that is valid.
+const P256_HALF_ORDER: [u8; 32] = [
+    0x7f, 0xff, 0xff, 0xff, 0x80, 0x00, 0x00, 0x00, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+    0xde, 0x73, 0x7d, 0x56, 0xd3, 0x8b, 0xcf, 0x42, 0x79, 0xdc, 0xe5, 0x61, 0x7e, 0x31, 0x92, 0xa8,
+];
+
+/// A P-256 key as `ring` takes it: tag 4 and both coordinates.
+type Uncompressed = [u8; 65];
+
+static P256_KEYS: Cache<33, Uncompressed> = Cache::new(KEYS_MAX);
+static SM2_KEYS: Cache<33, Arc<Sm2Key>> = Cache::new(SM2_KEYS_MAX);
 
 /// How the members of a chain sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,25 +113,33 @@ fn with_keys<K: Clone>(
         .collect()
 }
 
-fn parse_p256(bytes: &[u8; 33]) -> Option<p256::ecdsa::VerifyingKey> {
-    p256::ecdsa::VerifyingKey::from_sec1_bytes(bytes).ok()
+fn parse_p256(bytes: &[u8; 33]) -> Option<Uncompressed> {
+    let key = p256::PublicKey::from_sec1_bytes(compressed(bytes)?).ok()?;
+    key.to_sec1_point(false).as_bytes().try_into().ok()
 }
 
-fn parse_sm2(bytes: &[u8; 33]) -> Option<sm2::dsa::VerifyingKey> {
-    sm2::dsa::VerifyingKey::from_sec1_bytes(SM2_IDENTITY, bytes).ok()
+/// The bytes if they begin as a compressed point does: SEC 1 knows another form of 33 bytes.
+fn compressed(bytes: &[u8; 33]) -> Option<&[u8; 33]> {
+    matches!(bytes[0], 2 | 3).then_some(bytes)
 }
 
-fn p256_holds(key: &p256::ecdsa::VerifyingKey, item: &Signed<'_>) -> Option<bool> {
-    let signature = p256::ecdsa::Signature::from_slice(&integers(item.signature)?).ok()?;
-    if signature.s().is_high().into() {
+fn parse_sm2(bytes: &[u8; 33]) -> Option<Arc<Sm2Key>> {
+    Sm2Key::parse(compressed(bytes)?).map(Arc::new)
+}
+
+fn p256_holds(key: &Uncompressed, item: &Signed<'_>) -> Option<bool> {
+    let both = integers(item.signature)?;
+    if both[32..] > P256_HALF_ORDER[..] {
         return None;
     }
-    Some(key.verify(item.message, &signature).is_ok())
+    // Refuses r and s of 0 or from the order on.
+    let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key);
+    Some(key.verify(item.message, &both).is_ok())
 }
 
-fn sm2_holds(key: &sm2::dsa::VerifyingKey, item: &Signed<'_>) -> Option<bool> {
+fn sm2_holds(key: &Arc<Sm2Key>, item: &Signed<'_>) -> Option<bool> {
     let signature = sm2::dsa::Signature::from_slice(&integers(item.signature)?).ok()?;
-    Some(sm2::dsa::signature::Verifier::verify(key, item.message, &signature).is_ok())
+    Some(key.holds(item.message, &signature))
 }
 
 /// r and s of a strict DER sequence of two integers, 32 bytes each.
