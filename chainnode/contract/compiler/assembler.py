@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -27,26 +28,43 @@ def _parse(text: str) -> list[Node]:
     return stack[0]
 
 
+@dataclass(frozen=True, slots=True)
+class _Runtime:
+    imports: dict[str, Import]
+    functions: dict[str, Function]
+    globals: list[tuple[int, int]]
+    names: dict[str, int]
+
+
 @lru_cache(maxsize=1)
-def _nodes() -> list[Node]:
-    return _parse(Path(__file__).with_name("runtime.wat").read_text(encoding="utf-8"))
-
-
-def load_runtime(module: Module) -> dict[str, int]:
-    """Add imports, globals and functions of the guest runtime; returns the globals by name."""
-    names: dict[str, int] = {}
-    for node in _nodes():
+def _runtime() -> _Runtime:
+    text = Path(__file__).with_name("runtime.wat").read_text(encoding="utf-8")
+    made = _Runtime({}, {}, [], {})
+    for node in _parse(text):
         assert isinstance(node, list)
         if node[0] == "global":
-            names[str(node[1])[1:]] = len(module.globals)
-            module.globals.append((_KINDS[str(node[2])], int(str(node[3]))))
+            made.names[str(node[1])[1:]] = len(made.globals)
+            made.globals.append((_KINDS[str(node[2])], int(str(node[3]))))
         elif node[0] == "import":
             name = str(node[1])[1:]
             params, results, _ = _signature(node[2:])
-            module.imports[name] = Import(name, tuple(k for _, k in params), results)
+            made.imports[name] = Import(name, tuple(k for _, k in params), results)
         else:
-            module.add(_Assembler(node, names).function)
-    return names
+            function = _Assembler(node, made.names).function
+            made.functions[function.name] = function
+    return made
+
+
+def load_runtime(module: Module) -> dict[str, int]:
+    """Add imports, globals and functions of the guest runtime; returns the globals by name.
+
+    The functions are shared by every module of the process: nothing may change them.
+    """
+    made = _runtime()
+    module.imports.update(made.imports)
+    module.functions.update(made.functions)
+    module.globals += made.globals
+    return dict(made.names)
 
 
 def _signature(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 I32: Final = 0x7F
@@ -68,6 +69,21 @@ def wrap(value: int, bits: int) -> int:
     return value - (1 << bits) if value >> (bits - 1) else value
 
 
+@lru_cache(maxsize=4096)
+def _instruction(name: str, value: int) -> bytes:
+    if name in _PLAIN:
+        return bytes([_PLAIN[name]])
+    if name in _INDEXED:
+        return bytes([_INDEXED[name]]) + unsigned(value)
+    if name in _MEMORY:
+        return bytes([_MEMORY[name], 0]) + unsigned(value)
+    if name == "i32.const":
+        return b"\x41" + signed(wrap(value, 32))
+    if name == "i64.const":
+        return b"\x42" + signed(wrap(value, 64))
+    return _SPECIAL[name]
+
+
 @dataclass(slots=True)
 class Function:
     """A function under construction; `op` appends an instruction."""
@@ -86,18 +102,7 @@ class Function:
 
     def op(self, name: str, value: int = 0) -> None:
         """Append an instruction without control flow."""
-        if name in _PLAIN:
-            self.code.append(bytes([_PLAIN[name]]))
-        elif name in _INDEXED:
-            self.code.append(bytes([_INDEXED[name]]) + unsigned(value))
-        elif name in _MEMORY:
-            self.code.append(bytes([_MEMORY[name], 0]) + unsigned(value))
-        elif name == "i32.const":
-            self.code.append(b"\x41" + signed(wrap(value, 32)))
-        elif name == "i64.const":
-            self.code.append(b"\x42" + signed(wrap(value, 64)))
-        else:
-            self.code.append(_SPECIAL[name])
+        self.code.append(_instruction(name, value))
 
     def call(self, name: str) -> None:
         self.code.append(name)

@@ -308,23 +308,26 @@ pub(crate) fn call(
     let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     let frame = Frame {
         fields: [
-            caller.address.to_vec(),
-            caller.member.organisation.clone().into_bytes(),
-            role_name(caller.member.role()).as_bytes().to_vec(),
-            hook.contract.clone().into_bytes(),
-            caller.tx_id.to_vec(),
-            caller.chain_id.as_bytes().to_vec(),
-            caller.member.name.clone().into_bytes(),
+            caller.address,
+            caller.member.organisation.as_bytes(),
+            role_name(caller.member.role()).as_bytes(),
+            hook.contract.as_bytes(),
+            caller.tx_id,
+            caller.chain_id.as_bytes(),
+            caller.member.name.as_bytes(),
         ],
         height: signed(caller.height),
         time_ms: signed(caller.time_ms),
-        args: hook.args,
-        storage_prefix: keys::storage_prefix(&hook.contract),
+        args: &hook.args,
+        storage_prefix: &keys::storage_prefix(&hook.contract),
         read_only: caller.read_only,
     };
-    let code_key = keys::code(&hook.code_hash);
-    let code = |view: &View| view.peek(&code_key).map(std::borrow::Cow::into_owned);
-    let (outcome, view) = machine.call(&hook.code_hash, code, &hook.export, gas_limit, frame, view);
+    let code = |view: &View| {
+        let code = view.peek(&keys::code(&hook.code_hash));
+        code.map(std::borrow::Cow::into_owned)
+    };
+    let (outcome, view) =
+        machine.call(&hook.code_hash, code, &hook.export, gas_limit, &frame, view);
     (from_outcome(outcome, &hook.contract), view)
 }
 

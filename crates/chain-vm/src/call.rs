@@ -1,20 +1,48 @@
 //! What goes into one contract call and what comes out.
 
 /// Who calls what, and when.
-#[derive(Clone, Debug, Default)]
-pub struct Frame {
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Frame<'a> {
     /// Values of `ctx_get`, indexed by [`Field`].
-    pub fields: [Vec<u8>; 7],
+    pub fields: [&'a [u8]; 7],
     /// Height of the block.
     pub height: i64,
     /// BFT time of the block in milliseconds.
     pub time_ms: i64,
     /// ABI-encoded arguments.
-    pub args: Vec<u8>,
+    pub args: &'a [u8],
     /// Prefix of the contract's storage keys.
-    pub storage_prefix: Vec<u8>,
+    pub storage_prefix: &'a [u8],
     /// Whether writes and events trap: a view.
     pub read_only: bool,
+}
+
+/// A frame's own copy, whose buffers serve one call after another.
+#[derive(Default)]
+pub(crate) struct Kept {
+    pub(crate) fields: [Vec<u8>; 7],
+    pub(crate) height: i64,
+    pub(crate) time_ms: i64,
+    pub(crate) args: Vec<u8>,
+    pub(crate) storage_prefix: Vec<u8>,
+    pub(crate) read_only: bool,
+}
+
+impl Kept {
+    pub(crate) fn copy(&mut self, frame: &Frame<'_>) {
+        let copy = |to: &mut Vec<u8>, from: &[u8]| {
+            to.clear();
+            to.extend_from_slice(from);
+        };
+        for (to, from) in self.fields.iter_mut().zip(frame.fields) {
+            copy(to, from);
+        }
+        copy(&mut self.args, frame.args);
+        copy(&mut self.storage_prefix, frame.storage_prefix);
+        self.height = frame.height;
+        self.time_ms = frame.time_ms;
+        self.read_only = frame.read_only;
+    }
 }
 
 /// Fields of `ctx_get`, by number.

@@ -6,7 +6,7 @@ use chain_state::{keys, CounterError, StateGuard, TxView};
 use sha2::{Digest, Sha256};
 use wasmi::{Caller, Error, Global, Linker, Memory, Val};
 
-use crate::call::{Event, Frame};
+use crate::call::{Event, Kept};
 use crate::price::{self, Price};
 
 const EVENT_SIZE_MAX_BYTES: usize = 64 * 1024;
@@ -39,7 +39,7 @@ struct Scan {
 #[derive(Default)]
 pub(crate) struct CallData {
     pub(crate) view: Option<TxView<StateGuard>>,
-    pub(crate) frame: Frame,
+    pub(crate) frame: Kept,
     pub(crate) result: Vec<u8>,
     pub(crate) events: Vec<Event>,
     pub(crate) stop: Option<Stop>,
@@ -52,7 +52,6 @@ pub(crate) struct CallData {
 impl CallData {
     pub(crate) fn clear(&mut self) {
         self.view = None;
-        self.frame = Frame::default();
         self.result.clear();
         self.events.clear();
         self.stop = None;

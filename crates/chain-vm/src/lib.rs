@@ -4,6 +4,7 @@
 
 mod call;
 mod host;
+mod image;
 mod levels;
 mod machine;
 mod measure;

@@ -1,15 +1,17 @@
 //! The engine, its translated modules and one idle instance per module.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use chain_state::{Hash, StateGuard, TxView};
 use wasmi::{
     CompilationMode, Config, Engine, Error, Global, Instance, Linker, Memory, Module, Store,
-    TrapCode, Val,
+    TrapCode, TypedFunc, Val,
 };
 
 use crate::call::{Frame, Outcome, Status};
 use crate::host::{link, CallData, Stop};
+use crate::image::Image;
 use crate::meter::{inject, CALL_DEPTH_MAX};
 use crate::rules::ModuleError;
 
@@ -22,66 +24,57 @@ const ENGINE_STACK_MAX_BYTES: usize = 256 * 1024 * 1024;
 pub struct Machine {
     engine: Engine,
     linker: Linker<CallData>,
-    modules: HashMap<Hash, Module>,
-    idle: HashMap<Hash, Live>,
+    slots: HashMap<Hash, Slot, BuildHasherDefault<Prefix>>,
     reuse: bool,
     metered: bool,
 }
 
-/// An instance with what is needed to make it as new.
+/// A translated module with what its instances share.
+struct Slot {
+    module: Module,
+    /// What every instance starts as; made with the first that may be used again.
+    image: Option<Image>,
+    idle: Option<Box<Live>>,
+}
+
+/// An instance with what is needed to make it as new. Boxed: a store is a few kilobytes.
 struct Live {
     store: Store<CallData>,
     instance: Instance,
     memory: Memory,
-    image: Image,
     gas: Global,
     depth: Global,
     globals: Vec<(Global, Val)>,
+    /// Exports called before; a contract has a handful.
+    entries: Vec<(String, TypedFunc<(), ()>)>,
 }
 
-/// A memory as the module's segments leave it. Most pages of most modules are zero: those are only
-/// looked at, which costs half of writing them and leaves clean ones alone.
-struct Image {
-    bytes: Vec<u8>,
-    /// Per page: whether a segment put anything there.
-    filled: Vec<bool>,
-}
+/// Code hashes are digests: their first bytes are as good as any hash of them.
+#[derive(Default)]
+struct Prefix(u64);
 
-const PAGE_SIZE_BYTES: usize = 4096;
-
-impl Image {
-    fn of(bytes: &[u8]) -> Self {
-        let filled = bytes.chunks(PAGE_SIZE_BYTES).map(|page| !is_zero(page));
-        Self {
-            filled: filled.collect(),
-            bytes: bytes.to_vec(),
+impl Hasher for Prefix {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.0 ^= u64::from_le_bytes(word);
         }
     }
 
-    fn restore(&self, memory: &mut [u8]) {
-        let pages = memory.chunks_mut(PAGE_SIZE_BYTES);
-        let images = self.bytes.chunks(PAGE_SIZE_BYTES).zip(&self.filled);
-        for (page, (image, filled)) in pages.zip(images) {
-            if *filled {
-                page.copy_from_slice(image);
-            } else if !is_zero(page) {
-                page.fill(0);
-            }
-        }
-    }
-}
+    // The length, the same for all.
+    fn write_usize(&mut self, _: usize) {}
 
-fn is_zero(page: &[u8]) -> bool {
-    // Comparing slices is the C library's widest loop; an own one is compiled for the oldest CPU.
-    static ZEROS: [u8; PAGE_SIZE_BYTES] = [0; PAGE_SIZE_BYTES];
-    page == &ZEROS[..page.len()]
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 impl std::fmt::Debug for Machine {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
             .debug_struct("Machine")
-            .field("modules", &self.modules.len())
+            .field("modules", &self.slots.len())
             .finish()
     }
 }
@@ -117,8 +110,7 @@ impl Machine {
         Self {
             engine,
             linker,
-            modules: HashMap::new(),
-            idle: HashMap::new(),
+            slots: HashMap::default(),
             reuse,
             metered: true,
         }
@@ -141,24 +133,32 @@ impl Machine {
         code: impl FnOnce(&TxView<StateGuard>) -> Option<Vec<u8>>,
         entry: &str,
         gas_limit: u64,
-        frame: Frame,
+        frame: &Frame<'_>,
         view: TxView<StateGuard>,
     ) -> (Outcome, TxView<StateGuard>) {
-        if let Err(error) = self.prepare(code_hash, || code(&view)) {
-            return (Outcome::without_run(Status::BadModule(error.rule)), view);
+        if !self.slots.contains_key(code_hash) {
+            if let Err(error) = self.prepare(code_hash, || code(&view)) {
+                return (Outcome::without_run(Status::BadModule(error.rule)), view);
+            }
         }
-        let live = match self.idle.remove(code_hash) {
+        let slot = self.slots.get_mut(code_hash).expect("prepared above");
+        let live = match slot.idle.take() {
             Some(live) => Ok(live),
-            None => self.instantiate(&self.modules[code_hash]),
+            None => Live::new(&self.engine, &self.linker, &slot.module),
         };
         let mut live = match live {
             Ok(live) => live,
             // Segments that do not fit are the one thing validation cannot see.
             Err(_) => return (Outcome::without_run(Status::BadModule("segment")), view),
         };
+        if self.reuse && slot.image.is_none() {
+            slot.image = Some(Image::of(live.memory.data(&live.store)));
+        }
         let (outcome, view, clean) = live.run(entry, gas_limit, frame, view);
-        if clean && self.reuse && live.restore() {
-            self.idle.insert(*code_hash, live);
+        if let Some(image) = slot.image.as_ref().filter(|_| clean) {
+            if live.restore(image) {
+                slot.idle = Some(live);
+            }
         }
         (outcome, view)
     }
@@ -174,7 +174,8 @@ impl Machine {
         prefix: &str,
     ) -> Result<Option<String>, ModuleError> {
         self.prepare(code_hash, || Some(code.to_vec()))?;
-        let mut names = self.modules[code_hash]
+        let mut names = self.slots[code_hash]
+            .module
             .exports()
             .map(|export| export.name().to_owned());
         Ok(names.find(|name| name.starts_with(prefix)))
@@ -186,7 +187,7 @@ impl Machine {
     /// A rule that the module breaks.
     pub fn try_instantiate(&mut self, code_hash: &Hash, code: &[u8]) -> Result<(), ModuleError> {
         self.prepare(code_hash, || Some(code.to_vec()))?;
-        match self.instantiate(&self.modules[code_hash]) {
+        match Live::new(&self.engine, &self.linker, &self.slots[code_hash].module) {
             Ok(_) => Ok(()),
             Err(error) => Err(ModuleError {
                 rule: "segment",
@@ -200,7 +201,7 @@ impl Machine {
         code_hash: &Hash,
         code: impl FnOnce() -> Option<Vec<u8>>,
     ) -> Result<(), ModuleError> {
-        if self.modules.contains_key(code_hash) {
+        if self.slots.contains_key(code_hash) {
             return Ok(());
         }
         let missing = || ModuleError {
@@ -213,17 +214,27 @@ impl Machine {
             rule: "engine",
             detail: error.to_string(),
         })?;
-        if self.modules.len() >= MODULES_MAX {
-            self.modules.clear();
-            self.idle.clear();
+        if self.slots.len() >= MODULES_MAX {
+            self.slots.clear();
         }
-        self.modules.insert(*code_hash, module);
+        let slot = Slot {
+            module,
+            image: None,
+            idle: None,
+        };
+        self.slots.insert(*code_hash, slot);
         Ok(())
     }
+}
 
-    fn instantiate(&self, module: &Module) -> Result<Live, Error> {
-        let mut store = Store::new(&self.engine, CallData::default());
-        let instance = self.linker.instantiate_and_start(&mut store, module)?;
+impl Live {
+    fn new(
+        engine: &Engine,
+        linker: &Linker<CallData>,
+        module: &Module,
+    ) -> Result<Box<Self>, Error> {
+        let mut store = Store::new(engine, CallData::default());
+        let instance = linker.instantiate_and_start(&mut store, module)?;
         let found = || Error::new("an injected export is missing");
         let memory = instance.get_memory(&store, "memory").ok_or_else(found)?;
         let gas = instance.get_global(&store, "sc1:gas").ok_or_else(found)?;
@@ -234,32 +245,37 @@ impl Machine {
             .filter_map(|export| export.into_global())
             .map(|global| (global, global.get(&store)))
             .collect();
-        let image = Image::of(memory.data(&store));
         store.data_mut().memory = Some(memory);
         store.data_mut().gas = Some(gas);
-        Ok(Live {
+        Ok(Box::new(Self {
             store,
             instance,
             memory,
-            image,
             gas,
             depth,
             globals,
-        })
+            entries: Vec::new(),
+        }))
     }
-}
 
-impl Live {
+    fn entry(&mut self, name: &str) -> Option<TypedFunc<(), ()>> {
+        if let Some((_, function)) = self.entries.iter().find(|(known, _)| known == name) {
+            return Some(*function);
+        }
+        let function = self.instance.get_func(&self.store, name)?;
+        let function = function.typed::<(), ()>(&self.store).ok()?;
+        self.entries.push((name.to_owned(), function));
+        Some(function)
+    }
+
     fn run(
         &mut self,
         entry: &str,
         gas_limit: u64,
-        frame: Frame,
+        frame: &Frame<'_>,
         view: TxView<StateGuard>,
     ) -> (Outcome, TxView<StateGuard>, bool) {
-        let function = self.instance.get_func(&self.store, entry);
-        let function = function.and_then(|function| function.typed::<(), ()>(&self.store).ok());
-        let Some(function) = function else {
+        let Some(function) = self.entry(entry) else {
             return (Outcome::without_run(Status::UnknownMethod), view, true);
         };
         let limit = i64::try_from(gas_limit).unwrap_or(i64::MAX);
@@ -267,7 +283,7 @@ impl Live {
             .set(&mut self.store, Val::I64(limit))
             .expect("the injector declares an i64");
         let data = self.store.data_mut();
-        data.frame = frame;
+        data.frame.copy(frame);
         data.view = Some(view);
         let end = function.call(&mut self.store, ());
         let gas = match self.gas.get(&self.store) {
@@ -335,12 +351,11 @@ impl Live {
     }
 
     /// Make the instance as new; false when it must be dropped instead.
-    fn restore(&mut self) -> bool {
+    fn restore(&mut self, image: &Image) -> bool {
         let memory = self.memory.data_mut(&mut self.store);
-        if memory.len() != self.image.bytes.len() {
+        if !image.restore(memory) {
             return false;
         }
-        self.image.restore(memory);
         let mut restored = self.depth.set(&mut self.store, Val::I32(0)).is_ok();
         for (global, value) in &self.globals {
             restored &= global.set(&mut self.store, value.clone()).is_ok();

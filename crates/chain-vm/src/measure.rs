@@ -3,10 +3,10 @@
 use std::sync::{Arc, Barrier};
 use std::time::Instant;
 
-use chain_state::{BlockOverlay, SharedState, State, TxView};
+use chain_state::{keys, BlockOverlay, SharedState, State, TxView};
 use parking_lot::RwLock;
 
-use crate::{Frame, Machine, Status};
+use crate::{Field, Frame, Machine, Status};
 
 /// What to time and how.
 #[derive(Clone, Debug, Default)]
@@ -15,8 +15,12 @@ pub struct Measurement {
     pub wasm: Vec<u8>,
     /// The export to call.
     pub entry: String,
-    /// Who calls with which arguments.
-    pub frame: Frame,
+    /// ABI-encoded arguments.
+    pub args: Vec<u8>,
+    /// The sender's address.
+    pub sender: Vec<u8>,
+    /// The contract's name.
+    pub contract: String,
     /// State below the calls.
     pub entries: Vec<(Vec<u8>, Vec<u8>)>,
     /// Calls per thread.
@@ -66,6 +70,14 @@ fn run(
     } else {
         Machine::unmetered(measurement.reuse)
     };
+    let prefix = keys::storage_prefix(&measurement.contract);
+    let mut frame = Frame {
+        args: &measurement.args,
+        storage_prefix: &prefix,
+        ..Frame::default()
+    };
+    frame.fields[Field::Sender as usize] = &measurement.sender;
+    frame.fields[Field::Contract as usize] = measurement.contract.as_bytes();
     let mut base = state.read_arc();
     let mut block = BlockOverlay::default();
     let mut start = Instant::now();
@@ -76,9 +88,8 @@ fn run(
         }
         let view = TxView::new(base, block);
         let code = |_: &_| Some(measurement.wasm.clone());
-        let frame = measurement.frame.clone();
         let (outcome, view) =
-            machine.call(&[0; 32], code, &measurement.entry, GAS_LIMIT, frame, view);
+            machine.call(&[0; 32], code, &measurement.entry, GAS_LIMIT, &frame, view);
         (base, block) = view.rollback();
         if outcome.status != Status::Ok {
             barrier_on_failure(call, barrier);

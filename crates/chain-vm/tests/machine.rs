@@ -48,15 +48,20 @@ impl Bench {
         }
     }
 
-    fn run(&mut self, entry: &str, gas_limit: u64, frame: Frame) -> (Outcome, TxView<StateGuard>) {
+    fn run(
+        &mut self,
+        entry: &str,
+        gas_limit: u64,
+        frame: Frame<'_>,
+    ) -> (Outcome, TxView<StateGuard>) {
         let view = TxView::new(self.state.read_arc(), BlockOverlay::default());
         let frame = Frame {
-            storage_prefix: PREFIX.to_vec(),
+            storage_prefix: PREFIX,
             ..frame
         };
         let code = self.code.clone();
         self.machine
-            .call(&[1; 32], |_| Some(code), entry, gas_limit, frame, view)
+            .call(&[1; 32], |_| Some(code), entry, gas_limit, &frame, view)
     }
 
     fn call(&mut self, entry: &str, args: &[u8]) -> Outcome {
@@ -64,7 +69,7 @@ impl Bench {
             entry,
             10_000_000,
             Frame {
-                args: args.to_vec(),
+                args,
                 ..Frame::default()
             },
         )
@@ -157,7 +162,7 @@ const WORK: &str = r#"
 fn every_limit_below_the_need_runs_out_and_uses_exactly_the_limit() {
     let mut bench = Bench::new(WORK, true);
     let frame = || Frame {
-        args: b"key!".to_vec(),
+        args: b"key!",
         ..Frame::default()
     };
     let whole = bench.run("c:work", 1 << 40, frame()).0;

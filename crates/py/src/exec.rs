@@ -235,17 +235,12 @@ fn time_contract_calls(
     metered: bool,
     threads: usize,
 ) -> PyResult<u64> {
-    let mut frame = chain_vm::Frame {
-        args,
-        storage_prefix: chain_state::keys::storage_prefix(contract),
-        ..chain_vm::Frame::default()
-    };
-    frame.fields[chain_vm::Field::Sender as usize] = sender;
-    frame.fields[chain_vm::Field::Contract as usize] = contract.as_bytes().to_vec();
     let measurement = chain_vm::Measurement {
         wasm,
         entry,
-        frame,
+        args,
+        sender,
+        contract: contract.to_owned(),
         entries,
         calls,
         reuse,
