@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
+from sqlglot.tokenizer_core import TokenType
 
 from chainnode.he.planner import conditions, expressions
 from chainnode.he.planner.refusals import SUPPORTED, too_deep, unsupported
@@ -80,10 +81,28 @@ def _one_select(sql: str) -> exp.Select:
             raise too_deep() from None
         reason = str(error).split(" but got <Token")[0].splitlines()[0]
         raise ClientFault("SQL_SYNTAX", reason, fix=SUPPORTED) from None
+    _check_stars(sql)
     if len(statements) != 1 or not isinstance(statements[0], exp.Select):
         kinds = ", ".join(type(item).__name__ for item in statements) or "nothing"
         raise unsupported(kinds, "a query is exactly one SELECT", SUPPORTED)
     return statements[0]
+
+
+def _check_stars(sql: str) -> None:
+    """The parser drops the star of `FROM t*`, PostgreSQL's mark for inherited tables."""
+    tokens = sqlglot.tokenize(sql, read="duckdb")
+    for place, token in enumerate(tokens):
+        if token.token_type not in (TokenType.FROM, TokenType.JOIN):
+            continue
+        name = place + 1
+        while name + 2 < len(tokens) and tokens[name + 1].token_type is TokenType.DOT:
+            name += 2
+        if name + 1 < len(tokens) and tokens[name + 1].token_type is TokenType.STAR:
+            raise unsupported(
+                f"{tokens[name].text}*",
+                "a table has no tables below it",
+                f"write {tokens[name].text}",
+            )
 
 
 def _scope(select: exp.Select) -> Scope:
