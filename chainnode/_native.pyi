@@ -349,6 +349,21 @@ def bench_blocks(
 def compare_random_blocks(first_seed: int, count: int, threads: int) -> list[str]:
     """Execute random blocks serially and in parallel (`dag` and `stm`); names those that differ."""
 
+# --- Paillier (chain-paillier) --------------------------------------------------------------------
+
+# Big-endian, fixed width: n and plaintexts 256 or 384 bytes, ciphertexts twice that, a secret key
+# p then q of half n each. `ValueError` for anything else.
+
+def paillier_generate(bits: int) -> tuple[bytes, bytes]:
+    """Public and secret key of 2048 or 3072 bits."""
+
+def paillier_public_key(secret_key: bytes) -> bytes: ...
+def paillier_encrypt(public_key: bytes, plaintext: bytes) -> bytes: ...
+def paillier_decrypt(secret_key: bytes, ciphertext: bytes) -> bytes: ...
+def paillier_add(public_key: bytes, left: bytes, right: bytes) -> bytes: ...
+def paillier_add_plain(public_key: bytes, ciphertext: bytes, value: int) -> bytes: ...
+def paillier_scalar_multiply(public_key: bytes, ciphertext: bytes, factor: int) -> bytes: ...
+
 # --- homomorphic engine (chain-he) ----------------------------------------------------------------
 #
 # A ciphertext is raw little-endian u64 residues [polynomial][limb][coefficient], NTT form, SEAL's

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import typer
 
-from chainnode.cli import arch, bench, block, chain, contract, he, node, sim, testnet, tx
+from chainnode.cli import (
+    arch,
+    bench,
+    block,
+    chain,
+    contract,
+    he,
+    node,
+    paillier,
+    sim,
+    testnet,
+    tx,
+)
 
 app = typer.Typer(
     name="chainnode",
@@ -20,6 +32,7 @@ app.add_typer(block.app, name="block")
 app.add_typer(chain.app, name="chain")
 app.add_typer(arch.app, name="arch")
 app.add_typer(he.app, name="he")
+app.add_typer(paillier.app, name="paillier")
 app.add_typer(sim.app, name="sim")
 app.command("bench")(bench.bench)
 

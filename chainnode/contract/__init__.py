@@ -5,6 +5,11 @@ CPython, and compiles to WebAssembly for the chain (`chainnode.contract.package.
 """
 
 from chainnode.contract.frame import Context, ctx
+from chainnode.contract.paillier import (
+    paillier_add,
+    paillier_add_plain,
+    paillier_scalar_multiply,
+)
 from chainnode.contract.sdk import (
     Contract,
     Counter,
@@ -39,6 +44,9 @@ __all__ = [
     "event",
     "i64",
     "init",
+    "paillier_add",
+    "paillier_add_plain",
+    "paillier_scalar_multiply",
     "sha256",
     "u8",
     "u16",

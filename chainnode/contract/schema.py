@@ -110,6 +110,8 @@ FAULT_INDEX: Final = 4
 FAULT_KEY: Final = 5
 FAULT_DECODE: Final = 6
 FAULT_VALUE: Final = 7
+FAULT_PAILLIER_KEY: Final = 8
+FAULT_PAILLIER_CIPHERTEXT: Final = 9
 USER_ERROR: Final = 100
 
 FAULT_NAMES: Final[Mapping[int, str]] = {
@@ -120,6 +122,8 @@ FAULT_NAMES: Final[Mapping[int, str]] = {
     FAULT_KEY: "MissingKey",
     FAULT_DECODE: "MalformedInput",
     FAULT_VALUE: "InvalidValue",
+    FAULT_PAILLIER_KEY: "PaillierKeyInvalid",
+    FAULT_PAILLIER_CIPHERTEXT: "PaillierCiphertextInvalid",
 }
 
 _TOKEN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[\[\],]")

@@ -18,7 +18,7 @@ from chainnode.contract.compiler.statements import FunctionChecker
 from chainnode.contract.package import build
 
 ROOT = Path(__file__).resolve().parents[2]
-SHIPPED = ["asset", "credit_scoring", "evidence"]
+SHIPPED = ["asset", "credit_scoring", "encrypted_sum", "evidence"]
 TEMPLATE = """
 from chainnode.contract import Contract, Counter, Map, Var, call, emit, event, u8, u64, view
 class C(Contract):

@@ -134,7 +134,12 @@ def test_values_round_trip_and_nothing_else_decodes(value: tuple[Any, ...]) -> N
 
 @pytest.mark.parametrize(
     ("name", "contract"),
-    [("asset", "Asset"), ("credit_scoring", "CreditScoring"), ("evidence", "Evidence")],
+    [
+        ("asset", "Asset"),
+        ("credit_scoring", "CreditScoring"),
+        ("encrypted_sum", "EncryptedSum"),
+        ("evidence", "Evidence"),
+    ],
 )
 def test_class_and_compiler_give_one_abi(name: str, contract: str) -> None:
     path = ROOT / "contracts" / name

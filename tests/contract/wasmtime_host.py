@@ -7,8 +7,14 @@ from typing import Any
 import wasmtime
 from compiled_contract import compiled
 
-from chainnode.contract import Contract
+from chainnode.contract import (
+    Contract,
+    paillier_add,
+    paillier_add_plain,
+    paillier_scalar_multiply,
+)
 from chainnode.contract.frame import Frame
+from chainnode.contract.paillier import PaillierCiphertextInvalid, PaillierKeyInvalid
 from chainnode.contract.testing import Outcome
 
 PREFIX = {"init": "i:", "call": "c:", "view": "v:"}
@@ -130,3 +136,30 @@ class _Host:
     def sc1_hash(self, algorithm: int, data: int, length: int, at: int) -> None:
         assert algorithm == 0
         self._write(hashlib.sha256(self._read(data, length)).digest(), at, 32)
+
+    def _paillier(self, function: Any, at: int, *values: Any) -> int:
+        try:
+            self._write(function(*values), at, 2 * len(values[0]))
+        except PaillierKeyInvalid:
+            return 1
+        except PaillierCiphertextInvalid:
+            return 2
+        return 0
+
+    def sc1_paillier_add(
+        self, key: int, n: int, left: int, m: int, right: int, p: int, at: int
+    ) -> int:
+        values = self._read(key, n), self._read(left, m), self._read(right, p)
+        return self._paillier(paillier_add, at, *values)
+
+    def sc1_paillier_add_plain(
+        self, key: int, n: int, left: int, m: int, low: int, high: int, at: int
+    ) -> int:
+        values = self._read(key, n), self._read(left, m), (high << 64) | (low & (2**64 - 1))
+        return self._paillier(paillier_add_plain, at, *values)
+
+    def sc1_paillier_scalar_multiply(
+        self, key: int, n: int, left: int, m: int, low: int, high: int, at: int
+    ) -> int:
+        values = self._read(key, n), self._read(left, m), (high << 64) | (low & (2**64 - 1))
+        return self._paillier(paillier_scalar_multiply, at, *values)

@@ -34,6 +34,12 @@ BANK = """(module
   (import "sc1" "hash" (func $hash (param i32 i32 i32 i32)))
   (import "sc1" "fetch" (func $fetch (param i32 i32) (result i32)))
   (import "sc1" "log" (func $log (param i32 i32 i32)))
+  (import "sc1" "paillier_add"
+    (func $paillier_add (param i32 i32 i32 i32 i32 i32 i32) (result i32)))
+  (import "sc1" "paillier_add_plain"
+    (func $paillier_add_plain (param i32 i32 i32 i32 i64 i64 i32) (result i32)))
+  (import "sc1" "paillier_scalar_multiply"
+    (func $paillier_scalar_multiply (param i32 i32 i32 i32 i64 i64 i32) (result i32)))
   (memory (export "memory") 1 4)
   (global $calls (mut i32) (i32.const 0))
   (data (i32.const 0) "total")
@@ -102,6 +108,19 @@ BANK = """(module
     (i32.store (local.get $out) (call $db_has (i32.const 8) (i32.const 5)))
     (call $ret (i32.const 1000) (i32.sub (i32.add (local.get $out) (i32.const 4))
       (i32.const 1000))))
+  (func (export "c:paillier") (local $n i32)
+    (drop (call $input (i32.const 4000) (i32.const 4096)))
+    (local.set $n (i32.load (i32.const 4000)))
+    (i32.store (i32.const 9000) (call $paillier_add
+      (i32.const 4004) (i32.const 256) (i32.const 4260) (local.get $n)
+      (i32.const 4772) (i32.const 512) (i32.const 10000)))
+    (i32.store (i32.const 9004) (call $paillier_add_plain
+      (i32.const 4004) (i32.const 256) (i32.const 10000) (i32.const 512)
+      (i64.const -5) (i64.const -1) (i32.const 10512)))
+    (i32.store (i32.const 9008) (call $paillier_scalar_multiply
+      (i32.const 4004) (i32.const 256) (i32.const 10512) (i32.const 512)
+      (i64.const 77) (i64.const 3) (i32.const 11024)))
+    (call $ret (i32.const 9000) (i32.const 2600)))
   (func (export "c:trap") (drop (i32.div_u (i32.const 1) (i32.const 0))))
   (func (export "c:outside") (call $ret (i32.const 65530) (i32.const 7)))
   (func (export "c:spin") (loop $again (br $again)))

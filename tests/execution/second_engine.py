@@ -11,6 +11,9 @@ from typing import Any
 
 import wasmtime
 
+from chainnode.contract import paillier_add, paillier_add_plain, paillier_scalar_multiply
+from chainnode.contract.paillier import PaillierCiphertextInvalid, PaillierKeyInvalid
+
 SPECIFICATION = Path(__file__).parents[2] / "docs/spec/contract-vm.md"
 I32, I64 = wasmtime.ValType.i32(), wasmtime.ValType.i64()
 ABSENT = -1
@@ -270,3 +273,36 @@ class Run:
     def host_hash(self, _algorithm: int, at: int, length: int, out: int) -> None:
         self.charge("hash", length & MASK)
         self.deliver(hashlib.sha256(self.bytes_at(at, length)).digest(), out, 32)
+
+    def host_paillier_add(
+        self, key: int, n: int, left: int, m: int, right: int, p: int, out: int
+    ) -> int:
+        self.charge("paillier_add", (n & MASK) + (m & MASK) + (p & MASK))
+        values = self.bytes_at(key, n), self.bytes_at(left, m), self.bytes_at(right, p)
+        return self._paillier(paillier_add, out, *values)
+
+    def host_paillier_add_plain(
+        self, key: int, n: int, left: int, m: int, low: int, high: int, out: int
+    ) -> int:
+        self.charge("paillier_add_plain", (n & MASK) + (m & MASK))
+        number = (high << 64) | (low & (2**64 - 1))
+        values = self.bytes_at(key, n), self.bytes_at(left, m), number
+        return self._paillier(paillier_add_plain, out, *values)
+
+    def host_paillier_scalar_multiply(
+        self, key: int, n: int, left: int, m: int, low: int, high: int, out: int
+    ) -> int:
+        self.charge("paillier_scalar_multiply", (n & MASK) + (m & MASK))
+        number = (high << 64) | (low & (2**64 - 1))
+        values = self.bytes_at(key, n), self.bytes_at(left, m), number
+        return self._paillier(paillier_scalar_multiply, out, *values)
+
+    def _paillier(self, function: Callable[..., bytes], out: int, *values: Any) -> int:
+        try:
+            result = function(*values)
+        except PaillierKeyInvalid:
+            return 1
+        except PaillierCiphertextInvalid:
+            return 2
+        self.deliver(result, out, len(result))
+        return 0

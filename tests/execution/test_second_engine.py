@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from execution_chain import (
     ALICE,
@@ -19,6 +22,15 @@ from wasmtime import wat2wasm
 
 from chainnode import _native
 from chainnode._proto import types_pb2
+
+PAILLIER = json.loads((Path(__file__).parents[1] / "vectors/paillier.json").read_text())[0]
+CIPHERTEXTS = [bytes.fromhex(item["ciphertext"]) for item in PAILLIER["encryptions"]]
+
+
+def paillier_args(length: int = 512, key: str = PAILLIER["public_key"]) -> bytes:
+    """For `paillier`: how much of the first ciphertext to read, key, two ciphertexts."""
+    return length.to_bytes(4, "little") + bytes.fromhex(key) + CIPHERTEXTS[3] + CIPHERTEXTS[4]
+
 
 ENDS = {
     types_pb2.RECEIPT_STATUS_OK: "ok",
@@ -40,6 +52,10 @@ CALLS = [
     ("outside", b""),
     ("spin", b""),
     ("transfer", b"short"),
+    ("paillier", paillier_args()),
+    ("paillier", paillier_args(511)),
+    ("paillier", paillier_args(key="00" * 256)),
+    ("paillier", paillier_args(10**6)),
 ]
 
 
@@ -90,7 +106,7 @@ def compare(chain: Chain, machine: Machine, method: str, args: bytes, salt: int,
 
 def test_both_engines_agree_on_everything(chain: Chain, machine: Machine) -> None:
     for salt, (method, args) in enumerate([*CALLS, *CALLS]):
-        compare(chain, machine, method, args, salt, 200_000)
+        compare(chain, machine, method, args, salt, 4_000_000 if method == "paillier" else 200_000)
 
 
 @pytest.mark.parametrize("method", ["transfer", "memory", "counters", "scan"])
@@ -106,4 +122,4 @@ def test_both_engines_stop_at_the_same_gas(machine: Machine, method: str) -> Non
 
 
 def test_the_specification_prices_every_function() -> None:
-    assert len(prices()) == 18
+    assert len(prices()) == 21

@@ -75,8 +75,9 @@ class Calls(Expressions):
             raise Refused(
                 node,
                 f"{name} cannot be called here",
-                "available: len min max abs str sha256 replace Address Bytes32, records, "
-                "own functions; range and enumerate in for",
+                "available: len min max abs str sha256 replace Address Bytes32 paillier_add "
+                "paillier_add_plain paillier_scalar_multiply, records, own functions; "
+                "range and enumerate in for",
             )
         if node.keywords and name != "replace":
             raise Refused(node, f"{name} takes no named arguments", "pass them in order")
@@ -239,6 +240,21 @@ class Calls(Expressions):
 
     def _builtin_sha256(self, node: ast.Call) -> Expr:
         return Expr("sha256", BYTES32, (self._only(node, BYTES),))
+
+    def _builtin_paillier_add(self, node: ast.Call) -> Expr:
+        return self._paillier(node, "paillier_add", BYTES)
+
+    def _builtin_paillier_add_plain(self, node: ast.Call) -> Expr:
+        return self._paillier(node, "paillier_add_plain", INT)
+
+    def _builtin_paillier_scalar_multiply(self, node: ast.Call) -> Expr:
+        return self._paillier(node, "paillier_scalar_multiply", INT)
+
+    def _paillier(self, node: ast.Call, name: str, last: Type) -> Expr:
+        if len(node.args) != 3:
+            raise Refused(node, f"{name} takes a key, a ciphertext and one more", "")
+        kinds = zip(node.args, (BYTES, BYTES, last), strict=True)
+        return Expr(name, BYTES, tuple(self.value(item, kind) for item, kind in kinds))
 
     def _builtin_address(self, node: ast.Call) -> Expr:
         return Expr("fixed32", ADDRESS, (self._only(node, BYTES),))

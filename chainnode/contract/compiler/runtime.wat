@@ -16,6 +16,10 @@
 (import $db_read_sum (param $k $n $d i32))
 (import $emit (param $n $m $d $e i32))
 (import $hash (param $a $p $n $d i32))
+(import $paillier_add (param $k $n $a $m $b $l $d i32) (result i32))
+(import $paillier_add_plain (param $k $n $a $m i32) (param $l $h i64) (param $d i32) (result i32))
+(import $paillier_scalar_multiply
+  (param $k $n $a $m i32) (param $l $h i64) (param $d i32) (result i32))
 
 (global $heap i32 0)
 (global $rp i32 0)
@@ -366,6 +370,43 @@
   (i32.store (local.get $o) (i32.const 32))
   (call $hash (i32.const 0) (i32.add (local.get $b) (i32.const 4)) (i32.load (local.get $b))
     (i32.add (local.get $o) (i32.const 4)))
+  (local.get $o))
+
+;; Bytes for a Paillier ciphertext under a key; a key of another length is refused by the host.
+(func $paillier_room (param $k i32) (result i32) (local $o $n i32)
+  (local.set $n (i32.shl (i32.load (local.get $k)) (i32.const 1)))
+  (if (i32.gt_u (local.get $n) (i32.const 768)) (then (call $fault (i32.const 8))))
+  (local.set $o (call $alloc (i32.add (local.get $n) (i32.const 4))))
+  (i32.store (local.get $o) (local.get $n))
+  (local.get $o))
+
+;; The host's codes 1 and 2 are the failures 8 and 9.
+(func $paillier_checked (param $c i32)
+  (if (local.get $c) (then (call $fault (i32.add (local.get $c) (i32.const 7))))))
+
+(func $paillier_sum (param $k $a $b i32) (result i32) (local $o i32)
+  (local.set $o (call $paillier_room (local.get $k)))
+  (call $paillier_checked (call $paillier_add
+    (i32.add (local.get $k) (i32.const 4)) (i32.load (local.get $k))
+    (i32.add (local.get $a) (i32.const 4)) (i32.load (local.get $a))
+    (i32.add (local.get $b) (i32.const 4)) (i32.load (local.get $b))
+    (i32.add (local.get $o) (i32.const 4))))
+  (local.get $o))
+
+(func $paillier_sum_plain (param $k $a i32) (param $l $h i64) (result i32) (local $o i32)
+  (local.set $o (call $paillier_room (local.get $k)))
+  (call $paillier_checked (call $paillier_add_plain
+    (i32.add (local.get $k) (i32.const 4)) (i32.load (local.get $k))
+    (i32.add (local.get $a) (i32.const 4)) (i32.load (local.get $a))
+    (local.get $l) (local.get $h) (i32.add (local.get $o) (i32.const 4))))
+  (local.get $o))
+
+(func $paillier_product (param $k $a i32) (param $l $h i64) (result i32) (local $o i32)
+  (local.set $o (call $paillier_room (local.get $k)))
+  (call $paillier_checked (call $paillier_scalar_multiply
+    (i32.add (local.get $k) (i32.const 4)) (i32.load (local.get $k))
+    (i32.add (local.get $a) (i32.const 4)) (i32.load (local.get $a))
+    (local.get $l) (local.get $h) (i32.add (local.get $o) (i32.const 4))))
   (local.get $o))
 
 ;; int.to_bytes(n, "big") of a non-negative integer, n at most 65536.

@@ -7,6 +7,7 @@ from chainnode.contract.abi import REVERT_TEXT_MAX_BYTES, error_text
 from chainnode.contract.codec import CodecError, RangeError, Reader, decode_from, encode
 from chainnode.contract.describe import records
 from chainnode.contract.frame import Frame, entered
+from chainnode.contract.paillier import PaillierCiphertextInvalid, PaillierKeyInvalid
 from chainnode.contract.schema import USER_ERROR
 from chainnode.contract.sdk import Contract, Error, method_types
 from chainnode.contract.testing.checks import add_checks
@@ -57,6 +58,10 @@ class NativeBackend:
 def fault_code(fault: Exception) -> int | None:
     """Return the code compiled code reverts with in this case; None for a bug in the contract."""
     match fault:
+        case PaillierKeyInvalid():
+            return schema.FAULT_PAILLIER_KEY
+        case PaillierCiphertextInvalid():
+            return schema.FAULT_PAILLIER_CIPHERTEXT
         case AssertionError():
             return schema.FAULT_ASSERT
         case RangeError() | OverflowError():

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use wasmi::{Caller, Error, Global, Linker, Memory, Val};
 
 use crate::call::{Event, Kept};
+use crate::paillier;
 use crate::price::{self, Price};
 
 const EVENT_SIZE_MAX_BYTES: usize = 64 * 1024;
@@ -87,7 +88,7 @@ fn stopped(guest: &mut Guest<'_>, stop: Stop) -> Error {
     Error::i32_exit(1)
 }
 
-fn charge(guest: &mut Guest<'_>, price: Price, bytes: usize) -> Result<(), Error> {
+pub(crate) fn charge(guest: &mut Guest<'_>, price: Price, bytes: usize) -> Result<(), Error> {
     let global = guest.data().gas.expect("set when the instance was made");
     let Val::I64(gas) = global.get(&*guest) else {
         unreachable!("the injector declares an i64")
@@ -104,7 +105,7 @@ fn charge(guest: &mut Guest<'_>, price: Price, bytes: usize) -> Result<(), Error
 }
 
 /// Run a step with the guest's memory and the call's data.
-fn step<R>(
+pub(crate) fn step<R>(
     guest: &mut Guest<'_>,
     run: impl FnOnce(&mut [u8], &mut CallData) -> Result<R, Stop>,
 ) -> Result<R, Error> {
@@ -123,7 +124,7 @@ fn step<R>(
     })
 }
 
-fn slice(memory: &[u8], at: i32, length: i32) -> Result<&[u8], Stop> {
+pub(crate) fn slice(memory: &[u8], at: i32, length: i32) -> Result<&[u8], Stop> {
     let start = at as u32 as usize;
     let end = start + length as u32 as usize;
     memory
@@ -466,5 +467,5 @@ pub(crate) fn link(linker: &mut Linker<CallData>) -> Result<(), wasmi::errors::L
     linker.func_wrap("sc1", "db_close", db_close)?;
     linker.func_wrap("sc1", "emit", emit)?;
     linker.func_wrap("sc1", "hash", hash)?;
-    Ok(())
+    paillier::link(linker)
 }

@@ -9,6 +9,7 @@ mod levels;
 mod machine;
 mod measure;
 mod meter;
+mod paillier;
 mod price;
 mod rules;
 mod wasm;

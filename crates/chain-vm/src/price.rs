@@ -33,9 +33,13 @@ pub(crate) const DB_NEXT: Price = price(200, 1);
 pub(crate) const DB_CLOSE: Price = price(20, 0);
 pub(crate) const EMIT: Price = price(100, 2);
 pub(crate) const HASH: Price = price(100, 2);
+// Both widths of key cost at most this, the largest factor and its inversion included.
+pub(crate) const PAILLIER_ADD: Price = price(10_000, 180);
+pub(crate) const PAILLIER_ADD_PLAIN: Price = price(10_000, 180);
+pub(crate) const PAILLIER_SCALAR_MULTIPLY: Price = price(100_000, 3_600);
 
 /// Every host function with its price, in the order of the specification.
-pub fn host_prices() -> [(&'static str, Price); 18] {
+pub fn host_prices() -> [(&'static str, Price); 21] {
     [
         ("input", INPUT),
         ("fetch", FETCH),
@@ -55,6 +59,9 @@ pub fn host_prices() -> [(&'static str, Price); 18] {
         ("db_close", DB_CLOSE),
         ("emit", EMIT),
         ("hash", HASH),
+        ("paillier_add", PAILLIER_ADD),
+        ("paillier_add_plain", PAILLIER_ADD_PLAIN),
+        ("paillier_scalar_multiply", PAILLIER_SCALAR_MULTIPLY),
     ]
 }
 

@@ -89,6 +89,10 @@ pub(crate) fn host_signature(name: &str) -> Option<(&'static [ValType], &'static
         "db_next" => (III, I),
         "db_close" => (I, &[]),
         "hash" => (IIII, &[]),
+        "paillier_add" => (&[I32, I32, I32, I32, I32, I32, I32], I),
+        "paillier_add_plain" | "paillier_scalar_multiply" => {
+            (&[I32, I32, I32, I32, I64, I64, I32], I)
+        }
         _ => return None,
     })
 }

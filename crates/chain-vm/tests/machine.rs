@@ -28,6 +28,8 @@ fn module(body: &str) -> Vec<u8> {
         (import "sc1" "emit" (func $emit (param i32 i32 i32 i32)))
         (import "sc1" "hash" (func $hash (param i32 i32 i32 i32)))
         (import "sc1" "log" (func $log (param i32 i32 i32)))
+        (import "sc1" "paillier_scalar_multiply"
+          (func $scale (param i32 i32 i32 i32 i64 i64 i32) (result i32)))
         (memory (export "memory") 1 8)"#;
     wat::parse_str(format!("(module {imports} {body})")).expect("test module")
 }
@@ -229,6 +231,9 @@ fn traps_have_fixed_texts() {
              (call $hash (i32.const 1) (i32.const 0) (i32.const 0) (i32.const 0)))
            (func (export "c:sum")
              (call $db_read_sum (i32.const 0) (i32.const 1) (i32.const 65530)))
+           (func (export "c:scale") (memory.fill (i32.const 0) (i32.const 255) (i32.const 256))
+             (drop (call $scale (i32.const 0) (i32.const 256) (i32.const 0) (i32.const 0)
+               (i64.const 1) (i64.const 0) (i32.const 65025))))
            (func (export "c:counter") (call $db_put (i32.const 0) (i32.const 1) (i32.const 0)
              (i32.const 3)) (call $db_add (i32.const 0) (i32.const 1) (i64.const 1) (i64.const 0)))
            (func (export "c:huge") (call $db_add (i32.const 0) (i32.const 1) (i64.const -1)
@@ -256,6 +261,7 @@ fn traps_have_fixed_texts() {
         ("c:scan", "unknown scan"),
         ("c:hash", "unknown hash algorithm"),
         ("c:sum", "host buffer out of bounds"),
+        ("c:scale", "host buffer out of bounds"),
         ("c:counter", "not a counter"),
         ("c:huge", "counter overflow"),
     ];

@@ -7,6 +7,7 @@ mod formats;
 mod he;
 mod he_columns;
 mod hints;
+mod paillier;
 mod parallel;
 mod pool;
 mod signatures;
@@ -21,6 +22,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     he::register(module)?;
     hints::register(module)?;
     he_columns::register(module)?;
+    paillier::register(module)?;
     parallel::register(module)?;
     pool::register(module)?;
     signatures::register(module)
