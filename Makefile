@@ -3,6 +3,7 @@
 PYTHON ?= $(shell sh deploy/find-python.sh)
 VENV := .venv
 BIN := $(VENV)/bin
+RAY_VENV := .venv-ray
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 EXTENSION := chainnode/_native.abi3.so
 RUST_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
@@ -34,7 +35,7 @@ demo: setup  ## the main job: encrypted credit scoring on a four-node network
 	$(BIN)/python -m examples.bank_scoring $(if $(DATA),--data "$(DATA)")
 
 test: setup lint test-rust test-python  ## build, lint, types, Rust and Python tests, a real testnet
-	@echo "left out: make test-system (needs root: browser, namespaces, PKCS#11)"
+	@echo "left out: make test-system (installs Ray and kills Ray nodes)"
 
 test-rust:
 	cargo test --release --locked -q
@@ -42,8 +43,16 @@ test-rust:
 test-python: native
 	$(BIN)/python -m pytest -q
 
-test-system: setup  ## tests that need root or Debian packages
-	@echo "none yet: the browser, PKCS#11 and namespace suites come with the parts they test"
+test-system: setup $(RAY_VENV)/.installed  ## tests that need more than the lock: a Ray cluster
+	$(RAY_VENV)/bin/python -m pytest -q tests/he/test_ray_engine.py tests/keyholder/test_ray_worker.py
+
+# Beside the other environment, whose packages it sees: only Ray and what Ray needs are installed.
+$(RAY_VENV)/.installed: requirements-ray.lock $(VENV)/.installed
+	$(BIN)/python -m venv $(RAY_VENV)
+	@printf '%s\n' "$(CURDIR)" "$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')" \
+		> $$($(RAY_VENV)/bin/python -c 'import site; print(site.getsitepackages()[0])')/base.pth
+	$(RAY_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-ray.lock
+	@touch $@
 
 lint: setup  ## format, lint, types, layers, stubs
 	$(BIN)/ruff check .
@@ -65,4 +74,4 @@ docs: setup  ## regenerate the command reference
 	$(BIN)/python docs/generate.py
 
 clean:  ## remove what was built (data folders of testnets stay)
-	rm -rf $(VENV) target $(EXTENSION) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) $(RAY_VENV) target $(EXTENSION) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

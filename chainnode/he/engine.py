@@ -40,6 +40,8 @@ __all__ = [
     "LocalEngine",
     "Row",
     "assemble",
+    "chunk_blocks",
+    "combine",
     "gate_outputs",
     "group_outputs",
     "lift",
@@ -106,42 +108,49 @@ class LocalEngine:
         query_id: bytes,
     ) -> bytes:
         """See `Engine.run_chunk`."""
-        if not 0 <= chunk_index < len(plan.chunks):
-            raise ClientFault(
-                "CHUNK_UNKNOWN",
-                f"chunk {chunk_index} of a plan with {len(plan.chunks)} chunks",
-                subject=plan.hash().hex(),
-                fix="ask for a chunk the plan lists",
-            )
-        first, count = plan.chunks[chunk_index]
-        if plan.scores is not None:
-            return self._scores(plan, plan.scores, columns, mask_blocks, query_id, first, count)
-        part = _aggregate(plan)
-        sums = [self._output(plan, output, columns, first, count) for output in part.outputs]
-        return pack_container(sums)
+        first, count = chunk_blocks(plan, chunk_index)
+        masks = mask_blocks[first : first + count]
+        return self.run_blocks(plan, columns, first, count, masks, query_id, first)
 
-    def _scores(
+    def run_blocks(
         self,
         plan: Plan,
-        part: ScorePart,
         columns: HeColumns,
-        mask_blocks: Sequence[bytes],
-        query_id: bytes,
         first: int,
         count: int,
+        mask_blocks: Sequence[bytes],
+        query_id: bytes,
+        table_first: int,
     ) -> bytes:
+        """The result container of a few blocks, which may be all that `columns` holds.
+
+        Args:
+            plan: the approved plan.
+            columns: opened with the plan's profile.
+            first: first block, counted within `columns`.
+            count: number of blocks.
+            mask_blocks: for scores, the 0/1 mask of these blocks only.
+            query_id: seeds the sentinel values of a score result.
+            table_first: the table's number of that first block.
+        """
+        if plan.scores is None:
+            outputs = _aggregate(plan).outputs
+            return pack_container(
+                [self._output(plan, output, columns, first, count) for output in outputs]
+            )
+        part = plan.scores
         vectors = columns.mac_scalar(
             part.points.columns, [part.points.weights], plan.limbs, first, count, self._threads
         )[0]
 
-        def finish(block: int) -> bytes:
-            mask, vector = mask_blocks[block], vectors[block - first]
-            masked = _native.he_multiply_plain(plan.profile, plan.limbs, vector, mask)
-            added = public_addend(part, mask, query_id, block)
+        def finish(index: int) -> bytes:
+            mask = mask_blocks[index]
+            masked = _native.he_multiply_plain(plan.profile, plan.limbs, vectors[index], mask)
+            added = public_addend(part, mask, query_id, table_first + index)
             return _native.he_add_plain(plan.profile, plan.limbs, masked, added)
 
         with ThreadPoolExecutor(self._threads) as pool:
-            return pack_container(list(pool.map(finish, range(first, first + count))))
+            return pack_container(list(pool.map(finish, range(count))))
 
     def _output(
         self, plan: Plan, output: Output, columns: HeColumns, first: int, count: int
@@ -165,16 +174,44 @@ class LocalEngine:
                 subject=plan.hash().hex(),
                 fix="wait for every chunk of the plan",
             )
-        opened = [unpack_container(result) for result in chunk_results]
+        combined = combine(plan, chunk_results)
         if plan.kind == "scores":
-            return pack_container([item for chunk in opened for item in chunk])
+            return combined
         results = []
-        for index in range(len(_aggregate(plan).outputs)):
-            total = _add(plan, [chunk[index] for chunk in opened])
+        for total in unpack_container(combined):
             if len(total) > 2 * _polynomial_bytes(plan):
                 total = _native.he_relinearise(plan.profile, plan.limbs, total, relin_key)
             results.append(total)
         return pack_container(results)
+
+
+def chunk_blocks(plan: Plan, chunk_index: int) -> tuple[int, int]:
+    """A chunk's first block and number of blocks.
+
+    Raises:
+        ClientFault: `CHUNK_UNKNOWN`.
+    """
+    if not 0 <= chunk_index < len(plan.chunks):
+        raise ClientFault(
+            "CHUNK_UNKNOWN",
+            f"chunk {chunk_index} of a plan with {len(plan.chunks)} chunks",
+            subject=plan.hash().hex(),
+            fix="ask for a chunk the plan lists",
+        )
+    return plan.chunks[chunk_index]
+
+
+def combine(plan: Plan, results: Sequence[bytes]) -> bytes:
+    """One container of the blocks that several containers cover, given in block order.
+
+    Sums are added without relinearisation: modular addition is exact, so that any split of the
+    blocks gives the same bytes.
+    """
+    opened = [unpack_container(result) for result in results]
+    if plan.kind == "scores":
+        return pack_container([item for part in opened for item in part])
+    outputs = range(len(_aggregate(plan).outputs))
+    return pack_container([_add(plan, [part[index] for part in opened]) for index in outputs])
 
 
 def pack_container(ciphertexts: Sequence[bytes]) -> bytes:

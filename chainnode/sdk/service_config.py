@@ -9,16 +9,24 @@
     worker = "127.0.0.1:26602"          # keyholder
     passphrase_file = "/etc/chainnode/keyholder.passphrase"   # keyholder
 
+    engine = "local"                    # worker: "local", or "ray" with the table below
+
+    [ray]                               # all optional: `chainnode.he.ray_engine.RaySettings`
+    address = "10.0.0.5:6379"
+    shards = 8
+    replication = 2
+
 Optional: server_name, keyholder_name (worker), threads (worker), memory_max_mib (worker), tick_ms.
 """
 
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
+from chainnode.he.ray_engine import RaySettings
 from chainnode.identity import Identity, load_identity
 from chainnode.sdk.client import AsyncClient
 from chainnode.sdk.scoring_chain import SdkScoringChain
@@ -34,8 +42,13 @@ _TEXT: Final = (
     "passphrase_file",
     "server_name",
     "keyholder_name",
+    "engine",
 )
 _NUMBERS: Final = ("threads", "memory_max_mib", "tick_ms")
+_RAY: Final[dict[str, type]] = {
+    item.name: type(getattr(RaySettings(), item.name)) for item in fields(RaySettings)
+}
+_ENGINES: Final = ("local", "ray")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +68,7 @@ class ServiceConfig:
     threads: int = 1
     memory_max_mib: int = 8_192
     tick_ms: int = 2_000
+    ray: RaySettings | None = None
 
     def open_identity(self) -> Identity:
         """The process's keys and certificates."""
@@ -80,7 +94,7 @@ def load_service_config(path: Path) -> ServiceConfig:
             "CONFIG_UNREADABLE", f"cannot read it: {error}", subject=str(path), fix="correct it"
         ) from error
     for key in raw:
-        if key not in (*_TEXT, *_NUMBERS, "nodes", "endpoints", "chain_id"):
+        if key not in (*_TEXT, *_NUMBERS, "nodes", "endpoints", "chain_id", "ray"):
             raise _bad("CONFIG_KEY_UNKNOWN", path, key, "is no key of this file")
     for key in _REQUIRED:
         if key not in raw:
@@ -110,8 +124,24 @@ def _config(path: Path, raw: dict[str, Any]) -> ServiceConfig:
         listen=raw.get("listen", ""),
         worker=raw.get("worker", ""),
         passphrase_file=None if secret is None else (path.parent / secret).resolve(),
+        ray=_ray(path, raw),
         **chosen,
     )
+
+
+def _ray(path: Path, raw: dict[str, Any]) -> RaySettings | None:
+    engine, table = raw.get("engine", "local"), raw.get("ray", {})
+    if engine not in _ENGINES:
+        raise _bad("CONFIG_VALUE_INVALID", path, "engine", f"is none of {', '.join(_ENGINES)}")
+    if not isinstance(table, dict):
+        raise _bad("CONFIG_VALUE_INVALID", path, "ray", "is no table")
+    for key, value in table.items():
+        if key not in _RAY:
+            raise _bad("CONFIG_KEY_UNKNOWN", path, f"ray.{key}", "is no key of this file")
+        if type(value) is not _RAY[key] or (isinstance(value, int) and value < 1):
+            kind = "text" if _RAY[key] is str else "positive whole number"
+            raise _bad("CONFIG_VALUE_INVALID", path, f"ray.{key}", f"is no {kind}")
+    return RaySettings(**table) if engine == "ray" else None
 
 
 def _bad(code: str, path: Path, key: str, reason: str) -> ConfigError:

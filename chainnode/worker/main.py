@@ -13,8 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from chainnode import _native
-from chainnode.he.engine import LocalEngine
+from chainnode.he.engine import Engine, LocalEngine
+from chainnode.he.ray_engine import RayEngine, RayFault
 from chainnode.sdk.service_config import ServiceConfig, load_service_config
 from chainnode.types.errors import ConfigError
 from chainnode.types.limits import MEBI
@@ -39,8 +42,30 @@ def limit_process(memory_max_mib: int) -> None:
     _native.keep_freed_memory(min(size_bytes // 8, _FREED_MEMORY_MAX_BYTES))
 
 
-async def serve(config: ServiceConfig) -> None:
+def open_engine(config: ServiceConfig) -> Engine:
+    """The engine the configuration asks for.
+
+    Raises:
+        ConfigError: `RAY_MISSING` or `RAY_UNREACHABLE`.
+    """
+    if config.ray is None:
+        return LocalEngine(config.threads)
+    log = structlog.get_logger("worker").bind(name=config.name)
+
+    def warn(fault: RayFault) -> None:
+        log.warning(
+            "ray_fault", node=fault.node, code=fault.code, reason=fault.reason, shard=fault.shard
+        )
+
+    return RayEngine(config.ray, config.threads, warn)
+
+
+async def serve(config: ServiceConfig, engine: Engine) -> None:
     """Work until cancelled.
+
+    Args:
+        config: of the worker.
+        engine: computes its chunks.
 
     Raises:
         ConfigError: `CONFIG_KEY_MISSING`, `LISTEN_FAILED`, and what the identity's loader raises.
@@ -55,7 +80,7 @@ async def serve(config: ServiceConfig) -> None:
         chain,
         identity.organisation,
         config.data_dir,
-        LocalEngine(config.threads),
+        engine,
         tick_ms=config.tick_ms,
     )
     server = recompute_server(worker, identity, config.listen, config.keyholder_name)
@@ -73,7 +98,9 @@ def run(config_path: Path | str, data_dir: Path | None = None) -> None:
     if data_dir is not None:
         config = replace(config, data_dir=data_dir.resolve())
     limit_process(config.memory_max_mib)
-    asyncio.run(until_signalled(serve(config)))
+    # Before the event loop: Ray takes over signals, which the loop must take back.
+    engine = open_engine(config)
+    asyncio.run(until_signalled(serve(config, engine)))
 
 
 async def until_signalled(work: Coroutine[Any, Any, None]) -> None:

@@ -1,6 +1,7 @@
 """Four organisations in one process: keyholders, workers, owners and a bank, on a local chain."""
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 from local_chain import ORGANISATIONS, LocalChain, LocalLedger
 
 from chainnode.he.encode import Cell
+from chainnode.he.engine import Engine
 from chainnode.he.schema import Bins, Column, OneHot, TableSchema
 from chainnode.he.scorecard import FeaturePoints, Scorecard
 from chainnode.keyholder.keyholder import Keyholder
@@ -94,11 +96,14 @@ class Consortium:
                 await task
 
 
-def build(ledger: LocalLedger, folder: Path) -> Consortium:
+def build(
+    ledger: LocalLedger, folder: Path, engines: Mapping[str, Engine] | None = None
+) -> Consortium:
     workers, keyholders = {}, {}
     for name in ORGANISATIONS:
         chain = LocalChain(ledger, "worker", name, "common")
-        workers[name] = Worker(chain, name, folder / name / "worker", tick_ms=50)
+        engine = (engines or {}).get(name)
+        workers[name] = Worker(chain, name, folder / name / "worker", engine, tick_ms=50)
     for name in ORGANISATIONS:
         keyholders[name] = Keyholder(
             LocalChain(ledger, "keyholder", name, "common"),

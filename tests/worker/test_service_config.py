@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from chainnode.he.ray_engine import RaySettings
 from chainnode.sdk.service_config import load_service_config
 from chainnode.types.errors import ConfigError
 
@@ -30,6 +31,15 @@ def test_a_full_file_is_read(tmp_path: Path) -> None:
     assert (config.listen, config.threads, config.tick_ms) == ("127.0.0.1:26602", 2, 2_000)
 
 
+def test_the_ray_table_counts_with_the_ray_engine_only(tmp_path: Path) -> None:
+    table = '[ray]\naddress = "head:6379"\nshards = 8\n'
+    assert load_service_config(write(tmp_path, GOOD + table)).ray is None
+    config = load_service_config(write(tmp_path, GOOD + 'engine = "ray"\n' + table))
+    assert config.ray == RaySettings("head:6379", 8)
+    bare = load_service_config(write(tmp_path, GOOD + 'engine = "ray"\n'))
+    assert bare.ray == RaySettings()
+
+
 def test_several_nodes_keep_their_order(tmp_path: Path) -> None:
     text = GOOD.replace('node = "127.0.0.1:26600"', 'nodes = ["b:2", "a:1"]')
     assert load_service_config(write(tmp_path, text)).nodes == ("b:2", "a:1")
@@ -45,6 +55,12 @@ def test_several_nodes_keep_their_order(tmp_path: Path) -> None:
         ("threads = 2", "threads = true", "CONFIG_VALUE_INVALID"),
         ('"/g/data"', "7", "CONFIG_VALUE_INVALID"),
         ("threads = 2", "threads =", "CONFIG_UNREADABLE"),
+        ("threads = 2", 'engine = "spark"', "CONFIG_VALUE_INVALID"),
+        ("threads = 2", "ray = 3", "CONFIG_VALUE_INVALID"),
+        ("threads = 2", "[ray]\nadress = 'a:1'", "CONFIG_KEY_UNKNOWN"),
+        ("threads = 2", "[ray]\nshards = 0", "CONFIG_VALUE_INVALID"),
+        ("threads = 2", "[ray]\nshards = true", "CONFIG_VALUE_INVALID"),
+        ("threads = 2", "[ray]\naddress = 6379", "CONFIG_VALUE_INVALID"),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, old: str, new: str, code: str) -> None:
