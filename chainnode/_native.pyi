@@ -315,12 +315,14 @@ def simulate(
     engine: str = "auto",
     window: int | None = None,
     batch: int | None = None,
+    push: bool = True,
 ) -> Makespan:
     """Run a trace on virtual workers with the scheduler's own code in virtual time.
 
     costs: overrides by the names of `scheduler_costs`. engine: `dag` waits for the producers that
     complete hints name, `stm` speculates, `auto` takes `dag` from 95 % complete hints. window,
-    batch: for ablations (window 1_000_000 is none, batch 1 is none). Deterministic."""
+    batch, push: for ablations (window 1_000_000 is none, batch 1 is none, without push a wrong
+    guess is found when it comes up to be final). Deterministic."""
 
 def predict_engine(trace: Trace, threads: int) -> str:
     """`serial`, `dag` or `stm`: what the gate picks, the trace's hints taken as given."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import ModuleType
-from typing import Final
+from typing import Any, Final
 
-from chainnode.bench import sim96, workloads
+from chainnode.bench import ablation, sim96, workloads
 from chainnode.bench.workloads import Workload
 from chainnode.types.errors import ClientFault, ConfigError
 
@@ -33,6 +33,10 @@ def draw(name: str, folder: Path) -> list[Path]:
         )
     pyplot = _pyplot()
     folder.mkdir(parents=True, exist_ok=True)
+    return [_curves(pyplot, folder / "sim96.svg"), _ablation(pyplot, folder / "ablation.svg")]
+
+
+def _curves(pyplot: ModuleType, path: Path) -> Path:
     figure, axes = pyplot.subplots(figsize=(7.5, 5.0))
     for label, load in CURVES.items():
         trace = load.trace()
@@ -48,12 +52,32 @@ def draw(name: str, folder: Path) -> list[Path]:
     axes.set_title("Simulated: blocks of 10,000, band from worst to best")
     axes.grid(visible=True, alpha=0.3)
     axes.legend(fontsize=8)
-    path = folder / "sim96.svg"
+    return _save(pyplot, figure, path)
+
+
+def _ablation(pyplot: ModuleType, path: Path) -> Path:
+    """Bars: each mix in full and with one part taken away."""
+    bars = [
+        (f"{mix}, {missing.replace('_', ' ')}", found.speedup, missing == "full")
+        for mix, load in ablation.MIXES.items()
+        for missing, found in ablation.cases(load).items()
+    ]
+    labels, heights, whole = zip(*reversed(bars), strict=True)
+    figure, axes = pyplot.subplots(figsize=(7.5, 1.0 + 0.22 * len(bars)))
+    axes.barh(labels, heights, color=["tab:blue" if full else "tab:orange" for full in whole])
+    axes.set_xlabel("times plain serial execution, 96 virtual workers, nominal band")
+    axes.tick_params(axis="y", labelsize=7)
+    axes.grid(visible=True, axis="x", alpha=0.3)
+    figure.tight_layout()
+    return _save(pyplot, figure, path)
+
+
+def _save(pyplot: ModuleType, figure: Any, path: Path) -> Path:
     # Fixed ids and no date: the same figures give the same file.
     with pyplot.rc_context({"svg.hashsalt": "chainnode"}):
         figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
-    return [path]
+    return path
 
 
 def _pyplot() -> ModuleType:

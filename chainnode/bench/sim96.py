@@ -12,7 +12,7 @@ import random
 from statistics import median
 
 from chainnode import _native
-from chainnode.bench import asset_block, frame, vm, workloads
+from chainnode.bench import ablation, asset_block, frame, vm, workloads
 from chainnode.bench.frame import Figures
 from chainnode.bench.verify import make_block, timed
 from chainnode.bench.workloads import BLOCK_TRANSACTIONS, Workload
@@ -23,7 +23,6 @@ from chainnode.types.errors import InternalError
 WORKERS = 96
 SERIAL_SPREAD_MAX = 0.05
 RECORDED_RUNS = 5
-WITHOUT_WINDOW = 1_000_000
 SPAWN_US = 100.0
 # Signatures of one worker's batch.
 SHARE = math.ceil(BLOCK_TRANSACTIONS / WORKERS)
@@ -50,7 +49,7 @@ def run(quick: bool) -> tuple[Figures, list[str]]:
     """
     spin = frame.spin_scaling()
     figures, notes = synthetic()
-    for part in (asset, signatures, ablation, published):
+    for part in (asset, signatures, ablation.measure, published):
         more, told = part()
         figures |= more
         notes += told
@@ -195,34 +194,6 @@ def signatures() -> tuple[Figures, list[str]]:
         f"in this run: {share_us:.2f} us each in batches of {SHARE}, {whole_us:.2f} us in batches "
         f"of 256 (the serial baseline); no shared data; {SPAWN_US:g} us to start the workers; "
         "memory inflation of the band"
-    ]
-
-
-def ablation() -> tuple[Figures, list[str]]:
-    """What each part of the design brings, one taken away at a time."""
-    uniform, small = workloads.UNIFORM_20.trace(), workloads.UNIFORM_3.trace()
-    skewed, deltas = workloads.ZIPF_99.trace(), workloads.ZIPF_99_DELTA.trace()
-    blind = skewed.without_hints()
-    no_batch = _native.simulate(small, WORKERS, batch=1)
-    no_window = _native.simulate(blind, WORKERS, window=WITHOUT_WINDOW)
-    no_hints = _native.simulate(blind, WORKERS)
-    hinted = _native.simulate(skewed, WORKERS)
-    count = workloads.ZIPF_99.transactions
-    figures: Figures = {
-        "ablation_uniform20_no_hints": round(speedup(uniform.without_hints()), 1),
-        "ablation_uniform3_no_batch": round(no_batch.speedup, 1),
-        "ablation_zipf99_no_hints": round(no_hints.speedup, 1),
-        "ablation_zipf99_no_hints_no_window": round(no_window.speedup, 1),
-        "ablation_zipf99_no_deltas": round(speedup(deltas.without_deltas()), 1),
-        "executions_per_tx_hints": round(hinted.executions / count, 3),
-        "executions_per_tx_no_hints": round(no_hints.executions / count, 3),
-        "executions_per_tx_no_hints_no_window": round(no_window.executions / count, 3),
-    }
-    return figures, [
-        "ablation_*: the same blocks at 96 virtual workers, nominal band, with one part taken "
-        "away: no hints (nothing known beforehand), no_batch (one claim at a time), no_window "
-        "(unbounded speculation), no_deltas (each delta a read and a write); executions_per_tx_*: "
-        "zipf99, executions that ran to their end"
     ]
 
 

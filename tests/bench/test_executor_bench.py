@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from chainnode import _native
-from chainnode.bench import asset_block, executor, frame, plots, sim96, vm, workloads
+from chainnode.bench import ablation, asset_block, executor, frame, plots, sim96, vm, workloads
 from chainnode.bench.frame import Figures
 from chainnode.bench.workloads import Workload
 from chainnode.types.errors import ClientFault, InternalError
@@ -96,6 +96,27 @@ def test_sim96_gives_the_promised_keys(monkeypatch: pytest.MonkeyPatch) -> None:
         assert f"{name}: 20 us a transaction, block of 10,000" in told
 
 
+def test_each_part_taken_away_is_a_figure_with_its_baseline() -> None:
+    figures, notes = ablation.measure()
+    for mix, load in ablation.MIXES.items():
+        assert f"ablation_{mix}: {load.describe()}" in notes
+        assert f"ablation_{mix}_full" in figures
+
+    def figure(name: str) -> float:
+        found = figures[f"ablation_{name}"]
+        assert isinstance(found, float)
+        return found
+
+    # Guessing learns in the block: hints may be missing, not both hints and what bounds guesses.
+    assert figure("zipf99_no_hints") > 0.9 * figure("zipf99_full")
+    assert figure("zipf99_no_hints_executions_per_tx") <= 1.6
+    assert figure("zipf99_no_hints_no_push") < 0.5 * figure("zipf99_no_hints")
+    window = figure("zipf99_no_hints_no_window_executions_per_tx")
+    assert window > figure("zipf99_no_hints_executions_per_tx")
+    assert figure("zipf99_delta_no_deltas") < 0.5 * figure("zipf99_delta_full")
+    assert figure("uniform3_no_batch") < figure("uniform3_full")
+
+
 def test_simulated_figures_are_the_same_every_time() -> None:
     load = Workload(20, accounts=1_000, skew=0.9, transactions=500)
     first = _native.simulate(load.trace(), 96).makespan_ns
@@ -149,7 +170,10 @@ def test_asset_blocks_on_two_threads_equal_serial_ones() -> None:
 def test_plots_are_drawn_on_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plots, "WORKERS", (1, 4))
     monkeypatch.setattr(plots, "CURVES", {"small": Workload(20, transactions=200)})
-    (path,) = plots.draw("sim96", tmp_path / "figures")
-    assert path.read_text().startswith("<?xml")
+    monkeypatch.setattr(ablation, "MIXES", {"small": Workload(3, transactions=200, deltas=True)})
+    curves, bars = plots.draw("sim96", tmp_path / "figures")
+    assert curves.read_text().startswith("<?xml")
+    assert bars.name == "ablation.svg"
+    assert bars.read_text().count("small, ") == 6
     with pytest.raises(ClientFault, match="BENCH_NO_PLOT"):
         plots.draw("vm", tmp_path)

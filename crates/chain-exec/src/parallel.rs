@@ -46,6 +46,8 @@ pub(crate) struct Parallel {
     cost_ns: u64,
     /// Critical path over work in the last block whose hints did not say.
     path_share: f64,
+    /// Where the speculation window ended in the last block that speculated.
+    window: Option<u32>,
 }
 
 impl Parallel {
@@ -58,6 +60,7 @@ impl Parallel {
             templates: HashMap::new(),
             cost_ns: COST_FIRST_NS,
             path_share: 0.0,
+            window: None,
         }
     }
 
@@ -185,7 +188,12 @@ impl Parallel {
         let count = run_of.count;
         let memory = Arc::new(Memory::new(block, self.threads));
         let wait = engine == Engine::HintDag;
-        let settings = Settings::for_workers(self.threads, self.cost_ns, wait);
+        let mut settings = Settings::for_workers(self.threads, self.cost_ns, wait);
+        if !wait {
+            // The next block is often like the last.
+            let known = self.window.unwrap_or(settings.window);
+            settings.window = known.clamp(settings.window_min, settings.window_max);
+        }
         let scheduler = Scheduler::new(Arc::clone(&memory), count, settings);
         let program = Calls {
             run: run_of,
@@ -194,6 +202,9 @@ impl Parallel {
         };
         let (program, scheduler, counters) = run(pool, program, scheduler, Arc::new(hints));
         drop(program);
+        if !wait {
+            self.window = Some(scheduler.window());
+        }
         let (memory, outputs) = scheduler.into_outputs();
         let memory = Arc::into_inner(memory).expect("the workers let go of it");
         let (mut block, writes) = memory.into_writes();

@@ -118,13 +118,32 @@ fn hint(step: &Step) -> Hint {
 }
 
 fn check(block: &'static [Step], wait: bool) {
+    let usual = Settings {
+        batch: 1,
+        ..Settings::for_workers(WORKERS, 20_000, wait)
+    };
+    check_with(block, usual);
+}
+
+/// A window that moves with every transaction, and repeats that wait for all before them.
+fn check_tight(block: &'static [Step], wait: bool) {
+    let tight = Settings {
+        window: 2,
+        window_min: 1,
+        window_max: 4,
+        window_step: 1,
+        batch: 2,
+        aborts_free: 1,
+        aborts_max: 3,
+        ..Settings::for_workers(WORKERS, 20_000, wait)
+    };
+    check_with(block, tight);
+}
+
+fn check_with(block: &'static [Step], settings: Settings) {
     let expected = serial(block);
     let model = Arc::new(move || {
         let memory = Arc::new(Memory::new(BlockOverlay::default(), WORKERS));
-        let settings = Settings {
-            batch: 1,
-            ..Settings::for_workers(WORKERS, 20_000, wait)
-        };
         let scheduler = Arc::new(Scheduler::new(memory, block.len(), settings));
         let hints: Vec<Hint> = block.iter().map(hint).collect();
         scheduler.prepare(&hints, 0, 1);
@@ -184,4 +203,35 @@ fn hints_right_and_wrong() {
     const BLOCK: &[Step] = &[HINTED, step(&[3], &[0, 3], &[]), HINTED, HINTED];
     check(BLOCK, true);
     check(BLOCK, false);
+    check_tight(BLOCK, true);
+}
+
+#[test]
+fn a_moving_window_and_repeats_that_wait() {
+    // Everyone guesses on key 0, then waits until what lies before has run once.
+    const BLOCK: &[Step] = &[
+        step(&[0], &[0], &[]),
+        step(&[1], &[1], &[]),
+        step(&[0, 1], &[0], &[]),
+        step(&[0], &[0], &[2]),
+        step(&[0, 2], &[0], &[]),
+        step(&[0], &[1], &[]),
+    ];
+    check_tight(BLOCK, false);
+}
+
+#[test]
+fn wrong_guesses_found_only_when_they_come_up() {
+    const BLOCK: &[Step] = &[
+        step(&[0], &[0], &[]),
+        step(&[0], &[0], &[1]),
+        step(&[1], &[2], &[]),
+        step(&[0, 2], &[0], &[]),
+    ];
+    let lazy = Settings {
+        push: false,
+        batch: 1,
+        ..Settings::for_workers(WORKERS, 20_000, false)
+    };
+    check_with(BLOCK, lazy);
 }

@@ -170,7 +170,7 @@ fn scheduler_costs(band_name: &str) -> PyResult<HashMap<&'static str, f64>> {
 #[pyfunction]
 #[pyo3(signature = (
     trace, workers, *, band_name="nominal", costs=HashMap::new(), engine="auto", window=None,
-    batch=None
+    batch=None, push=true
 ))]
 #[allow(clippy::too_many_arguments)]
 fn simulate(
@@ -182,6 +182,7 @@ fn simulate(
     engine: &str,
     window: Option<u32>,
     batch: Option<u32>,
+    push: bool,
 ) -> PyResult<Makespan> {
     if workers == 0 {
         return Err(value_error("workers: at least one"));
@@ -200,8 +201,11 @@ fn simulate(
     };
     let mean = trace.work_ns() / trace.transactions.len().max(1) as u64;
     let mut settings = Settings::for_workers(workers, mean, wait);
-    settings.window = window.unwrap_or(settings.window).max(1);
+    if let Some(window) = window {
+        settings = settings.with_window(window.max(1));
+    }
     settings.batch = batch.unwrap_or(settings.batch).max(1);
+    settings.push = push;
     let found = py.detach(|| simulate_with(trace, workers, &costs, settings));
     let Counters {
         executions,

@@ -3,7 +3,8 @@
 //! Threads ([`crate::threads`]) run it on contracts; a discrete-event loop ([`crate::simulate`])
 //! runs the same code, memory included, on traces with any number of virtual workers.
 //!
-//! - Transactions are drawn in block order, within a bounded window above the commit frontier.
+//! - Transactions are drawn in block order, within a window above the commit frontier that widens
+//!   while guesses turn out right.
 //! - Those with complete hints wait for the producers of what they read; the others speculate.
 //! - A writer's publication invalidates exactly the readers it proves wrong. There is no
 //!   validation pass: when everything before a transaction is final and nobody invalidated it,
@@ -15,9 +16,16 @@
 //! timing decide only how much work is wasted. After Block-STM (arXiv 2203.06871), Bohm
 //! (arXiv 1412.2324) and Aptos' push invalidation.
 
+mod deferred;
 mod hints;
+mod lane;
+mod pace;
+mod settings;
 mod state;
+mod worker;
 
 pub use chain_state::versions::{Effect, Found, Lens, Memory, Version};
 pub use hints::{Hint, HintClass, HintKey};
-pub use state::{Claim, Counters, Lane, Scheduler, Settings, Task, Worker};
+pub use settings::Settings;
+pub use state::Scheduler;
+pub use worker::{Claim, Counters, Lane, Task, Worker};

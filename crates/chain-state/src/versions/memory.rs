@@ -1,121 +1,19 @@
-//! Multi-version memory: what each transaction of a block wrote, beside who read it.
-//!
-//! A key has one cell: its writers' slots sorted by position in the block, and the readers that
-//! depend on them. A slot whose writer has not run yet, or runs again, is an estimate: readers
-//! above it wait for that writer instead of reading junk. A changed slot yields its readers, which
-//! the scheduler then invalidates (push invalidation after Block-STM; placeholders after Bohm,
-//! arXiv 1412.2324).
+//! Every key's versions in one block.
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use hashbrown::HashTable;
 use parking_lot::{Mutex, RwLock};
 
-use crate::view::{counter, CounterError, Write};
+use super::slots::{Cell, Content, Slot};
+use super::{key_hash, Effect, Found, Version};
+use crate::view::{counter, Write};
 use crate::{BlockOverlay, State};
-
-/// A transaction's position in its block and which of its executions is meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Version {
-    /// Position in the block.
-    pub tx: u32,
-    /// Counts executions, from 0.
-    pub incarnation: u32,
-}
 
 /// Producers one read key makes a transaction wait for; more are met as estimates.
 const PRODUCERS_MAX: usize = 16;
-
-/// What a slot holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Content {
-    /// Its transaction does not write the key.
-    Empty,
-    Put(Vec<u8>),
-    Delete,
-    Add(i128),
-}
-
-#[derive(Debug)]
-struct Slot {
-    tx: u32,
-    estimate: bool,
-    content: Content,
-    /// Whether, while it is expected, an addition is.
-    adds: bool,
-    /// Smallest and largest sum that was taken to fit on the value below; boxed, for few have one.
-    assumed: Option<Box<(i128, i128)>>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Reader {
-    version: Version,
-    /// One above the position of the writer that was read, 0 for the state below the block.
-    above: u32,
-}
-
-#[derive(Debug, Default)]
-struct Slots {
-    slots: Vec<Slot>,
-    readers: Vec<Reader>,
-}
-
-/// A key's writers and readers.
-#[derive(Debug)]
-pub struct Cell {
-    hash: u64,
-    key: Box<[u8]>,
-    slots: Mutex<Slots>,
-}
-
-/// What a transaction finds under a key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
-    /// Nothing in the block: the state below counts, with this added to it.
-    Below(Option<i128>),
-    /// The value an earlier transaction of the block left.
-    Value(Vec<u8>),
-    /// Deleted by an earlier transaction of the block.
-    Absent,
-    /// An earlier transaction, by position, has yet to write it.
-    Blocked(u32),
-}
-
-/// One effect of an execution, ready to be published.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Effect {
-    /// Full key.
-    pub key: Vec<u8>,
-    /// What to do to it, if anything.
-    pub write: Option<Write>,
-    /// Smallest and largest sum that was taken to fit on the exact value below, which nobody has
-    /// read: it is checked when that value is final, even where the write was later replaced or
-    /// the transaction failed for another reason.
-    pub assumed: Option<(i128, i128)>,
-}
-
-impl Effect {
-    /// A write that is not an addition, or one addition on its own.
-    pub fn new(key: Vec<u8>, write: Write) -> Self {
-        let assumed = match write {
-            Write::Add(delta) => Some((delta.min(0), delta.max(0))),
-            Write::Put(_) | Write::Delete => None,
-        };
-        Self {
-            key,
-            write: Some(write),
-            assumed,
-        }
-    }
-
-    /// Whether it has to be settled in order.
-    pub fn is_pending(&self) -> bool {
-        self.assumed.is_some() || matches!(self.write, Some(Write::Add(_)))
-    }
-}
 
 #[derive(Debug)]
 struct RangeReader {
@@ -128,12 +26,6 @@ impl RangeReader {
     fn holds(&self, key: &[u8]) -> bool {
         self.start[..] <= *key && (self.end.is_empty() || *key < self.end[..])
     }
-}
-
-/// A key's hash under this process's random key, against keys chosen to collide.
-pub fn key_hash(key: &[u8]) -> u64 {
-    static HASHER: OnceLock<RandomState> = OnceLock::new();
-    HASHER.get_or_init(RandomState::new).hash_one(key)
 }
 
 /// Keys with the value each is left with; none deletes.
@@ -366,6 +258,19 @@ impl Memory {
         }
     }
 
+    /// Reserve the slots of what an execution would have written, which was found wrong before it
+    /// was published: it will run again and write the same keys, most likely.
+    pub fn expect_again(&self, tx: u32, effects: &[Effect], written: &mut Vec<Arc<Cell>>) {
+        for effect in effects.iter().filter(|effect| effect.write.is_some()) {
+            if written.iter().any(|cell| *cell.key == effect.key[..]) {
+                continue;
+            }
+            let adds = matches!(effect.write, Some(Write::Add(_)));
+            written.push(self.expect_write(tx, key_hash(&effect.key), &effect.key, adds));
+        }
+        Self::estimate(tx, written);
+    }
+
     /// Turn a transaction's slots into estimates: it will run again.
     pub fn estimate(tx: u32, written: &[Arc<Cell>]) {
         for cell in written {
@@ -440,187 +345,5 @@ impl Memory {
             }
         }
         (self.under, writes)
-    }
-}
-
-impl Slots {
-    fn look(&self, tx: u32) -> (Found, u32) {
-        let below = self.slots.partition_point(|slot| slot.tx < tx);
-        let mut added: Option<i128> = None;
-        for slot in self.slots[..below].iter().rev() {
-            if slot.estimate {
-                return (Found::Blocked(slot.tx), 0);
-            }
-            let sum = |below: Result<i128, CounterError>| {
-                // Of a value that is no counter the addition above fails; its reader comes again.
-                let sum = below.unwrap_or(0).wrapping_add(added.unwrap_or(0));
-                Found::Value(sum.to_be_bytes().to_vec())
-            };
-            let found = match &slot.content {
-                Content::Empty => continue,
-                Content::Add(delta) => {
-                    added = Some(added.unwrap_or(0).wrapping_add(*delta));
-                    continue;
-                }
-                Content::Put(value) if added.is_some() => sum(counter(Some(value))),
-                Content::Delete if added.is_some() => sum(Ok(0)),
-                Content::Put(value) => Found::Value(value.clone()),
-                Content::Delete => Found::Absent,
-            };
-            return (found, slot.tx + 1);
-        }
-        (Found::Below(added), 0)
-    }
-
-    fn depend(&mut self, version: Version, above: u32) {
-        let recent = self.readers.iter().rev().take(4);
-        if !recent
-            .clone()
-            .any(|reader| reader.version == version && reader.above <= above)
-        {
-            self.readers.push(Reader { version, above });
-        }
-    }
-
-    fn at(&mut self, tx: u32) -> Option<&mut Slot> {
-        let at = self.slots.partition_point(|slot| slot.tx < tx);
-        self.slots.get_mut(at).filter(|slot| slot.tx == tx)
-    }
-
-    fn set(
-        &mut self,
-        tx: u32,
-        content: Content,
-        final_below: u32,
-        stale: &mut Vec<Version>,
-    ) -> bool {
-        let at = self.slots.partition_point(|slot| slot.tx < tx);
-        let changed = match self.slots.get_mut(at).filter(|slot| slot.tx == tx) {
-            Some(slot) => {
-                slot.estimate = false;
-                let changed = slot.content != content;
-                slot.content = content;
-                changed
-            }
-            None => {
-                let changed = content != Content::Empty;
-                let slot = Slot {
-                    tx,
-                    estimate: false,
-                    content,
-                    adds: false,
-                    assumed: None,
-                };
-                self.slots.insert(at, slot);
-                changed
-            }
-        };
-        if changed && !self.readers.is_empty() {
-            // One above this position or lower: it read this slot or what lies below it.
-            self.readers.retain(|reader| {
-                let broken = reader.version.tx > tx && reader.above <= tx + 1;
-                if broken {
-                    stale.push(reader.version);
-                }
-                !broken && reader.version.tx >= final_below
-            });
-        }
-        changed
-    }
-}
-
-/// One execution's window on the memory.
-#[derive(Debug)]
-pub struct Lens {
-    memory: Arc<Memory>,
-    version: Version,
-    exact: bool,
-    blocked: std::cell::Cell<Option<u32>>,
-    bounds: std::cell::RefCell<Vec<(Vec<u8>, i128, i128)>>,
-}
-
-impl Lens {
-    /// A window; with `exact`, all earlier transactions are final and nothing need be remembered.
-    pub fn new(memory: Arc<Memory>, version: Version, exact: bool) -> Self {
-        Self {
-            memory,
-            version,
-            exact,
-            blocked: std::cell::Cell::new(None),
-            bounds: std::cell::RefCell::default(),
-        }
-    }
-
-    /// Use it for another execution.
-    pub fn reset(&mut self, version: Version, exact: bool) {
-        self.version = version;
-        self.exact = exact;
-        self.blocked.set(None);
-        self.bounds.get_mut().clear();
-    }
-
-    /// The transaction this execution has to wait for: what it computes from now on is junk.
-    pub fn blocked(&self) -> Option<u32> {
-        self.blocked.get()
-    }
-
-    /// The memory behind.
-    pub fn memory(&self) -> &Arc<Memory> {
-        &self.memory
-    }
-
-    /// Read a key.
-    pub fn read(&self, key: &[u8]) -> Found {
-        let found = self.memory.read(self.version, key, !self.exact);
-        if let Found::Blocked(on) = found {
-            self.blocked.set(Some(on));
-        }
-        found
-    }
-
-    /// Remember that a running sum was taken to fit.
-    pub(crate) fn assume(&self, key: &[u8], total: i128) {
-        let mut bounds = self.bounds.borrow_mut();
-        match bounds.iter_mut().find(|(other, ..)| other == key) {
-            Some((_, low, high)) => {
-                *low = total.min(*low);
-                *high = total.max(*high);
-            }
-            None => bounds.push((key.to_vec(), total.min(0), total.max(0))),
-        }
-    }
-
-    pub(crate) fn is_exact(&self) -> bool {
-        self.exact
-    }
-
-    pub(crate) fn depend_on_range(&self, start: &[u8], end: &[u8]) {
-        if !self.exact {
-            self.memory.depend_on_range(self.version, start, end);
-        }
-    }
-
-    /// The writes, none where the transaction failed, and what was assumed on the way.
-    pub fn effects(&mut self, writes: Option<BTreeMap<Vec<u8>, Write>>) -> Vec<Effect> {
-        let mut assumed = std::mem::take(self.bounds.get_mut());
-        let mut effects: Vec<Effect> = writes
-            .unwrap_or_default()
-            .into_iter()
-            .map(|(key, write)| {
-                let found = assumed.iter().position(|(other, ..)| *other == key);
-                let assumed = found.map(|at| assumed.swap_remove(at));
-                Effect {
-                    key,
-                    write: Some(write),
-                    assumed: assumed.map(|(_, low, high)| (low, high)),
-                }
-            })
-            .collect();
-        effects.extend(assumed.into_iter().map(|(key, low, high)| Effect {
-            key,
-            write: None,
-            assumed: Some((low, high)),
-        }));
-        effects
     }
 }

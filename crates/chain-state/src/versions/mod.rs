@@ -1,0 +1,81 @@
+//! Multi-version memory: what each transaction of a block wrote, beside who read it.
+//!
+//! A key has one cell: its writers' slots sorted by position in the block, and the readers that
+//! depend on them. A slot whose writer has not run yet, or runs again, is an estimate: readers
+//! above it wait for that writer instead of reading junk. A changed slot yields its readers, which
+//! the scheduler then invalidates (push invalidation after Block-STM; placeholders after Bohm,
+//! arXiv 1412.2324).
+
+mod lens;
+mod memory;
+mod slots;
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::OnceLock;
+
+use crate::view::Write;
+
+pub use lens::Lens;
+pub use memory::{Memory, NetWrites};
+pub use slots::Cell;
+
+/// A transaction's position in its block and which of its executions is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    /// Position in the block.
+    pub tx: u32,
+    /// Counts executions, from 0.
+    pub incarnation: u32,
+}
+
+/// What a transaction finds under a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing in the block: the state below counts, with this added to it.
+    Below(Option<i128>),
+    /// The value an earlier transaction of the block left.
+    Value(Vec<u8>),
+    /// Deleted by an earlier transaction of the block.
+    Absent,
+    /// An earlier transaction, by position, has yet to write it.
+    Blocked(u32),
+}
+
+/// One effect of an execution, ready to be published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Effect {
+    /// Full key.
+    pub key: Vec<u8>,
+    /// What to do to it, if anything.
+    pub write: Option<Write>,
+    /// Smallest and largest sum that was taken to fit on the exact value below, which nobody has
+    /// read: it is checked when that value is final, even where the write was later replaced or
+    /// the transaction failed for another reason.
+    pub assumed: Option<(i128, i128)>,
+}
+
+impl Effect {
+    /// A write that is not an addition, or one addition on its own.
+    pub fn new(key: Vec<u8>, write: Write) -> Self {
+        let assumed = match write {
+            Write::Add(delta) => Some((delta.min(0), delta.max(0))),
+            Write::Put(_) | Write::Delete => None,
+        };
+        Self {
+            key,
+            write: Some(write),
+            assumed,
+        }
+    }
+
+    /// Whether it has to be settled in order.
+    pub fn is_pending(&self) -> bool {
+        self.assumed.is_some() || matches!(self.write, Some(Write::Add(_)))
+    }
+}
+
+/// A key's hash under this process's random key, against keys chosen to collide.
+pub fn key_hash(key: &[u8]) -> u64 {
+    static HASHER: OnceLock<RandomState> = OnceLock::new();
+    HASHER.get_or_init(RandomState::new).hash_one(key)
+}
