@@ -504,8 +504,15 @@ class HeColumns:
 
     @staticmethod
     def write(
-        directory: str, column: str, profile: str, limbs: int, blocks: Sequence[bytes]
-    ) -> None: ...
+        directory: str,
+        column: str,
+        profile: str,
+        limbs: int,
+        blocks: Sequence[bytes],
+        residue_bytes: int | None = None,
+    ) -> None:
+        """Write a column; 6 or 8 bytes a residue, 6 unless given. Results are the same bytes for
+        every packing."""
     @staticmethod
     def open(directory: str, profile: str) -> HeColumns:
         """Map every column of a folder and compare each limb plane with its Merkle root.
@@ -515,8 +522,11 @@ class HeColumns:
     def columns(self) -> list[str]: ...
     def block_count(self, column: str) -> int: ...
     def roots(self, column: str) -> list[bytes]:
-        """Merkle root of each limb plane (RFC 6962, SHA-256); a leaf is one tile of one polynomial,
-        all blocks: 512 bytes a block, in file order."""
+        """Merkle root of each limb plane (RFC 6962, SHA-256); the first leaf is the file's first
+        page, which says how it is packed, every other one tile of one polynomial, all blocks: 384
+        or 512 bytes a block, in file order."""
+    def residue_bytes(self, column: str) -> int:
+        """Bytes a residue of the column takes in its files."""
     def verify(self, columns: Sequence[str]) -> None:
         """Read columns again and compare their roots. Raises HeCorruptColumn."""
     def read_all(self, columns: Sequence[str], limbs: int) -> int:

@@ -156,7 +156,8 @@ def _filtered(folder: Path, table: Table, seal: Any, rounds: int) -> tuple[Figur
     if seal is not None:
         actions |= _seal(folder, table, seal)
     seconds = medians(actions, rounds)
-    size_bytes = len(NAMES) * FILTER_BLOCKS * len(table.encrypted["revenue"][0])
+    residues = len(NAMES) * FILTER_BLOCKS * len(table.encrypted["revenue"][0]) // 8
+    size_bytes = residues * table.store.residue_bytes("revenue")
     figures: Figures = {
         "profile": PROFILE,
         "bytes_read": size_bytes,

@@ -15,6 +15,7 @@ from chainnode import _native as native
 
 HEADER_BYTES = 113
 PARTIES = 4
+PAGE_BYTES = 4096
 TAIL_BITS = 2
 FLOOD_SEED = b"\x07" * 32
 Slots = npt.NDArray[np.uint64]
@@ -97,7 +98,8 @@ def stored(folder: Path, group: Council, data: dict[str, list[Slots]]) -> native
             [os.urandom(32) for _ in blocks],
             limbs,
         )
-        native.HeColumns.write(str(folder), name, group.profile, limbs, encrypted)
+        # Eight bytes a residue, so that the files can be read as words again.
+        native.HeColumns.write(str(folder), name, group.profile, limbs, encrypted, 8)
     return native.HeColumns.open(str(folder), group.profile)
 
 
@@ -106,7 +108,7 @@ def stored_blocks(folder: Path, profile: str, column: str) -> list[bytes]:
     facts = native.he_profile(profile)
     planes = []
     for limb in range(len(facts.moduli)):
-        words = np.fromfile(folder / f"{column}.{limb}.tiles", "<u8")
+        words = np.fromfile(folder / f"{column}.{limb}.tiles", "<u8", offset=PAGE_BYTES)
         tiles = words.reshape(2, facts.slots // 64, -1, 64)
         planes.append(tiles.transpose(2, 0, 1, 3).reshape(tiles.shape[2], 2, facts.slots))
     return [block.tobytes() for block in np.stack(planes, axis=2)]

@@ -16,6 +16,8 @@ BLOCKS = 5
 LIMBS = 2
 TILE_BYTES = 64 * 8
 PAGE_BYTES = 4096
+RESIDUE_BYTES = 6
+PLANE_BYTES = PAGE_BYTES + 2 * 8192 * BLOCKS * RESIDUE_BYTES
 
 
 @pytest.fixture(scope="module")
@@ -42,22 +44,95 @@ def opened(folder: Path) -> native.HeColumns:
     return native.HeColumns.open(str(folder), "S")
 
 
-def test_roots_are_those_of_the_chains_merkle_tree(written: tuple[Path, list[bytes]]) -> None:
-    folder, blocks = written
-    roots = opened(folder).roots("x")
-    for limb, found in enumerate(roots):
-        leaves = []
+def packed(tile: bytes) -> bytes:
+    """A tile of one block at six bytes a residue, as docs/spec/he-queries.md says."""
+    words = np.frombuffer(tile, "<u8").reshape(8, 8)
+    parts = [words[6 + line // 3] >> np.uint64(16 * (line % 3)) for line in range(6)]
+    high = np.stack(parts) & np.uint64(0xFFFF)
+    return bytes((words[:6] | high << np.uint64(48)).astype("<u8").tobytes())
+
+
+def header(limb: int, residue_bytes: int) -> bytes:
+    prime = native.he_profile("S").moduli[limb]
+    words = np.asarray([3, residue_bytes, 8192, prime, limb, BLOCKS], "<u8")
+    return (b"HE tiles" + words.tobytes()).ljust(PAGE_BYTES, b"\0")
+
+
+@pytest.mark.parametrize("residue_bytes", [6, 8])
+def test_roots_are_those_of_the_chains_merkle_tree(
+    written: tuple[Path, list[bytes]], tmp_path: Path, residue_bytes: int
+) -> None:
+    _, blocks = written
+    native.HeColumns.write(str(tmp_path), "x", "S", LIMBS, blocks, residue_bytes)
+    store = opened(tmp_path)
+    assert store.residue_bytes("x") == residue_bytes
+    for limb, found in enumerate(store.roots("x")):
+        leaves = [header(limb, residue_bytes)]
         for polynomial in range(2):
             start = (polynomial * LIMBS + limb) * 8192 * 8
             for tile in range(128):
                 at = start + tile * TILE_BYTES
-                leaves.append(b"".join(block[at : at + TILE_BYTES] for block in blocks))
+                pieces = [block[at : at + TILE_BYTES] for block in blocks]
+                leaves.append(b"".join(map(packed, pieces) if residue_bytes == 6 else pieces))
         assert found == merkle_root(leaves)
-        assert b"".join(leaves) == (folder / f"x.{limb}.tiles").read_bytes()
-    assert json.loads((folder / "x.json").read_text())["roots"] == [r.hex() for r in roots]
+        assert b"".join(leaves) == (tmp_path / f"x.{limb}.tiles").read_bytes()
+    roots = json.loads((tmp_path / "x.json").read_text())["roots"]
+    assert roots == [r.hex() for r in store.roots("x")]
 
 
-@pytest.mark.parametrize("place", [0, 12_345, 2 * 128 * BLOCKS * TILE_BYTES - 1])
+def test_tiles_take_six_bytes_a_residue_unless_asked_otherwise(folder: Path) -> None:
+    assert opened(folder).residue_bytes("x") == RESIDUE_BYTES
+    assert (folder / "x.0.tiles").stat().st_size == PLANE_BYTES
+    with pytest.raises(ValueError, match="6 or 8 bytes, not 7"):
+        native.HeColumns.write(str(folder), "y", "S", LIMBS, [bytes(2 * LIMBS * 8192 * 8)], 7)
+
+
+@pytest.mark.parametrize("first", [0, 2])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_every_packing_gives_the_same_bytes(
+    written: tuple[Path, list[bytes]], tmp_path: Path, first: int, threads: int
+) -> None:
+    """Columns of eight bytes, of six, and both in one pass, for whole and partial block ranges."""
+    _, blocks = written
+    names = [f"c{i}" for i in range(11)]
+    for kind, sizes in {"eight": [8], "six": [6], "mixed": [6, 8, 8]}.items():
+        for i, name in enumerate(names):
+            turned = blocks[i % BLOCKS :] + blocks[: i % BLOCKS]
+            size = sizes[i % len(sizes)]
+            native.HeColumns.write(str(tmp_path / kind), name, "S", LIMBS, turned, size)
+    weights = [[7 * i - 30 for i in range(11)], [1 << i for i in range(11)]]
+    factors: list[tuple[list[str], list[int], int]] = [
+        (names[:2], [1, -1], 1),
+        (names[2:9], [300] * 7, -2),
+        (names[9:], [-1, 3], 0),
+    ]
+    span = (LIMBS, first, BLOCKS - first, threads)
+    results = {
+        (
+            b"".join(b"".join(model) for model in store.mac_scalar(names, weights, *span)),
+            store.sum(names, weights[0], *span),
+            store.tensor_sum(factors[:2], *span),
+            store.tensor_sum(factors, *span),
+        )
+        for store in (opened(tmp_path / kind) for kind in ("eight", "six", "mixed"))
+    }
+    assert len(results) == 1
+
+
+def test_a_plane_under_another_name_is_noticed(folder: Path) -> None:
+    """Its own root is right, but its first page names another limb."""
+    manifest = json.loads((folder / "x.json").read_text())
+    manifest["roots"].reverse()
+    (folder / "x.json").write_text(json.dumps(manifest))
+    for limb in range(LIMBS):
+        (folder / f"x.{limb}.tiles").rename(folder / f"moved.{limb}")
+    for limb in range(LIMBS):
+        (folder / f"moved.{limb}").rename(folder / f"x.{LIMBS - 1 - limb}.tiles")
+    with pytest.raises(native.HeCorruptColumn, match=r"x\.0\.tiles is not the plane"):
+        opened(folder)
+
+
+@pytest.mark.parametrize("place", [0, 12_345, PLANE_BYTES - 1])
 def test_one_changed_bit_is_noticed_on_opening(folder: Path, place: int) -> None:
     path = folder / "x.1.tiles"
     data = bytearray(path.read_bytes())
@@ -67,11 +142,22 @@ def test_one_changed_bit_is_noticed_on_opening(folder: Path, place: int) -> None
         opened(folder)
 
 
-@pytest.mark.parametrize("size", [0, 1, PAGE_BYTES, 2 * 128 * BLOCKS * TILE_BYTES - 1])
+@pytest.mark.parametrize("size", [0, 1, PAGE_BYTES, PLANE_BYTES - 1])
 def test_a_short_file_is_noticed_on_opening(folder: Path, size: int) -> None:
     os.truncate(folder / "x.0.tiles", size)
     with pytest.raises(ValueError, match=r"x\.0\.tiles"):
         opened(folder)
+
+
+SOUND = {
+    "format": 3,
+    "column": "x",
+    "profile": "S",
+    "limbs": 2,
+    "blocks": 5,
+    "residue_bytes": 6,
+    "roots": ["00" * 32, "00" * 32],
+}
 
 
 @pytest.mark.parametrize(
@@ -79,15 +165,17 @@ def test_a_short_file_is_noticed_on_opening(folder: Path, size: int) -> None:
     [
         b"",
         b"{",
-        b'{"format": 2}',
-        b'{"format":2,"column":"x","profile":"S","limbs":2,"blocks":5,"roots":[]}',
-        b'{"format":2,"column":"x","profile":"S","limbs":2,"blocks":0,"roots":["",""]}',
-        b'{"format":2,"column":"x","profile":"S","limbs":2,"blocks":5,"roots":["0g","zz"]}',
+        b'{"format": 3}',
+        json.dumps(SOUND | {"roots": []}).encode(),
+        json.dumps(SOUND | {"blocks": 0}).encode(),
+        json.dumps(SOUND | {"roots": ["0g", "zz"]}).encode(),
+        json.dumps(SOUND | {"residue_bytes": 5}).encode(),
+        json.dumps(SOUND).encode(),
     ],
 )
 def test_a_damaged_manifest_is_a_corrupt_column(folder: Path, manifest: bytes) -> None:
     (folder / "x.json").write_bytes(manifest)
-    with pytest.raises(native.HeCorruptColumn, match=r"x\.json"):
+    with pytest.raises(native.HeCorruptColumn, match=r"x\.(json|0\.tiles)"):
         opened(folder)
 
 
@@ -98,7 +186,9 @@ def test_a_manifest_of_the_older_format_is_refused(folder: Path) -> None:
         opened(folder)
 
 
-@pytest.mark.parametrize("size", [0, 3 * PAGE_BYTES, 3 * PAGE_BYTES + 100])
+@pytest.mark.parametrize(
+    "size", [0, 3 * PAGE_BYTES, 3 * PAGE_BYTES + 100, PLANE_BYTES - PAGE_BYTES, PLANE_BYTES - 9]
+)
 def test_a_file_cut_short_under_a_kernel_is_an_error_and_not_the_end(
     folder: Path, size: int
 ) -> None:

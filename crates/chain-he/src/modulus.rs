@@ -56,6 +56,16 @@ impl Modulus {
         }
     }
 
+    /// q^-1 modulo 2^52, by Newton's iteration: each step doubles the right bits.
+    #[inline]
+    pub(crate) fn inverse_of_word(&self) -> u64 {
+        let q = self.value;
+        let inverse = (0..5).fold(q, |x, _| {
+            x.wrapping_mul(2u64.wrapping_sub(q.wrapping_mul(x)))
+        });
+        inverse & ((1 << 52) - 1)
+    }
+
     /// Bit length of the prime.
     pub const fn bits(&self) -> u32 {
         self.bits

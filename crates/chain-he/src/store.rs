@@ -1,10 +1,12 @@
 //! Column files: written once, checked when opened, mapped for the kernels.
 //!
-//! One file per (column, limb plane), `<column>.<limb>.tiles`: for each of the two polynomials
-//! [N / 64 tiles][block][64 coefficients] of little-endian words. `<column>.json` describes them
-//! and names each plane's Merkle root: a leaf is a tile of one polynomial, hashed as in RFC 6962.
+//! One file per (column, limb plane), `<column>.<limb>.tiles`: a page that says how the tiles are
+//! stored (`Header`), then for each of the two polynomials [N / 64 tiles][block][64 residues] of
+//! eight or six bytes, little endian. `<column>.json` describes them and names each plane's Merkle
+//! root: the first leaf is the header page, every other a tile of one polynomial, hashed as in
+//! RFC 6962.
 
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -12,12 +14,18 @@ use memmap2::Mmap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::encoder::bytes_of;
 use crate::error::{refuse, HeError, HeResult};
 use crate::guard::Guard;
-use crate::kernels::TILE;
+use crate::kernels::{Packing, Source, TILE};
 use crate::params::Profile;
 
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
+const MAGIC: &[u8; 8] = b"HE tiles";
+/// Bytes before the first tile: one page, so that tiles begin on one.
+pub(crate) const HEADER_BYTES: usize = 4096;
+/// What a tile's residues take unless the writer asks for another packing.
+pub const PACKING: Packing = Packing::Six;
 const NAME_BYTES_MAX: usize = 128;
 const BLOCKS_MAX: usize = 1 << 20;
 const LEAF_PREFIX: [u8; 1] = [0];
@@ -33,20 +41,66 @@ struct Manifest {
     profile: String,
     limbs: usize,
     blocks: usize,
+    // Older formats lack it; they are refused by their number.
+    #[serde(default)]
+    residue_bytes: usize,
     roots: Vec<String>,
     // Place of a proof that every block is an honest encryption; none is made yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     proof: Option<String>,
 }
 
+// What the first page of a plane says: little-endian words after the magic, zeros to its end.
+#[derive(Clone, Copy)]
+struct Header {
+    packing: Packing,
+    degree: usize,
+    prime: u64,
+    limb: usize,
+    blocks: usize,
+}
+
+impl Header {
+    fn page(&self) -> Vec<u8> {
+        let mut page = MAGIC.to_vec();
+        let words = [
+            u64::from(FORMAT),
+            self.packing.residue_bytes() as u64,
+            self.degree as u64,
+            self.prime,
+            self.limb as u64,
+            self.blocks as u64,
+        ];
+        page.extend(words.into_iter().flat_map(u64::to_le_bytes));
+        page.resize(HEADER_BYTES, 0);
+        page
+    }
+
+    fn leaf_bytes(&self) -> usize {
+        self.blocks * self.packing.piece_words() * 8
+    }
+
+    fn file_bytes(&self) -> usize {
+        HEADER_BYTES + 2 * (self.degree / TILE) * self.leaf_bytes()
+    }
+}
+
+fn leaf(data: &[u8]) -> Hash {
+    Sha256::new_with_prefix(LEAF_PREFIX)
+        .chain_update(data)
+        .finalize()
+        .into()
+}
+
 /// A limb plane of a column.
 pub(crate) struct Plane {
     path: PathBuf,
-    identity: (u64, u64),
+    // Place and value of the last byte that is not zero, or that begins the last page.
+    tail: (usize, u8),
     // Before the mapping: fields are dropped in order.
     guard: Guard,
     map: Mmap,
-    leaf_bytes: usize,
+    header: Header,
     /// The Merkle root the column was written with.
     pub root: Hash,
 }
@@ -56,18 +110,8 @@ pub(crate) struct Column {
     pub name: String,
     pub limbs: usize,
     pub blocks: usize,
+    pub residue_bytes: usize,
     pub planes: Vec<Plane>,
-}
-
-#[cfg(unix)]
-fn identity(data: &Metadata) -> (u64, u64) {
-    use std::os::unix::fs::MetadataExt;
-    (data.dev(), data.ino())
-}
-
-#[cfg(not(unix))]
-fn identity(_: &Metadata) -> (u64, u64) {
-    (0, 0)
 }
 
 fn corrupt<T>(path: &Path, reason: &str) -> HeResult<T> {
@@ -145,6 +189,7 @@ pub fn write_column(
     column: &str,
     profile: &Profile,
     limbs: usize,
+    packing: Packing,
     blocks: &[&[u8]],
 ) -> HeResult<()> {
     check_name(column)?;
@@ -156,26 +201,24 @@ pub fn write_column(
         ));
     }
     let ring = profile.ring;
-    let tiles = ring.degree / TILE;
-    for block in blocks {
-        ring.parse("block", block, 2, limbs)?;
-    }
+    let words = blocks
+        .iter()
+        .map(|block| ring.parse("block", block, 2, limbs))
+        .collect::<HeResult<Vec<_>>>()?;
+    let words: Vec<&[u64]> = words.iter().map(|words| &**words).collect();
     fs::create_dir_all(directory).map_err(|error| io_error(directory, &error))?;
     let mut roots = Vec::with_capacity(limbs);
     for limb in 0..limbs {
-        let mut leaves = Vec::with_capacity(2 * tiles);
+        let header = Header {
+            packing,
+            degree: ring.degree,
+            prime: ring.modulus(limb).value,
+            limb,
+            blocks: blocks.len(),
+        };
+        let mut leaves = Vec::new();
         write_file(&directory.join(format!("{column}.{limb}.tiles")), |file| {
-            for piece in 0..2 * tiles {
-                let (polynomial, tile) = (piece / tiles, piece % tiles);
-                let start = ((polynomial * limbs + limb) * ring.degree + tile * TILE) * 8;
-                let mut leaf = Sha256::new_with_prefix(LEAF_PREFIX);
-                for block in blocks {
-                    let piece = &block[start..start + TILE * 8];
-                    leaf.update(piece);
-                    file.write_all(piece)?;
-                }
-                leaves.push(leaf.finalize().into());
-            }
+            leaves = write_plane(file, &header, limbs, &words)?;
             Ok(())
         })?;
         roots.push(hex(&root(&leaves)));
@@ -186,6 +229,7 @@ pub fn write_column(
         profile: profile.name.to_owned(),
         limbs,
         blocks: blocks.len(),
+        residue_bytes: packing.residue_bytes(),
         roots,
         proof: None,
     };
@@ -196,23 +240,51 @@ pub fn write_column(
     })
 }
 
+// Writes header and tiles; returns their hashes.
+fn write_plane(
+    file: &mut impl Write,
+    header: &Header,
+    limbs: usize,
+    blocks: &[&[u64]],
+) -> std::io::Result<Vec<Hash>> {
+    let page = header.page();
+    file.write_all(&page)?;
+    let mut leaves = vec![leaf(&page)];
+    let tiles = header.degree / TILE;
+    let mut words = Vec::new();
+    for piece in 0..2 * tiles {
+        let (polynomial, tile) = (piece / tiles, piece % tiles);
+        let start = (polynomial * limbs + header.limb) * header.degree + tile * TILE;
+        words.clear();
+        for block in blocks {
+            header.packing.pack(&block[start..start + TILE], &mut words);
+        }
+        let data = bytes_of(&words);
+        leaves.push(leaf(&data));
+        file.write_all(&data)?;
+    }
+    Ok(leaves)
+}
+
 impl Plane {
-    fn open(path: PathBuf, bytes: usize, leaf_bytes: usize, root: Hash) -> HeResult<Self> {
+    fn open(path: PathBuf, header: Header, root: Hash) -> HeResult<Self> {
         let file = File::open(&path).map_err(|error| io_error(&path, &error))?;
         // SAFETY: the folder belongs to this process and its files are replaced by renaming, never
         // written in place; one that is cut short is noticed by the guard.
         let map = unsafe { Mmap::map(&file) }.map_err(|error| io_error(&path, &error))?;
-        if map.len() != bytes {
-            return corrupt(&path, &format!("is not {bytes} bytes"));
+        if map.len() != header.file_bytes() {
+            return corrupt(&path, &format!("is not {} bytes", header.file_bytes()));
         }
         let guard = Guard::new(&map)?;
-        let data = file.metadata().map_err(|error| io_error(&path, &error))?;
+        let last_page = map.len() - HEADER_BYTES;
+        let back = map[last_page..].iter().rposition(|byte| *byte != 0);
+        let place = last_page + back.unwrap_or(0);
         let plane = Self {
             path,
-            identity: identity(&data),
+            tail: (place, map[place]),
             guard,
             map,
-            leaf_bytes,
+            header,
             root,
         };
         plane.verify()?;
@@ -221,38 +293,43 @@ impl Plane {
 
     // Compares the bytes with the root they were written with.
     fn verify(&self) -> HeResult<()> {
-        let leaf = |tile| {
-            Sha256::new_with_prefix(LEAF_PREFIX)
-                .chain_update(tile)
-                .finalize()
-                .into()
-        };
-        let leaves: Vec<Hash> = self.map.chunks_exact(self.leaf_bytes).map(leaf).collect();
+        let (page, tiles) = self.map.split_at(HEADER_BYTES);
+        let tiles = tiles.chunks_exact(self.header.leaf_bytes());
+        let leaves: Vec<Hash> = std::iter::once(page).chain(tiles).map(leaf).collect();
         if root(&leaves) != self.root {
             return corrupt(
                 &self.path,
                 "does not have the Merkle root it was written with",
             );
         }
+        if page != self.header.page() {
+            return corrupt(&self.path, "is not the plane its manifest describes");
+        }
         self.check_intact()
     }
 
     /// Refuses a file that shrank since it was opened.
+    ///
+    /// One read instead of a system call for each of hundreds of planes: behind the page it was cut
+    /// in, a file no longer has pages, and reading one strikes the guard; within that page it reads
+    /// as zeros.
     pub fn check_intact(&self) -> HeResult<()> {
-        // A file that replaced this one under its name does not matter: the mapping keeps its own.
-        let shrank = fs::metadata(&self.path).is_ok_and(|data| {
-            identity(&data) == self.identity && data.len() != self.map.len() as u64
-        });
-        if self.guard.struck() || shrank {
+        let (place, last) = self.tail;
+        // SAFETY: `place` is below the mapping's length. The read is volatile because others may
+        // change the file, which the compiler must not reason about.
+        let found = unsafe { std::ptr::read_volatile(self.map.as_ptr().add(place)) };
+        if self.guard.struck() || found != last {
             return corrupt(&self.path, "changed its length after it was opened");
         }
         Ok(())
     }
 
-    /// The residues, in place.
-    pub fn words(&self) -> HeResult<&[u64]> {
-        match bytemuck::try_cast_slice(&self.map) {
-            Ok(words) if cfg!(target_endian = "little") => Ok(words),
+    /// The tiles, in place.
+    pub fn source(&self) -> HeResult<Source<'_>> {
+        match bytemuck::try_cast_slice(&self.map[HEADER_BYTES..]) {
+            Ok(words) if cfg!(target_endian = "little") => {
+                Ok(Source::new(words, self.header.packing))
+            }
             _ => refuse("tiles cannot be read in place on this machine"),
         }
     }
@@ -280,19 +357,28 @@ impl Column {
         if manifest.roots.len() != manifest.limbs {
             return corrupt(path, "does not name one root a limb");
         }
-        let leaf_bytes = manifest.blocks * TILE * 8;
-        let bytes = 2 * manifest.blocks * profile.ring.degree * 8;
+        let Some(packing) = Packing::of(manifest.residue_bytes) else {
+            return corrupt(path, "has no valid residue size");
+        };
         let planes = (0..manifest.limbs)
             .map(|limb| {
                 let root = parse_hex(path, &manifest.roots[limb])?;
                 let file = directory.join(format!("{}.{limb}.tiles", manifest.column));
-                Plane::open(file, bytes, leaf_bytes, root)
+                let header = Header {
+                    packing,
+                    degree: profile.ring.degree,
+                    prime: profile.ring.modulus(limb).value,
+                    limb,
+                    blocks: manifest.blocks,
+                };
+                Plane::open(file, header, root)
             })
             .collect::<HeResult<Vec<_>>>()?;
         Ok(Self {
             name: manifest.column,
             limbs: manifest.limbs,
             blocks: manifest.blocks,
+            residue_bytes: manifest.residue_bytes,
             planes,
         })
     }

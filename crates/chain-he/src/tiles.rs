@@ -18,9 +18,10 @@ thread_local! {
     static WORKSPACE: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
 }
 
-// Tiles one step of a pass works on, and pieces whose sums stay in the L1 cache together.
+// Tiles one step of a pass works on, and pieces whose sums of all models stay in the L2 cache.
 const GROUP_TILES: usize = 64;
-const PANEL_PIECES: usize = 32;
+const PANEL_PIECES: usize = 128;
+const PANEL_PIECES_MIN: usize = 16;
 const THREADS_MAX: usize = 256;
 
 /// The columns of one folder.
@@ -82,6 +83,11 @@ impl Columns {
     /// Blocks of a column.
     pub fn block_count(&self, name: &str) -> HeResult<usize> {
         Ok(self.column(name)?.blocks)
+    }
+
+    /// Bytes a residue of a column takes in its file.
+    pub fn residue_bytes(&self, name: &str) -> HeResult<usize> {
+        Ok(self.column(name)?.residue_bytes)
     }
 
     /// The Merkle roots of a column's limb planes, as `open` found them.
@@ -151,7 +157,7 @@ impl Columns {
         let q = self.profile.ring.modulus(limb);
         let mut planes = Vec::new();
         for name in linear.columns {
-            planes.push(self.column(name)?.planes[limb].words()?);
+            planes.push(self.column(name)?.planes[limb].source()?);
         }
         Ok(Side::new(planes, linear.weights, linear.constant, q))
     }
@@ -172,7 +178,7 @@ impl Columns {
         let mut all = 0;
         for name in columns {
             for plane in &self.column(name)?.planes[..limbs] {
-                all ^= read(plane.words()?);
+                all ^= read(plane.source()?.words());
             }
         }
         self.check_intact(columns, limbs)?;
@@ -217,8 +223,9 @@ impl Columns {
                 pass.first_block,
             );
             let mut workspace = WORKSPACE.take();
-            workspace.resize(3 * models.len() * PANEL_PIECES * TILE, 0);
-            panels(blocks, pass, first, |spans, places| {
+            let pieces = (PANEL_PIECES / models.len().max(1)).max(PANEL_PIECES_MIN);
+            workspace.resize(3 * models.len() * pieces * TILE, 0);
+            panels(blocks, pass, first, pieces, |spans, places| {
                 let words = places.len() * TILE;
                 let (sums, rest) = workspace.split_at_mut(models.len() * words);
                 let scratch = &mut rest[..2 * models.len() * words];
@@ -257,9 +264,8 @@ impl Columns {
             let (polynomial, limb) = (row / pass.limbs, row % pass.limbs);
             let q = self.profile.ring.modulus(limb);
             for (i, part) in parts[0].chunks_exact_mut(TILE).enumerate() {
-                let offset = place(tiles, polynomial, first_tile + i, blocks, pass.first_block);
                 let span = Span {
-                    offset,
+                    piece: place(tiles, polynomial, first_tile + i, blocks, pass.first_block),
                     count: pass.block_count,
                 };
                 weighted_sum(&sides[limb], span, q, part);
@@ -295,10 +301,10 @@ impl Columns {
             let mut sums = vec![0; parts.len() * TILE];
             for i in 0..GROUP_TILES {
                 let spans = [0, 1].map(|polynomial| Span {
-                    offset: place(tiles, polynomial, first_tile + i, blocks, pass.first_block),
+                    piece: place(tiles, polynomial, first_tile + i, blocks, pass.first_block),
                     count: pass.block_count,
                 });
-                tensor_sum(&sides, spans, blocks * TILE, q, &mut sums);
+                tensor_sum(&sides, spans, blocks, q, &mut sums);
                 for (part, sum) in parts.iter_mut().zip(sums.chunks_exact(TILE)) {
                     part[i * TILE..][..TILE].copy_from_slice(sum);
                 }
@@ -311,19 +317,20 @@ impl Columns {
     }
 }
 
-// First word of a piece.
+// Number of a piece in its plane.
 fn place(tiles: usize, polynomial: usize, tile: usize, blocks: usize, block: usize) -> usize {
-    ((polynomial * tiles + tile) * blocks + block) * TILE
+    (polynomial * tiles + tile) * blocks + block
 }
 
-// Cuts one group of tiles into panels of runs that lie together in the file; `first` is its first
-// word.
+// Cuts one group of tiles into panels of at most `most` pieces, in runs that lie together in the
+// file; `first` is the group's first piece.
 //
 // A panel comes with the (tile, block) of each piece, counted from the group and the pass.
 fn panels(
     blocks: usize,
     pass: Pass,
     first: usize,
+    most: usize,
     mut kernel: impl FnMut(&[Span], &[(usize, usize)]),
 ) {
     let places: Vec<(usize, usize)> = (0..GROUP_TILES)
@@ -333,23 +340,23 @@ fn panels(
         panel
             .chunks(count)
             .map(|run| Span {
-                offset: first + (run[0].0 * blocks + run[0].1) * TILE,
+                piece: first + run[0].0 * blocks + run[0].1,
                 count,
             })
             .collect()
     };
     if pass.block_count == blocks {
-        for panel in places.chunks(PANEL_PIECES) {
+        for panel in places.chunks(most) {
             kernel(&spans(panel, panel.len()), panel);
         }
-    } else if pass.block_count <= PANEL_PIECES {
-        let tiles = PANEL_PIECES / pass.block_count;
+    } else if pass.block_count <= most {
+        let tiles = most / pass.block_count;
         for panel in places.chunks(tiles * pass.block_count) {
             kernel(&spans(panel, pass.block_count), panel);
         }
     } else {
         for run in places.chunks(pass.block_count) {
-            for panel in run.chunks(PANEL_PIECES) {
+            for panel in run.chunks(most) {
                 kernel(&spans(panel, panel.len()), panel);
             }
         }

@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use chain_he::encoder::bytes_of;
+use chain_he::kernels::Packing;
 use chain_he::stepwise::{self, Weighted};
 use chain_he::store;
 use chain_he::tiles::{self, Columns, Linear, Pass};
+use chain_he::HeError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
@@ -21,6 +23,7 @@ struct HeColumns(Columns);
 #[pymethods]
 impl HeColumns {
     #[staticmethod]
+    #[pyo3(signature = (directory, column, profile, limbs, blocks, residue_bytes = None))]
     fn write(
         py: Python<'_>,
         directory: &str,
@@ -28,15 +31,24 @@ impl HeColumns {
         profile: &str,
         limbs: usize,
         blocks: Vec<PyBackedBytes>,
+        residue_bytes: Option<usize>,
     ) -> PyResult<()> {
         py.detach(|| {
             let profile = chain_he::params::profile(profile)?;
+            let packing = match residue_bytes {
+                None => store::PACKING,
+                Some(bytes) => Packing::of(bytes).ok_or_else(|| {
+                    HeError::Refused(format!("a residue takes 6 or 8 bytes, not {bytes}"))
+                })?,
+            };
+            let blocks = slices(&blocks);
             store::write_column(
                 Path::new(directory),
                 column,
                 profile,
                 limbs,
-                &slices(&blocks),
+                packing,
+                &blocks,
             )
         })
         .map_err(value_error)
@@ -55,6 +67,10 @@ impl HeColumns {
 
     fn block_count(&self, column: &str) -> PyResult<usize> {
         self.0.block_count(column).map_err(value_error)
+    }
+
+    fn residue_bytes(&self, column: &str) -> PyResult<usize> {
+        self.0.residue_bytes(column).map_err(value_error)
     }
 
     fn roots<'py>(&self, py: Python<'py>, column: &str) -> PyResult<Vec<Bound<'py, PyBytes>>> {

@@ -6,30 +6,21 @@ use std::arch::x86_64::{
     __m512i, _mm512_add_epi64, _mm512_and_si512, _mm512_cmpgt_epu64_mask, _mm512_loadu_si512,
     _mm512_madd52hi_epu64, _mm512_madd52lo_epu64, _mm512_mask_add_epi64, _mm512_max_epu64,
     _mm512_min_epu64, _mm512_set1_epi64, _mm512_setzero_si512, _mm512_srli_epi64,
-    _mm512_storeu_si512, _mm512_sub_epi64, _mm512_xor_si512, _mm_prefetch, _MM_HINT_T0,
-    _MM_HINT_T1,
+    _mm512_storeu_si512, _mm512_sub_epi64, _mm512_xor_si512,
 };
 
-use super::{Division, Side, Span, TILE};
+use super::{Division, TILE};
 use crate::modulus::Modulus;
 
 pub(super) const LANES: usize = 8;
 pub(super) const MASK: i64 = (1 << 52) - 1;
-// Columns read side by side: enough to hide the running sums' traffic (4 give 70 % of a pure read
-// loop, 8 give 90 %, 14 no more), few enough for the prefetcher.
-const GROUP: usize = 8;
 pub(super) const VECTORS: usize = TILE / LANES;
 // Low halves are below 2^52: this many fit 64 bits.
-const SUMS_BEFORE_REDUCTION: usize = 4000;
-// Pieces between two looks at the same row of sums, so that a chunk stays in the L1 cache.
-pub(super) const CHUNK: usize = 8;
-// A piece adds up to three products below 2^92: high halves stay below 2^52.
-pub(super) const PIECES_BEFORE_REDUCTION: usize = 512;
-pub(super) const SHARED_TERMS: usize = 3;
+pub(super) const SUMS_BEFORE_REDUCTION: usize = 4000;
 
 #[derive(Clone, Copy)]
 pub(super) struct Constants {
-    q: __m512i,
+    pub(super) q: __m512i,
     twice: __m512i,
     mask: __m512i,
     pub(super) zero: __m512i,
@@ -40,8 +31,8 @@ pub(super) struct Constants {
 
 #[derive(Clone, Copy)]
 pub(super) struct Wide {
-    low: __m512i,
-    high: __m512i,
+    pub(super) low: __m512i,
+    pub(super) high: __m512i,
 }
 
 #[target_feature(enable = "avx512f")]
@@ -114,237 +105,6 @@ impl Wide {
     pub(super) fn add_product(&mut self, a: __m512i, b: __m512i) {
         self.low = _mm512_madd52lo_epu64(self.low, a, b);
         self.high = _mm512_madd52hi_epu64(self.high, a, b);
-    }
-}
-
-#[target_feature(enable = "avx512f")]
-fn prefetch(plane: &[u64], offset: usize) {
-    for line in 0..VECTORS {
-        let address = plane.as_ptr().wrapping_add(offset + line * LANES);
-        // A prefetch never faults, so the end of the plane needs no check.
-        _mm_prefetch::<_MM_HINT_T0>(address.cast());
-    }
-}
-
-// One column after another, so that each is read as one long run.
-#[target_feature(enable = "avx512f,avx512ifma")]
-pub(super) fn weighted_sum(side: &Side<'_>, span: Span, q: &Modulus, out: &mut [u64]) {
-    let constants = Constants::new(q);
-    let mut sums = [constants.wide(constants.zero); VECTORS];
-    let mut pending = 0;
-    for (column, (plane, weight)) in side.planes.iter().zip(&side.weights).enumerate() {
-        let weight = splat(*weight);
-        if let Some(next) = side.planes.get(column + 1) {
-            prefetch(next, span.offset);
-        }
-        let words = &plane[span.offset..span.offset + span.count * TILE];
-        for piece in words.chunks_exact(TILE) {
-            for (i, sum) in sums.iter_mut().enumerate() {
-                sum.add_product(load(piece, i * LANES), weight);
-            }
-            pending += 1;
-            if pending == SUMS_BEFORE_REDUCTION {
-                sums = sums.map(|sum| constants.wide(constants.reduce(sum)));
-                pending = 0;
-            }
-        }
-    }
-    for (i, sum) in sums.into_iter().enumerate() {
-        store(out, i * LANES, constants.reduce(sum));
-    }
-}
-
-// Adds GROUP columns to one model's running sums over one run, asking for the next ones; `fresh`
-// sums start from zero.
-#[target_feature(enable = "avx512f,avx512ifma")]
-fn add_columns(
-    planes: [&[u64]; GROUP],
-    next: [*const u64; GROUP],
-    weights: [u64; GROUP],
-    sums: (&mut [u64], &mut [u64]),
-    fresh: bool,
-) {
-    let weights = weights.map(|weight| splat(weight));
-    let length = sums.0.len();
-    let planes = planes.map(|plane| &plane[..length]);
-    let keep = splat(if fresh { 0 } else { u64::MAX });
-    let (low, high) = (
-        sums.0.chunks_exact_mut(LANES),
-        sums.1.chunks_exact_mut(LANES),
-    );
-    for (i, (low, high)) in low.zip(high).enumerate() {
-        let at = i * LANES;
-        for start in next {
-            // A prefetch never faults, so the end of the plane needs no check.
-            _mm_prefetch::<_MM_HINT_T1>(start.wrapping_add(at).cast());
-        }
-        let mut sum = Wide {
-            low: _mm512_and_si512(load(low, 0), keep),
-            high: _mm512_and_si512(load(high, 0), keep),
-        };
-        for (plane, weight) in planes.iter().zip(weights) {
-            sum.add_product(load(plane, at), weight);
-        }
-        store(low, 0, sum.low);
-        store(high, 0, sum.high);
-    }
-}
-
-#[target_feature(enable = "avx512f,avx512ifma")]
-pub(super) fn weighted_panel(
-    models: &[&Side<'_>],
-    spans: &[Span],
-    q: &Modulus,
-    scratch: &mut [u64],
-    out: &mut [u64],
-) {
-    let constants = Constants::new(q);
-    let run = spans[0].count * TILE;
-    let words = spans.len() * run;
-    let stride = spans
-        .get(1)
-        .map_or(run, |span| span.offset - spans[0].offset);
-    let columns = models.first().map_or(0, |side| side.planes.len());
-    let mut pending = 0;
-    for first in (0..columns).step_by(GROUP) {
-        // A group that is not full repeats a column with weight zero.
-        let index = std::array::from_fn::<_, GROUP, _>(|i| (first + i).min(columns - 1));
-        for (number, span) in spans.iter().enumerate() {
-            let planes = index.map(|c| &models[0].planes[c][span.offset..span.offset + run]);
-            let next = std::array::from_fn(|i| {
-                let (column, skip) = match first + GROUP + i {
-                    later if later < columns => (later, 0),
-                    _ => (i.min(columns - 1), spans.len() * stride),
-                };
-                models[0].planes[column]
-                    .as_ptr()
-                    .wrapping_add(span.offset + skip)
-            });
-            for (side, sums) in models.iter().zip(scratch.chunks_exact_mut(2 * words)) {
-                let weights =
-                    std::array::from_fn(|i| side.weights.get(first + i).copied().unwrap_or(0));
-                let (low, high) = sums.split_at_mut(words);
-                let part = number * run..(number + 1) * run;
-                let sums = (&mut low[part.clone()], &mut high[part]);
-                add_columns(planes, next, weights, sums, first == 0);
-            }
-        }
-        pending += GROUP;
-        if pending >= SUMS_BEFORE_REDUCTION {
-            reduce_panel(&constants, scratch, words, None);
-            pending = 0;
-        }
-    }
-    reduce_panel(&constants, scratch, words, Some(out));
-}
-
-// Reduces running sums in place, or into `out`.
-#[target_feature(enable = "avx512f,avx512ifma")]
-fn reduce_panel(
-    constants: &Constants,
-    scratch: &mut [u64],
-    words: usize,
-    mut out: Option<&mut [u64]>,
-) {
-    for (model, sums) in scratch.chunks_exact_mut(2 * words).enumerate() {
-        let (low, high) = sums.split_at_mut(words);
-        for at in (0..words).step_by(LANES) {
-            let sum = constants.reduce(Wide {
-                low: load(low, at),
-                high: load(high, at),
-            });
-            match &mut out {
-                Some(out) => store(out, model * words + at, sum),
-                None => {
-                    store(low, at, sum);
-                    store(high, at, constants.zero);
-                }
-            }
-        }
-    }
-}
-
-// The linear combination at one place: below 8 q when the weights are small, else canonical.
-#[target_feature(enable = "avx512f,avx512ifma")]
-pub(super) fn linear(
-    side: &Side<'_>,
-    at: usize,
-    ahead: usize,
-    constant: __m512i,
-    constants: &Constants,
-) -> __m512i {
-    if let Some(small) = &side.small {
-        let mut sum = constant;
-        for (plane, (weight, negative)) in side.planes.iter().zip(small) {
-            let mut x = load(plane, at);
-            // The next tile lies behind this one; a prefetch never faults.
-            _mm_prefetch::<_MM_HINT_T1>(plane.as_ptr().wrapping_add(at + ahead).cast());
-            if *negative {
-                x = _mm512_sub_epi64(constants.q, x);
-            }
-            sum = match weight {
-                1 => _mm512_add_epi64(sum, x),
-                _ => _mm512_madd52lo_epu64(sum, x, splat(*weight)),
-            };
-        }
-        return sum;
-    }
-    let mut sum = constants.wide(constant);
-    let mut pending = 0;
-    for (plane, weight) in side.planes.iter().zip(&side.weights) {
-        sum.add_product(load(plane, at), splat(*weight));
-        pending += 1;
-        if pending == SUMS_BEFORE_REDUCTION {
-            sum = constants.wide(constants.reduce(sum));
-            pending = 0;
-        }
-    }
-    constants.reduce(sum)
-}
-
-#[target_feature(enable = "avx512f,avx512ifma")]
-pub(super) fn product_sum(
-    left: &Side<'_>,
-    right: &Side<'_>,
-    spans: [Span; 2],
-    ahead: usize,
-    q: &Modulus,
-    out: &mut [u64],
-) {
-    let constants = Constants::new(q);
-    let zero = constants.zero;
-    let (left_constant, right_constant) = (splat(left.constant), splat(right.constant));
-    let mut sums = [[constants.wide(zero); 3]; VECTORS];
-    let mut pending = 0;
-    for start in (0..spans[0].count).step_by(CHUNK) {
-        let end = spans[0].count.min(start + CHUNK);
-        for (i, row) in sums.iter_mut().enumerate() {
-            let [mut first, mut second, mut third] = *row;
-            for piece in start..end {
-                let [a, b] = spans.map(|span| span.offset + piece * TILE + i * LANES);
-                let l0 = linear(left, a, ahead, left_constant, &constants);
-                let l1 = linear(left, b, ahead, zero, &constants);
-                let r0 = linear(right, a, ahead, right_constant, &constants);
-                let r1 = linear(right, b, ahead, zero, &constants);
-                first.add_product(l0, r0);
-                second.add_product(l0, r1);
-                second.add_product(l1, r0);
-                third.add_product(l1, r1);
-            }
-            *row = [first, second, third];
-        }
-        pending += CHUNK;
-        if pending >= PIECES_BEFORE_REDUCTION {
-            for sum in sums.iter_mut().flatten() {
-                *sum = constants.wide(constants.reduce(*sum));
-            }
-            pending = 0;
-        }
-    }
-    for (i, row) in sums.into_iter().enumerate() {
-        for (part, sum) in row.into_iter().enumerate() {
-            store(out, part * TILE + i * LANES, constants.reduce(sum));
-        }
     }
 }
 

@@ -8,18 +8,24 @@ mod ifma;
 #[cfg(target_arch = "x86_64")]
 mod ifma_ntt;
 #[cfg(target_arch = "x86_64")]
+mod ifma_panel;
+#[cfg(target_arch = "x86_64")]
 mod ifma_tensor;
+mod packing;
 mod portable;
 #[cfg(test)]
 mod tests;
 
 use std::sync::OnceLock;
 
+pub use self::packing::{Packing, Source};
 use crate::modulus::{Factor, Modulus};
 use crate::ntt::NttTable;
 
 /// Coefficients of one tile.
 pub const TILE: usize = 64;
+// Factors of the deepest product.
+const FACTORS_MAX: usize = 4;
 // Weights up to this total need no reduction before a product: values stay below 2^46.
 const SMALL_WEIGHTS: u64 = 7;
 
@@ -85,7 +91,7 @@ macro_rules! dispatch {
 
 /// One limb plane of some columns with their weights modulo its prime.
 pub struct Side<'a> {
-    planes: Vec<&'a [u64]>,
+    planes: Vec<Source<'a>>,
     weights: Vec<u64>,
     constant: u64,
     // Magnitude and whether negative, when the weights are small enough to skip reductions.
@@ -94,7 +100,7 @@ pub struct Side<'a> {
 
 impl<'a> Side<'a> {
     /// Planes with one signed weight each and a constant added to every slot.
-    pub fn new(planes: Vec<&'a [u64]>, weights: &[i64], constant: i64, q: &Modulus) -> Self {
+    pub fn new(planes: Vec<Source<'a>>, weights: &[i64], constant: i64, q: &Modulus) -> Self {
         let total = weights
             .iter()
             .fold(0u64, |sum, w| sum.saturating_add(w.unsigned_abs()));
@@ -108,11 +114,11 @@ impl<'a> Side<'a> {
     }
 }
 
-/// Which 64-word pieces of a plane a kernel reads: `count` pieces, one after another.
+/// Which pieces of 64 residues of a plane a kernel reads: `count`, one after another.
 #[derive(Clone, Copy)]
 pub struct Span {
-    /// First word.
-    pub offset: usize,
+    /// First piece.
+    pub piece: usize,
     /// Number of pieces.
     pub count: usize,
 }
@@ -121,7 +127,7 @@ pub struct Span {
 pub fn weighted_sum(side: &Side<'_>, span: Span, q: &Modulus, out: &mut [u64]) {
     assert_eq!(out.len(), TILE);
     dispatch!(
-        ifma::weighted_sum(side, span, q, out),
+        ifma_panel::weighted_sum(side, span, q, out),
         portable::weighted_sum(side, span, q, out)
     );
 }
@@ -145,33 +151,15 @@ pub fn weighted_panel(
     );
     assert_eq!(scratch.len(), 2 * out.len());
     dispatch!(
-        ifma::weighted_panel(models, spans, q, scratch, out),
+        ifma_panel::weighted_panel(models, spans, q, scratch, out),
         portable::weighted_panel(models, spans, q, out)
-    );
-}
-
-/// Sum over pieces of left times right: the three polynomials of the tensor product, a tile each.
-///
-/// `spans` are the pieces of the first and the second polynomial.
-pub fn product_sum(
-    left: &Side<'_>,
-    right: &Side<'_>,
-    spans: [Span; 2],
-    ahead: usize,
-    q: &Modulus,
-    out: &mut [u64],
-) {
-    assert_eq!(out.len(), 3 * TILE);
-    dispatch!(
-        ifma::product_sum(left, right, spans, ahead, q, out),
-        portable::product_sum(left, right, spans, q, out)
     );
 }
 
 /// Sum over pieces of the product of two to four factors, one tile per polynomial of the result.
 ///
-/// `spans` are the pieces of the first and the second polynomial, `ahead` the words from a tile to
-/// the one read next.
+/// `spans` are the pieces of the first and the second polynomial, `ahead` the pieces from one to
+/// that at its place in the next tile.
 pub fn tensor_sum(
     sides: &[&Side<'_>],
     spans: [Span; 2],
@@ -179,11 +167,8 @@ pub fn tensor_sum(
     q: &Modulus,
     out: &mut [u64],
 ) {
-    assert!((2..=4).contains(&sides.len()));
+    assert!((2..=FACTORS_MAX).contains(&sides.len()));
     assert_eq!(out.len(), (sides.len() + 1) * TILE);
-    if let [left, right] = sides {
-        return product_sum(left, right, spans, ahead, q, out);
-    }
     dispatch!(
         ifma_tensor::tensor_sum(sides, spans, ahead, q, out),
         portable::tensor_sum(sides, spans, q, out)

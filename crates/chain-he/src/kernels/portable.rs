@@ -6,10 +6,10 @@ use crate::modulus::Modulus;
 // Products are below 2^86: this many fit a 128-bit sum.
 const SUMS_BEFORE_REDUCTION: usize = 1 << 40;
 
-fn add_weighted(side: &Side<'_>, offset: usize, sums: &mut [u128; TILE]) {
+fn add_weighted(side: &Side<'_>, piece: usize, sums: &mut [u128; TILE]) {
     for (plane, weight) in side.planes.iter().zip(&side.weights) {
-        for (sum, x) in sums.iter_mut().zip(&plane[offset..offset + TILE]) {
-            *sum += *x as u128 * *weight as u128;
+        for (sum, x) in sums.iter_mut().zip(plane.unpack(piece)) {
+            *sum += x as u128 * *weight as u128;
         }
     }
 }
@@ -18,7 +18,7 @@ pub(super) fn weighted_sum(side: &Side<'_>, span: Span, q: &Modulus, out: &mut [
     assert!(side.planes.len() * span.count < SUMS_BEFORE_REDUCTION);
     let mut sums = [0u128; TILE];
     for piece in 0..span.count {
-        add_weighted(side, span.offset + piece * TILE, &mut sums);
+        add_weighted(side, span.piece + piece, &mut sums);
     }
     for (x, sum) in out.iter_mut().zip(&sums) {
         *x = q.reduce_wide(*sum);
@@ -29,52 +29,22 @@ pub(super) fn weighted_panel(models: &[&Side<'_>], spans: &[Span], q: &Modulus, 
     let count = spans[0].count;
     let words = spans.len() * count * TILE;
     for (side, part) in models.iter().zip(out.chunks_exact_mut(words)) {
-        for (piece, tile) in part.chunks_exact_mut(TILE).enumerate() {
-            let offset = spans[piece / count].offset + piece % count * TILE;
-            weighted_sum(side, Span { offset, count: 1 }, q, tile);
+        for (place, tile) in part.chunks_exact_mut(TILE).enumerate() {
+            let piece = spans[place / count].piece + place % count;
+            weighted_sum(side, Span { piece, count: 1 }, q, tile);
         }
     }
 }
 
-fn linear(side: &Side<'_>, offset: usize, constant: u64, q: &Modulus) -> [u64; TILE] {
+fn linear(side: &Side<'_>, piece: usize, constant: u64, q: &Modulus) -> [u64; TILE] {
     let mut sums = [constant as u128; TILE];
-    add_weighted(side, offset, &mut sums);
+    add_weighted(side, piece, &mut sums);
     sums.map(|sum| q.reduce_wide(sum))
-}
-
-pub(super) fn product_sum(
-    left: &Side<'_>,
-    right: &Side<'_>,
-    spans: [Span; 2],
-    q: &Modulus,
-    out: &mut [u64],
-) {
-    let mut sums = [[0u128; TILE]; 3];
-    for piece in 0..spans[0].count {
-        let [first, second] = spans.map(|span| span.offset + piece * TILE);
-        let l = [
-            linear(left, first, left.constant, q),
-            linear(left, second, 0, q),
-        ];
-        let r = [
-            linear(right, first, right.constant, q),
-            linear(right, second, 0, q),
-        ];
-        for k in 0..TILE {
-            let [l0, l1, r0, r1] = [l[0][k], l[1][k], r[0][k], r[1][k]].map(u128::from);
-            sums[0][k] += l0 * r0;
-            sums[1][k] += l0 * r1 + l1 * r0;
-            sums[2][k] += l1 * r1;
-        }
-    }
-    for (x, sum) in out.iter_mut().zip(sums.iter().flatten()) {
-        *x = q.reduce_wide(*sum);
-    }
 }
 
 // Values of one factor's two polynomials at one place.
 fn both(side: &Side<'_>, spans: [Span; 2], piece: usize, q: &Modulus) -> Vec<[u64; TILE]> {
-    let [first, second] = spans.map(|span| span.offset + piece * TILE);
+    let [first, second] = spans.map(|span| span.piece + piece);
     vec![
         linear(side, first, side.constant, q),
         linear(side, second, 0, q),

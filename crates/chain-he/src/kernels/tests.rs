@@ -21,11 +21,55 @@ fn words(seed: u64, count: usize, bound: u64) -> Vec<u64> {
 }
 
 const PIECES: usize = 21;
+const PACKINGS: [&[Packing]; 3] = [
+    &[Packing::Eight],
+    &[Packing::Six],
+    &[Packing::Six, Packing::Eight, Packing::Six],
+];
+
+// Planes as their files hold them, the packings taken in turn.
+fn stored(planes: &[Vec<u64>], packings: &[Packing]) -> Vec<(Vec<u64>, Packing)> {
+    let store = |(plane, packing): (&Vec<u64>, &Packing)| {
+        let mut words = Vec::new();
+        for piece in plane.chunks_exact(TILE) {
+            packing.pack(piece, &mut words);
+        }
+        (words, *packing)
+    };
+    let packings = packings.iter().cycle();
+    planes.iter().zip(packings).map(store).collect()
+}
+
+fn sources(stored: &[(Vec<u64>, Packing)]) -> Vec<Source<'_>> {
+    stored
+        .iter()
+        .map(|(words, packing)| Source::new(words, *packing))
+        .collect()
+}
 
 fn planes(columns: usize, q: u64) -> Vec<Vec<u64>> {
     (0..columns)
         .map(|c| words(c as u64 + 1, 2 * PIECES * TILE, q))
         .collect()
+}
+
+#[test]
+fn packed_residues_come_back() {
+    let mut residues = words(9, 3 * TILE, 1 << packing::PACKED_BITS);
+    residues[TILE + 63] = (1 << packing::PACKED_BITS) - 1;
+    for packing in [Packing::Eight, Packing::Six] {
+        let held = stored(std::slice::from_ref(&residues), &[packing]);
+        assert_eq!(held[0].0.len() * 8, 3 * TILE * packing.residue_bytes());
+        let source = sources(&held)[0];
+        let back: Vec<u64> = (0..3).flat_map(|piece| source.unpack(piece)).collect();
+        assert_eq!(back, residues);
+    }
+}
+
+#[test]
+#[should_panic(expected = "assertion failed")]
+fn a_residue_of_more_bits_is_not_packed() {
+    Packing::Six.pack(&[1 << packing::PACKED_BITS; TILE], &mut Vec::new());
 }
 
 #[test]
@@ -37,16 +81,21 @@ fn weighted_sums_are_equal() {
             [1i64, -1, 2, 3, 0, 4, 5],
             [i64::MAX, i64::MIN, -113, 7, 1 << 41, -1, 9],
         ] {
-            let side = Side::new(data.iter().map(Vec::as_slice).collect(), &weights, 0, q);
-            let span = Span {
-                offset: TILE,
-                count: PIECES,
-            };
-            let mut fast = vec![0; TILE];
-            let mut slow = vec![0; TILE];
-            weighted_sum(&side, span, q, &mut fast);
-            portable::weighted_sum(&side, span, q, &mut slow);
-            assert_eq!(fast, slow);
+            let results = PACKINGS.map(|packings| {
+                let held = stored(&data, packings);
+                let side = Side::new(sources(&held), &weights, 0, q);
+                let span = Span {
+                    piece: 1,
+                    count: PIECES,
+                };
+                let mut fast = vec![0; TILE];
+                let mut slow = vec![0; TILE];
+                weighted_sum(&side, span, q, &mut fast);
+                portable::weighted_sum(&side, span, q, &mut slow);
+                assert_eq!(fast, slow);
+                fast
+            });
+            assert!(results.iter().all(|result| *result == results[0]));
         }
     }
 }
@@ -55,32 +104,20 @@ fn weighted_sums_are_equal() {
 fn long_sums_of_the_largest_residues_do_not_overflow() {
     let q = ring().modulus(3);
     let data = vec![q.value - 1; 70 * TILE];
-    let side = Side::new(vec![&data; 130], &[-1; 130], 0, q);
-    let mut fast = vec![0; TILE];
-    weighted_sum(
-        &side,
-        Span {
-            offset: 0,
-            count: 70,
-        },
+    let side = Side::new(
+        vec![Source::new(&data, Packing::Eight); 130],
+        &[-1; 130],
+        0,
         q,
-        &mut fast,
     );
+    let mut fast = vec![0; TILE];
+    let span = Span {
+        piece: 0,
+        count: 70,
+    };
+    weighted_sum(&side, span, q, &mut fast);
     // 130 x 70 times (q - 1)^2 is 1 each.
     assert_eq!(fast, vec![130 * 70; TILE]);
-    let whole = vec![q.value - 1; 1300 * TILE];
-    let side = Side::new(vec![&whole], &[7], 0, q);
-    let spans = [Span {
-        offset: 0,
-        count: 1300,
-    }; 2];
-    let mut fast = vec![0; 3 * TILE];
-    let mut slow = vec![0; 3 * TILE];
-    product_sum(&side, &side, spans, 0, q, &mut fast);
-    portable::product_sum(&side, &side, spans, q, &mut slow);
-    assert_eq!(fast, slow);
-    assert_eq!(fast[0], 49 * 1300);
-    assert_eq!(fast[TILE], 2 * 49 * 1300);
 }
 
 #[test]
@@ -90,121 +127,86 @@ fn panels_are_equal_for_any_number_of_columns() {
     for columns in 1..=9 {
         let weights: Vec<i64> = (0..columns).map(|c| (c as i64 - 4) << (5 * c)).collect();
         let negated: Vec<i64> = weights.iter().map(|w| -w).collect();
-        let side =
-            |w: &[i64]| Side::new(data[..columns].iter().map(Vec::as_slice).collect(), w, 0, q);
-        let (first, second) = (side(&weights), side(&negated));
-        let spans: Vec<Span> = (0..3)
-            .map(|run| Span {
-                offset: (1 + 9 * run) * TILE,
-                count: 7,
-            })
-            .collect();
-        let mut fast = vec![0; 2 * 21 * TILE];
-        let mut slow = fast.clone();
-        let models = [&first, &second];
-        let mut scratch = vec![7; 2 * fast.len()];
-        weighted_panel(&models, &spans, q, &mut scratch, &mut fast);
-        portable::weighted_panel(&models, &spans, q, &mut slow);
-        assert_eq!(fast, slow);
-    }
-}
-
-#[test]
-fn product_sums_are_equal() {
-    for (limb, prime) in MODULI.into_iter().enumerate() {
-        let q = ring().modulus(limb);
-        let data = planes(4, prime);
-        let side = |from: usize, weights: &[i64], constant: i64| {
-            let planes = data[from..from + weights.len()]
-                .iter()
-                .map(Vec::as_slice)
+        let results = PACKINGS.map(|packings| {
+            let held = stored(&data[..columns], packings);
+            let side = |w: &[i64]| Side::new(sources(&held), w, 0, q);
+            let (first, second) = (side(&weights), side(&negated));
+            let spans: Vec<Span> = (0..3)
+                .map(|run| Span {
+                    piece: 1 + 9 * run,
+                    count: 7,
+                })
                 .collect();
-            Side::new(planes, weights, constant, q)
-        };
-        let lefts = [
-            side(0, &[1, -1], 1),
-            side(0, &[3, -4], -5),
-            side(0, &[900, -12_345], 77),
-        ];
-        let rights = [
-            side(2, &[1], 0),
-            side(2, &[-1, 6], -1),
-            side(2, &[1 << 40], 0),
-        ];
-        for (left, right) in lefts.iter().zip(&rights) {
-            let spans = [
-                Span {
-                    offset: 0,
-                    count: PIECES,
-                },
-                Span {
-                    offset: PIECES * TILE,
-                    count: PIECES,
-                },
-            ];
-            let mut fast = vec![0; 3 * TILE];
-            let mut slow = vec![0; 3 * TILE];
-            product_sum(left, right, spans, 0, q, &mut fast);
-            portable::product_sum(left, right, spans, q, &mut slow);
+            let mut fast = vec![0; 2 * 21 * TILE];
+            let mut slow = fast.clone();
+            let models = [&first, &second];
+            let mut scratch = vec![7; 2 * fast.len()];
+            weighted_panel(&models, &spans, q, &mut scratch, &mut fast);
+            portable::weighted_panel(&models, &spans, q, &mut slow);
             assert_eq!(fast, slow);
-        }
+            fast
+        });
+        assert!(results.iter().all(|result| *result == results[0]));
     }
 }
 
 #[test]
-fn products_of_three_and_four_factors_are_equal() {
-    let primes = MODULI
-        .into_iter()
-        .enumerate()
-        .map(|(i, _)| ring().modulus(i));
+fn products_of_two_to_four_factors_are_equal() {
+    let primes = (0..MODULI.len()).map(|i| ring().modulus(i));
     let primes = primes.chain((0..MODULI_M.len()).map(|i| ring_m().modulus(i)));
-    for q in primes {
+    for (number, q) in primes.enumerate() {
         let data = planes(6, q.value);
+        let held = stored(&data, PACKINGS[number % PACKINGS.len()]);
+        let all = sources(&held);
         let side = |from: usize, weights: &[i64], constant: i64| {
-            let planes = data[from..from + weights.len()]
-                .iter()
-                .map(Vec::as_slice)
-                .collect();
-            Side::new(planes, weights, constant, q)
+            Side::new(
+                all[from..from + weights.len()].to_vec(),
+                weights,
+                constant,
+                q,
+            )
         };
         let sides = [
-            side(0, &[1, -1], 0),
+            side(0, &[1, -1], 1),
             side(2, &[-3, 4], 5),
             side(4, &[-7], 1),
             side(5, &[1 << 40], -9),
         ];
-        for count in [2, 3, 4] {
-            let chosen: Vec<&Side<'_>> = sides[..count].iter().rev().collect();
-            let spans = [0, PIECES * TILE].map(|offset| Span {
-                offset,
-                count: PIECES,
-            });
-            let mut fast = vec![0; (count + 1) * TILE];
-            let mut slow = fast.clone();
-            tensor_sum(&chosen, spans, 0, q, &mut fast);
-            portable::tensor_sum(&chosen, spans, q, &mut slow);
-            assert_eq!(fast, slow);
+        for chosen in [[0, 1, 2, 3], [3, 2, 1, 0], [2, 3, 0, 1]] {
+            for count in [2, 3, 4] {
+                let chosen: Vec<&Side<'_>> = chosen[..count].iter().map(|i| &sides[*i]).collect();
+                let spans = [0, PIECES].map(|piece| Span {
+                    piece,
+                    count: PIECES,
+                });
+                let mut fast = vec![0; (count + 1) * TILE];
+                let mut slow = fast.clone();
+                tensor_sum(&chosen, spans, 0, q, &mut fast);
+                portable::tensor_sum(&chosen, spans, q, &mut slow);
+                assert_eq!(fast, slow);
+            }
         }
     }
 }
 
 #[test]
 fn deep_products_of_the_largest_residues_do_not_overflow() {
-    let q = ring_m().modulus(0);
-    let whole = vec![q.value - 1; 1300 * TILE];
-    let side = Side::new(vec![&whole], &[7], 0, q);
-    let spans = [Span {
-        offset: 0,
-        count: 1300,
-    }; 2];
-    for (count, binomial) in [(3usize, 3), (4, 6)] {
-        let sides = vec![&side; count];
-        let mut fast = vec![0; (count + 1) * TILE];
-        tensor_sum(&sides, spans, 0, q, &mut fast);
-        // (-7)^count per product; the third part collects `binomial` of them.
-        let one = if count == 3 { q.value - 343 } else { 2401 };
-        assert_eq!(fast[0], q.mul(one, 1300));
-        assert_eq!(fast[2 * TILE], q.mul(one, 1300 * binomial));
+    for q in [ring_m().modulus(0), ring().modulus(0), ring().modulus(3)] {
+        let held = stored(&[vec![q.value - 1; 1300 * TILE]], &[Packing::Six]);
+        let side = Side::new(sources(&held), &[7], 0, q);
+        let spans = [Span {
+            piece: 0,
+            count: 1300,
+        }; 2];
+        for (count, binomial) in [(2usize, 2), (3, 3), (4, 6)] {
+            let sides = vec![&side; count];
+            let mut fast = vec![0; (count + 1) * TILE];
+            tensor_sum(&sides, spans, 0, q, &mut fast);
+            // (-7)^count per product; the middle part collects `binomial` of them.
+            let one = [49, q.value - 343, 2401][count - 2];
+            assert_eq!(fast[0], q.mul(one, 1300));
+            assert_eq!(fast[count / 2 * TILE], q.mul(one, 1300 * binomial));
+        }
     }
 }
 
