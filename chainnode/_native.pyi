@@ -77,6 +77,12 @@ class Admissions:
     @property
     def fresh(self) -> bytes:
         """TransactionBatch of those accepted now, for gossip; empty when none."""
+    def response(self, start: int, count: int) -> bytes:
+        """An encoded SubmitResponse for `count` transactions of the batch from `start` on."""
+
+def count_transactions(batch: bytes) -> int:
+    """How many transactions an encoded TransactionBatch holds; raises `ValueError` unless it is
+    one. The bytes of such batches behind one another are a batch of all."""
 
 @final
 class TxPool:
@@ -92,9 +98,16 @@ class TxPool:
         transactions_max: int,
         size_max_bytes: int,
         transaction_size_max_bytes: int,
-    ) -> TxPool: ...
-    def add(self, batch: bytes, height: int) -> Admissions:
-        """Decode, check expiry against `height` (last committed), dedup, verify in one batch."""
+        threads: int = 1,
+    ) -> TxPool:
+        """threads: up to so many decode and check signatures of one batch."""
+    def add(self, batch: bytes, height: int, submitted: int | None = None) -> Admissions:
+        """Decode, check expiry against `height` (last committed), dedup, verify in batches.
+
+        submitted: so many at the batch's start come from clients: their senders must be members,
+        and they alone are `fresh`. None takes all as fresh, whoever sent them."""
+    def set_member(self, public_key: bytes, member: bool) -> None:
+        """Whether transactions of this sender are taken from clients."""
     def propose(self, transactions_max: int, size_max_bytes: int) -> list[bytes]:
         """wids of the oldest pending transactions within both limits; they stay in the pool."""
     def missing(self, wids: Sequence[bytes]) -> list[bytes]: ...

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TypeVar
 
-from google.protobuf.message import DecodeError
-
 from chainnode import _native
-from chainnode._proto import node_pb2, types_pb2
-from chainnode.node.directory import MemberDirectory
+from chainnode._proto import node_pb2
 from chainnode.node.metrics import Metrics
 from chainnode.types.errors import ClientFault
 from chainnode.types.limits import (
+    GOSSIP_BATCH_TRANSACTIONS_MAX,
+    GOSSIP_QUEUE_BATCHES_MAX,
     GOSSIP_QUEUE_SIZE_MAX_BYTES,
     SUBMIT_BATCH_TRANSACTIONS_MAX,
 )
@@ -23,34 +23,46 @@ from chainnode.types.limits import (
 Answer = TypeVar("Answer")
 
 GOSSIP_DELAY_SECONDS = 0.004
-GOSSIP_QUEUE_BATCHES_MAX = 1_024
+# Of clients and of peers each. Bodies that a proposal waits for wait behind one such turn.
+TURN_TRANSACTIONS = 1_024
 _VERDICTS: dict[int, str] = {number: name for name, number in node_pb2.Admission.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    data: bytes
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Submission(_Batch):
+    answer: asyncio.Future[bytes]
+
+
+Waiting = TypeVar("Waiting", bound=_Batch)
 
 
 class Admission:
     """Checks signatures off the event loop and passes on what was accepted.
 
+    What waits together is checked together: larger batches cost less a signature, and the pool
+    shares them among its threads.
+
     Args:
-        pool: the native pool.
-        directory: an unknown sender is refused before it costs a place in a block.
-        height: the last committed height, asked for at every batch.
+        pool: the native pool; it knows the members.
+        height: the last committed height, asked for at every turn.
         metrics: verdicts.
     """
 
-    def __init__(
-        self,
-        pool: _native.TxPool,
-        directory: MemberDirectory,
-        height: Callable[[], int],
-        metrics: Metrics,
-    ) -> None:
+    def __init__(self, pool: _native.TxPool, height: Callable[[], int], metrics: Metrics) -> None:
         self._pool = pool
-        self._directory = directory
         self._height = height
         self._metrics = metrics
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="verify")
-        self._from_peers: asyncio.Queue[bytes] = asyncio.Queue(GOSSIP_QUEUE_BATCHES_MAX)
-        self._from_peers_size_bytes = 0
+        self._clients: deque[_Submission] = deque()
+        self._peers: deque[_Batch] = deque()
+        self._peers_size_bytes = 0
+        self._waiting = asyncio.Event()
         self._fresh: list[bytes] = []
         self._gossip: Callable[[bytes], None] = lambda batch: None
         self._arrived: Callable[[], None] = lambda: None
@@ -60,31 +72,50 @@ class Admission:
         self._gossip = gossip
         self._arrived = arrived
 
-    async def submit(self, batch: bytes) -> node_pb2.SubmitResponse:
-        """A client's batch; one verdict per transaction, in order.
+    async def submit(self, batch: bytes) -> bytes:
+        """A client's batch; an encoded SubmitResponse, one verdict per transaction, in order.
 
         Raises:
             ClientFault: MALFORMED, BATCH_TOO_LARGE.
         """
-        strangers = self._strangers(batch)
-        codes, tx_ids, fresh = await self._add(strangers.kept)
-        if strangers.refused:
-            codes, tx_ids = strangers.merge(codes, tx_ids)
-        for code, count in Counter(codes).items():
-            self._metrics.admissions.labels(_VERDICTS.get(code, str(code))).inc(count)
-        if fresh:
-            self._pass_on(fresh)
-            self._arrived()
-        response = node_pb2.SubmitResponse(tx_ids=tx_ids)
-        response.admissions.extend(list(codes))  # type: ignore[arg-type]
-        return response
+        try:
+            count = _native.count_transactions(batch)
+        except ValueError:
+            raise ClientFault(
+                "MALFORMED", "The batch is no TransactionBatch.", fix="send canonical protobuf"
+            ) from None
+        if count > SUBMIT_BATCH_TRANSACTIONS_MAX:
+            raise ClientFault(
+                "BATCH_TOO_LARGE",
+                f"A batch has at most {SUBMIT_BATCH_TRANSACTIONS_MAX} transactions.",
+                subject=str(count),
+                fix="send several smaller batches",
+            )
+        if count == 0:
+            return b""
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._clients.append(_Submission(batch, count, answer))
+        self._waiting.set()
+        return await answer
 
     def from_peer(self, batch: bytes) -> None:
         """A peer's batch, later; dropped when too many wait (bodies can be asked for)."""
-        size_bytes = self._from_peers_size_bytes + len(batch)
-        if not self._from_peers.full() and size_bytes <= GOSSIP_QUEUE_SIZE_MAX_BYTES:
-            self._from_peers_size_bytes = size_bytes
-            self._from_peers.put_nowait(batch)
+        try:
+            count = _native.count_transactions(batch)
+        except ValueError:
+            self._metrics.peer_faults.labels("BATCH_MALFORMED").inc()
+            return
+        if count > GOSSIP_BATCH_TRANSACTIONS_MAX:
+            self._metrics.peer_faults.labels("BATCH_TOO_LARGE").inc()
+            return
+        size_bytes = self._peers_size_bytes + len(batch)
+        if (
+            len(self._peers) < GOSSIP_QUEUE_BATCHES_MAX
+            and size_bytes <= GOSSIP_QUEUE_SIZE_MAX_BYTES
+        ):
+            self._peers_size_bytes = size_bytes
+            self._peers.append(_Batch(batch, count))
+            self._waiting.set()
 
     async def bodies(self, batch: bytes, wanted: list[bytes]) -> None:
         """Those bodies of a batch that a proposal needs, at once."""
@@ -92,38 +123,43 @@ class Admission:
         self._arrived()
 
     async def run(self) -> None:
-        """Take in peers' batches until cancelled; what waits together is checked together."""
-        while True:
-            parts = [await self._from_peers.get()]
-            while not self._from_peers.empty() and len(parts) < 64:
-                parts.append(self._from_peers.get_nowait())
-            self._from_peers_size_bytes -= sum(map(len, parts))
-            # Encoded repeated fields concatenate.
-            if not await self._take_in(b"".join(parts)) and len(parts) > 1:
-                for part in parts:
-                    await self._take_in(part)
-            self._arrived()
+        """Take in what clients and peers send until cancelled."""
+        try:
+            while True:
+                await self._waiting.wait()
+                self._waiting.clear()
+                while self._clients or self._peers:
+                    await self._take_in(_turn(self._clients), _turn(self._peers))
+        finally:
+            for submission in self._clients:
+                submission.answer.cancel()
 
     def close(self) -> None:
         """Finish the batch in hand."""
         self._threads.shutdown(wait=True, cancel_futures=True)
 
-    async def _take_in(self, batch: bytes) -> bool:
+    async def _take_in(self, clients: Sequence[_Submission], peers: Sequence[_Batch]) -> None:
+        self._peers_size_bytes -= sum(len(item.data) for item in peers)
+        submitted = sum(item.count for item in clients)
+        # Encoded repeated fields concatenate.
+        batch = b"".join([item.data for item in (*clients, *peers)])
         try:
-            await self._in_thread(self._pool.add, batch, self._height())
-        except ValueError:
-            self._metrics.peer_faults.labels("BATCH_MALFORMED").inc()
-            return False
-        return True
-
-    async def _add(self, batch: bytes) -> tuple[bytes, list[bytes], bytes]:
-        if not batch:
-            return b"", [], b""
-        try:
-            admissions = await self._in_thread(self._pool.add, batch, self._height())
-        except ValueError:
-            raise _malformed() from None
-        return admissions.codes, admissions.tx_ids, admissions.fresh
+            admissions = await self._in_thread(self._pool.add, batch, self._height(), submitted)
+        except BaseException:
+            for item in clients:
+                item.answer.cancel()
+            raise
+        start = 0
+        for item in clients:
+            if not item.answer.done():
+                item.answer.set_result(admissions.response(start, item.count))
+            start += item.count
+        for code, count in Counter(admissions.codes[:submitted]).items():
+            self._metrics.admissions.labels(_VERDICTS.get(code, str(code))).inc(count)
+        fresh = admissions.fresh
+        if fresh:
+            self._pass_on(fresh)
+        self._arrived()
 
     async def _in_thread(self, function: Callable[..., Answer], *args: object) -> Answer:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
@@ -138,54 +174,12 @@ class Admission:
         self._fresh.clear()
         self._gossip(batch)
 
-    def _strangers(self, batch: bytes) -> _Strangers:
-        try:
-            transactions = types_pb2.TransactionBatch.FromString(batch).transactions
-            senders = [_sender(transaction) for transaction in transactions]
-        except DecodeError:
-            raise _malformed() from None
-        if len(transactions) > SUBMIT_BATCH_TRANSACTIONS_MAX:
-            raise ClientFault(
-                "BATCH_TOO_LARGE",
-                f"A batch has at most {SUBMIT_BATCH_TRANSACTIONS_MAX} transactions.",
-                subject=str(len(transactions)),
-                fix="send several smaller batches",
-            )
-        if self._directory.knows(set(senders)):
-            return _Strangers(batch, [])
-        refused = [not self._directory.knows([sender]) for sender in senders]
-        kept = types_pb2.TransactionBatch(
-            transactions=[
-                transaction
-                for transaction, unknown in zip(transactions, refused, strict=True)
-                if not unknown
-            ]
-        )
-        return _Strangers(kept.SerializeToString(deterministic=True), refused)
 
-
-class _Strangers:
-    """A batch without the transactions of unknown senders, and where those were."""
-
-    def __init__(self, kept: bytes, refused: list[bool]) -> None:
-        self.kept = kept
-        self.refused = refused
-
-    def merge(self, codes: bytes, tx_ids: list[bytes]) -> tuple[bytes, list[bytes]]:
-        """Verdicts of the whole batch, in its order."""
-        known = iter(zip(codes, tx_ids, strict=True))
-        verdicts = [
-            (node_pb2.ADMISSION_UNKNOWN_MEMBER, b"") if refused else next(known)
-            for refused in self.refused
-        ]
-        return bytes([code for code, _ in verdicts]), [tx_id for _, tx_id in verdicts]
-
-
-def _sender(transaction: bytes) -> bytes:
-    return types_pb2.Transaction.FromString(transaction).payload.sender
-
-
-def _malformed() -> ClientFault:
-    return ClientFault(
-        "MALFORMED", "The batch is no TransactionBatch.", fix="send canonical protobuf"
-    )
+def _turn(waiting: deque[Waiting]) -> list[Waiting]:
+    """The first of what waits, as many as are checked in one turn; at least one."""
+    taken: list[Waiting] = []
+    count = 0
+    while waiting and (not taken or count + waiting[0].count <= TURN_TRANSACTIONS):
+        taken.append(waiting.popleft())
+        count += taken[-1].count
+    return taken

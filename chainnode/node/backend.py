@@ -54,8 +54,8 @@ class NodeBackend:
         self._tasks: set[asyncio.Task[None]] = set()
         chain.pipeline.listen(self._on_executed)
 
-    async def submit(self, batch: bytes) -> node_pb2.SubmitResponse:
-        """Admit an encoded TransactionBatch."""
+    async def submit(self, batch: bytes) -> bytes:
+        """Admit an encoded TransactionBatch; an encoded SubmitResponse."""
         return await self._admission.submit(batch)
 
     async def wait_executed(self, tx_id: bytes, timeout_ms: int) -> None:

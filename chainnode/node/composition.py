@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 import grpc
 import structlog
@@ -74,12 +75,12 @@ class Node:
         self.tip = Tip(self.genesis, self.ledger)
         self.disk = Disk(self.metrics)
         self.pool = self._open_pool()
-        self.directory = MemberDirectory(self.tip.validators)
+        self.directory = MemberDirectory(self.tip.validators, self.pool.set_member)
         members = self.ledger.store.scan(STATE + MEMBER_PREFIX)
         self.directory.load((key[len(STATE) :], value) for key, value in members)
         self.pipeline = Pipeline(self.ledger, self.executor, self.directory, self.metrics)
         self.chain = Chain(self.ledger, self.tip, self.pool, self.pipeline, self.disk, self.metrics)
-        self.admission = Admission(self.pool, self.directory, lambda: self.tip.height, self.metrics)
+        self.admission = Admission(self.pool, lambda: self.tip.height, self.metrics)
         self.architecture = ArchitectureSelector(
             ChainConfig.from_proto(chain_config), self.tip, self.ledger
         )
@@ -118,6 +119,7 @@ class Node:
             transactions_max=self.config.pool_transactions_max,
             size_max_bytes=self.config.pool_size_max_bytes,
             transaction_size_max_bytes=config.transaction_size_max_bytes,
+            threads=self.config.executor_threads or os.cpu_count() or 1,
         )
         entries = list(self.ledger.window(config.expiry_window))
         pool.restore([entry[0] for entry in entries], [entry[1] for entry in entries])

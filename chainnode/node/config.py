@@ -34,8 +34,8 @@ class NodeConfig:
         metrics: host:port of /metrics, /healthz and /readyz; empty for none.
         loop: "uvloop" or "asyncio".
         log_level: "debug", "info", "warning" or "error".
-        executor_threads: threads that execute a block, 1 to 1024; one per core when absent. Results
-            never depend on it.
+        executor_threads: threads that execute a block and check signatures, 1 to 1024; one per core
+            when absent. Results never depend on it.
         pool_transactions_max: pending transactions kept.
         pool_size_max_bytes: their total size.
         peers: the other validators.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from chainnode._proto import types_pb2
 from chainnode.types.codec import address_of
@@ -14,17 +14,22 @@ _AFTER_MEMBERS = b"\x03"
 
 
 class MemberDirectory:
-    """Answers who a TLS key belongs to, and whether a key may send transactions at all.
+    """Answers who a TLS key belongs to, and tells the pool whose transactions to take.
 
     Args:
         validators: whose members may speak as peers.
+        set_sender: told of every signing key that comes (True) or goes, as members change.
     """
 
-    def __init__(self, validators: ValidatorSet) -> None:
+    def __init__(
+        self,
+        validators: ValidatorSet,
+        set_sender: Callable[[bytes, bool], None] = lambda public_key, member: None,
+    ) -> None:
         self._validators = validators
+        self._set_sender = set_sender
         self._by_address: dict[bytes, types_pb2.Member] = {}
         self._by_tls: dict[bytes, types_pb2.Member] = {}
-        self._keys: set[bytes] = set()
 
     def load(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
         """Take stored (state key, canonical Member) pairs."""
@@ -51,20 +56,18 @@ class MemberDirectory:
         address = address_of(member.public_key)
         return address if address in self._validators else None
 
-    def knows(self, public_keys: Iterable[bytes]) -> bool:
-        """Whether all these signing keys belong to members."""
-        return self._keys.issuperset(public_keys)
-
     def _take(self, key: bytes, value: bytes | None) -> None:
         address = key[len(MEMBER_PREFIX) :]
         before = self._by_address.pop(address, None)
         if before is not None:
             self._by_tls.pop(before.tls_key_hash, None)
-            self._keys.discard(before.public_key)
         if value is None:
+            if before is not None:
+                self._set_sender(before.public_key, False)
             return
+        # An address is the hash of its key: the key of a record that is written again stays.
         member = types_pb2.Member.FromString(value)
         self._by_address[address] = member
-        self._keys.add(member.public_key)
+        self._set_sender(member.public_key, True)
         if member.tls_key_hash:
             self._by_tls[member.tls_key_hash] = member

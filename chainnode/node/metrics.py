@@ -11,6 +11,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 
+from chainnode import _native
+
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 
@@ -46,6 +48,8 @@ class Metrics:
             ["code"],
             registry=self.registry,
         )
+        checked = self._gauge("signatures_checked", "Signatures checked by this process.")
+        checked.set_function(_native.signatures_checked)
         self.evidence = self._counter("consensus_byzantine_evidence", "Conflicting votes seen.")
 
     def _gauge(self, name: str, text: str) -> Gauge:

@@ -11,8 +11,8 @@ from chainnode._proto import node_pb2, types_pb2
 class Backend(Protocol):
     """A running node as its clients may see it. Methods raise ClientFault for bad requests."""
 
-    async def submit(self, batch: bytes) -> node_pb2.SubmitResponse:
-        """Admit an encoded TransactionBatch."""
+    async def submit(self, batch: bytes) -> bytes:
+        """Admit an encoded TransactionBatch; an encoded SubmitResponse."""
 
     async def wait_executed(self, tx_id: bytes, timeout_ms: int) -> None:
         """Return once the transaction has a receipt, or after the timeout."""

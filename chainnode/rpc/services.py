@@ -20,12 +20,12 @@ Member = types_pb2.Member
 
 
 class TxService:
-    """`chainnode.v1.Tx`. Batches stay bytes between the socket and the pool."""
+    """`chainnode.v1.Tx`. Batches and verdicts stay bytes between the socket and the pool."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
 
-    async def submit(self, batch: bytes, caller: Member) -> node_pb2.SubmitResponse:
+    async def submit(self, batch: bytes, caller: Member) -> bytes:
         """Admit one batch."""
         if len(batch) > SUBMIT_BATCH_SIZE_MAX_BYTES:
             raise ClientFault(
@@ -38,7 +38,7 @@ class TxService:
 
     async def submit_stream(
         self, batches: AsyncIterator[bytes], caller: Member
-    ) -> AsyncIterator[node_pb2.SubmitResponse]:
+    ) -> AsyncIterator[bytes]:
         """Admit batches in order; one answer each."""
         async for batch in batches:
             yield await self.submit(batch, caller)
@@ -57,12 +57,10 @@ class TxService:
             "chainnode.v1.Tx",
             {
                 "Submit": grpc.unary_unary_rpc_method_handler(
-                    guard.unary("/chainnode.v1.Tx/Submit", self.submit),
-                    response_serializer=node_pb2.SubmitResponse.SerializeToString,
+                    guard.unary("/chainnode.v1.Tx/Submit", self.submit)
                 ),
                 "SubmitStream": grpc.stream_stream_rpc_method_handler(
-                    guard.streaming("/chainnode.v1.Tx/SubmitStream", self.submit_stream),
-                    response_serializer=node_pb2.SubmitResponse.SerializeToString,
+                    guard.streaming("/chainnode.v1.Tx/SubmitStream", self.submit_stream)
                 ),
                 "Get": grpc.unary_unary_rpc_method_handler(
                     guard.unary("/chainnode.v1.Tx/Get", self.get),

@@ -33,6 +33,8 @@ PEER_QUEUE_MESSAGES_MAX: Final = 4_096
 PEER_EVENTS_MAX: Final = 512
 """Consensus messages of one peer that wait for the engine; a proposal counts by its wids."""
 PEER_EVENT_WIDS: Final = 100
+GOSSIP_BATCH_TRANSACTIONS_MAX: Final = 16_384
+GOSSIP_QUEUE_BATCHES_MAX: Final = 1_024
 GOSSIP_QUEUE_SIZE_MAX_BYTES: Final = 64 * MEBI
 PEER_QUEUE_SIZE_MAX_BYTES: Final = 64 * MEBI
 SYNC_BLOCKS_PER_REQUEST_MAX: Final = 64

@@ -7,12 +7,14 @@ mod batch;
 mod cache;
 mod ed25519;
 mod samples;
+mod share;
 mod sm2_key;
 mod suites;
 
 pub use batch::{verify_ed25519_batch, Signed};
 pub use ed25519::{is_torsion_free, verify_ed25519};
 pub use samples::{samples, Sample};
+pub use share::share;
 pub use suites::{verify_many, Suite, SM2_IDENTITY};
 
 static CHECKED: AtomicU64 = AtomicU64::new(0);

@@ -15,12 +15,14 @@ use ring::signature::{UnparsedPublicKey, ECDSA_P256_SHA256_FIXED};
 use crate::batch::verify_ed25519_batch;
 use crate::cache::{Cache, KEYS_MAX};
 use crate::sm2_key::Sm2Key;
-use crate::{count_checked, Signed};
+use crate::{count_checked, share, Signed};
 
 /// Identity hashed into every SM2 signature where the protocol names none (GM/T 0009).
 pub const SM2_IDENTITY: &str = "1234567812345678";
 /// Below this a thread costs more than its share of the work.
 const SIGNATURES_PER_THREAD_MIN: usize = 16;
+/// Smaller batches lose to their size what another thread gains.
+const ED25519_PER_THREAD_MIN: usize = 64;
 /// Longest DER of two 32-byte integers.
 const DER_SIZE_MAX_BYTES: usize = 72;
 
@@ -65,21 +67,11 @@ impl Suite {
 ///
 /// The verdicts are the same for every number of threads.
 pub fn verify_many(suite: Suite, items: &[Signed<'_>], threads: NonZeroUsize) -> Vec<bool> {
-    let useful = items.len() / SIGNATURES_PER_THREAD_MIN;
-    let threads = threads.get().min(useful).max(1);
-    let share = items.len().div_ceil(threads).max(1);
-    let mut verdicts = vec![false; items.len()];
-    std::thread::scope(|scope| {
-        let mut parts = items.chunks(share).zip(verdicts.chunks_mut(share));
-        let own = parts.next();
-        for (part, into) in parts {
-            scope.spawn(move || into.copy_from_slice(&verify_part(suite, part)));
-        }
-        if let Some((part, into)) = own {
-            into.copy_from_slice(&verify_part(suite, part));
-        }
-    });
-    verdicts
+    let part_min = match suite {
+        Suite::Ed25519 => ED25519_PER_THREAD_MIN,
+        Suite::P256 | Suite::Sm2 => SIGNATURES_PER_THREAD_MIN,
+    };
+    share(items, part_min, threads, |part| verify_part(suite, part))
 }
 
 fn verify_part(suite: Suite, items: &[Signed<'_>]) -> Vec<bool> {

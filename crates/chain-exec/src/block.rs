@@ -1,6 +1,8 @@
 //! One transaction after another, each on what the earlier ones left.
 
-use chain_crypto::{verify_ed25519_batch, Signed};
+use std::num::NonZeroUsize;
+
+use chain_crypto::{share, verify_ed25519_batch, Signed};
 use chain_state::keys;
 use chain_types::proto::{
     BlockContext, ChainConfig, ContractStatus, Member, PayloadKind, Receipt, ReceiptStatus, Role,
@@ -23,6 +25,9 @@ pub(crate) struct Rules {
     pub(crate) context: BlockContext,
 }
 
+/// Below this a thread costs more than its share of the decoding.
+const PREPARED_PER_THREAD_MIN: usize = 128;
+
 /// A transaction's bytes, decoded, and whether its signatures hold.
 pub(crate) struct Item {
     wid: Hash,
@@ -41,15 +46,24 @@ impl Item {
     }
 }
 
-/// Decode every transaction and check the signatures of those not known to be valid, in one batch.
-pub(crate) fn prepare(batch: &[Vec<u8>], verified: &[u8]) -> Vec<Item> {
-    let mut items: Vec<Item> = batch
+/// Decode every transaction and check the signatures of those not known to be valid, on up to so
+/// many threads.
+pub(crate) fn prepare(batch: &[Vec<u8>], verified: &[u8], threads: NonZeroUsize) -> Vec<Item> {
+    let marked: Vec<(&[u8], bool)> = batch
         .iter()
         .zip(verified)
+        .map(|(bytes, verified)| (&bytes[..], *verified == 1))
+        .collect();
+    share(&marked, PREPARED_PER_THREAD_MIN, threads, prepare_part)
+}
+
+fn prepare_part(marked: &[(&[u8], bool)]) -> Vec<Item> {
+    let mut items: Vec<Item> = marked
+        .iter()
         .map(|(bytes, verified)| Item {
             wid: wid(bytes),
             transaction: decode_transaction(bytes),
-            signed: *verified == 1,
+            signed: *verified,
         })
         .collect();
     let unsigned: Vec<usize> = (0..items.len())

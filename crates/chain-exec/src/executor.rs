@@ -1,5 +1,6 @@
 //! The state in memory and the engine over it.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -172,7 +173,9 @@ impl Executor {
                 "verified: one byte per transaction".into(),
             ));
         }
-        let items = Arc::new(prepare(&batch.transactions, verified));
+        let threads = NonZeroUsize::new(self.core.lock().parallel.threads);
+        let threads = threads.unwrap_or(NonZeroUsize::MIN);
+        let items = Arc::new(prepare(&batch.transactions, verified, threads));
         drop(batch);
         let mut core = self.core.lock();
         let base = self.state.read_arc();
@@ -235,8 +238,10 @@ impl Executor {
             block,
             mut result,
         } = progress;
+        // What an earlier run of this block wrote is seen by this thread only.
+        let beside = block.is_empty().then_some(&self.state);
         let view = TxView::new(base, block);
-        let (engine, hints) = core.parallel.choose(rules, run, &view);
+        let (engine, hints) = core.parallel.choose(rules, run, &view, beside);
         if engine == Engine::Serial {
             let (base, block) = view.rollback();
             let progress = Progress {

@@ -1,9 +1,11 @@
 //! A run of invocations on the parallel scheduler.
 
 use std::collections::{HashMap, HashSet};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Instant;
 
+use chain_crypto::share;
 use chain_state::versions::{Lens, Memory, Version};
 use chain_state::{keys, BlockOverlay, SharedState, State, StateGuard, TxView};
 use chain_types::Hash;
@@ -22,8 +24,13 @@ use crate::window::Window;
 
 /// Runs shorter than this are over before another thread has woken.
 const RUN_MIN: usize = 16;
+/// Below this a thread costs more than its share of the hints.
+const HINTS_PER_THREAD_MIN: usize = 256;
 /// What a transaction is taken to cost before any was measured.
 const COST_FIRST_NS: u64 = 20_000;
+
+/// The templates of each contract that a run calls.
+type Called<'a> = HashMap<&'a str, Option<Arc<Templates>>>;
 
 /// Which engine executes blocks; the results are the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,14 +100,19 @@ impl Parallel {
         rules: &Rules,
         items: &[Item],
         view: &TxView<StateGuard>,
+        beside: Option<&SharedState>,
     ) -> (Engine, Vec<Hint>) {
         if items.len() < RUN_MIN {
             return (Engine::Serial, Vec::new());
         }
-        let hints: Vec<Hint> = items
-            .iter()
-            .map(|item| self.hint(rules, item, view))
-            .collect();
+        let templates = self.templates_of(items, view);
+        let hints = match (beside, NonZeroUsize::new(self.threads)) {
+            (Some(state), Some(threads)) => share(items, HINTS_PER_THREAD_MIN, threads, |part| {
+                let view = TxView::new(state.read_arc(), BlockOverlay::default());
+                hints(rules, part, &view, &templates)
+            }),
+            _ => hints(rules, items, view, &templates),
+        };
         let cost_ns = self.cost_ns;
         let mut forecast = Forecast::from_hints(&hints, |_| cost_ns);
         if forecast.complete_share < 1.0 {
@@ -113,43 +125,16 @@ impl Parallel {
         }
     }
 
-    fn hint(&mut self, rules: &Rules, item: &Item, view: &TxView<StateGuard>) -> Hint {
-        let Ok(transaction) = &item.transaction else {
-            return Hint::default();
-        };
-        let payload = &transaction.payload;
-        let Some(templates) = self.templates(&payload.contract, view) else {
-            return Hint::default();
-        };
-        let Some(member) = find(view, &transaction.sender_address) else {
-            return Hint::default();
-        };
-        let context = CallContext {
-            sender: &transaction.sender_address,
-            sender_org: &member.organisation,
-            sender_role: role_name(member.role()),
-            sender_name: &member.name,
-            tx_id: &transaction.tx_id,
-            chain_id: &rules.chain_id,
-            height: rules.context.height,
-            time_ms: rules.context.timestamp_ms,
-        };
-        let (contract, method) = (&payload.contract, &payload.method);
-        let Some(found) = templates.predict(contract, method, &payload.args, &context) else {
-            return Hint::default();
-        };
-        let class = if found.is_complete() {
-            HintClass::Complete
-        } else {
-            HintClass::Predicted
-        };
-        let keys = |keys: Vec<Vec<u8>>| keys.into_iter().map(HintKey::new).collect();
-        Hint {
-            class,
-            reads: keys(found.reads),
-            writes: keys(found.writes),
-            deltas: keys(found.adds),
+    /// The templates of every contract that the run calls; no transaction of it changes them.
+    fn templates_of<'a>(&mut self, items: &'a [Item], view: &TxView<StateGuard>) -> Called<'a> {
+        let mut found = HashMap::new();
+        for transaction in items.iter().flat_map(|item| &item.transaction) {
+            let contract = &transaction.payload.contract[..];
+            if !found.contains_key(contract) {
+                found.insert(contract, self.templates(contract, view));
+            }
         }
+        found
     }
 
     /// The templates of a contract, parsed when its record changes.
@@ -215,6 +200,52 @@ impl Parallel {
         self.measured(counters.executions as usize, spent);
         (outputs, block)
     }
+}
+
+fn hints(
+    rules: &Rules,
+    items: &[Item],
+    view: &TxView<StateGuard>,
+    templates: &Called<'_>,
+) -> Vec<Hint> {
+    let hint = |item| hint(rules, item, view, templates).unwrap_or_default();
+    items.iter().map(hint).collect()
+}
+
+fn hint(
+    rules: &Rules,
+    item: &Item,
+    view: &TxView<StateGuard>,
+    templates: &Called<'_>,
+) -> Option<Hint> {
+    let transaction = item.transaction.as_ref().ok()?;
+    let payload = &transaction.payload;
+    let templates = templates.get(&payload.contract[..])?.as_ref()?;
+    let member = find(view, &transaction.sender_address)?;
+    let context = CallContext {
+        sender: &transaction.sender_address,
+        sender_org: &member.organisation,
+        sender_role: role_name(member.role()),
+        sender_name: &member.name,
+        tx_id: &transaction.tx_id,
+        chain_id: &rules.chain_id,
+        height: rules.context.height,
+        time_ms: rules.context.timestamp_ms,
+    };
+    let (contract, method) = (&payload.contract, &payload.method);
+    let found = templates.predict(contract, method, &payload.args, &context)?;
+    let class = if found.is_complete() {
+        HintClass::Complete
+    } else {
+        HintClass::Predicted
+    };
+    let keys = |keys: Vec<Vec<u8>>| keys.into_iter().map(HintKey::new).collect();
+    Some(Hint {
+        class,
+        reads: keys(found.reads),
+        writes: keys(found.writes),
+        deltas: keys(found.adds),
+    })
 }
 
 /// Transactions of a run whose id has, or will have, a receipt before them.

@@ -11,10 +11,13 @@ pub use admission::{Admission, Admissions};
 pub use store::NotHeld;
 
 use std::collections::{HashMap, HashSet};
+use std::num::NonZeroUsize;
 
+use chain_crypto::share;
 use chain_types::proto::TransactionBatch;
 use chain_types::{decode_transaction_within, CheckedTransaction, FormatError, Hash};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
+use prost::encoding::{decode_key, decode_varint, encode_key, encode_varint, WireType};
 use prost::Message;
 
 use crate::store::{Body, Share, Store};
@@ -41,11 +44,16 @@ impl Limits {
     }
 }
 
+/// Below this a thread costs more than its share of the decoding.
+const DECODED_PER_THREAD_MIN: usize = 128;
+
 /// The pending transactions of one chain. Every method may be called from any thread.
 pub struct Pool {
     chain_id: String,
     limits: Limits,
+    threads: NonZeroUsize,
     store: Mutex<Store>,
+    members: RwLock<HashSet<Hash>>,
 }
 
 /// One transaction of a batch on its way through `add`.
@@ -56,26 +64,48 @@ struct Candidate {
 }
 
 impl Pool {
-    /// An empty pool for the chain.
-    pub fn new(chain_id: &str, limits: Limits) -> Self {
+    /// An empty pool for the chain that checks signatures on up to `threads` threads.
+    pub fn new(chain_id: &str, limits: Limits, threads: NonZeroUsize) -> Self {
         Self {
             chain_id: chain_id.to_owned(),
             limits,
+            threads,
             store: Mutex::new(Store::default()),
+            members: RwLock::default(),
         }
     }
 
     /// Judges every transaction of a `TransactionBatch` and keeps the sound ones.
     ///
     /// `height` is the last committed one. Fails only when the batch itself is no message.
-    pub fn add(&self, batch: &[u8], height: u64) -> Result<Admissions, FormatError> {
+    ///
+    /// The first `submitted` come from clients: their senders must be members, and they alone are
+    /// `fresh`, since a peer's have reached the others already. `None` takes all as fresh, whoever
+    /// sent them.
+    pub fn add(
+        &self,
+        batch: &[u8],
+        height: u64,
+        submitted: Option<usize>,
+    ) -> Result<Admissions, FormatError> {
         let mut candidates = self.decode(batch)?;
         for candidate in &mut candidates {
             self.check_expiry(candidate, height);
         }
+        self.refuse_strangers(&mut candidates, submitted.unwrap_or(0));
         let known_valid = self.screen(&mut candidates);
-        verify::refuse_bad_signatures(&mut candidates, &known_valid);
-        Ok(self.keep(candidates))
+        verify::refuse_bad_signatures(&mut candidates, &known_valid, self.threads);
+        Ok(self.keep(candidates, submitted.unwrap_or(usize::MAX)))
+    }
+
+    /// Says whether transactions of a public key are taken from clients.
+    pub fn set_member(&self, public_key: Hash, member: bool) {
+        let mut members = self.members.write();
+        if member {
+            members.insert(public_key);
+        } else {
+            members.remove(&public_key);
+        }
     }
 
     /// wids of the oldest pending transactions that fit both limits, in order of arrival.
@@ -113,7 +143,7 @@ impl Pool {
             let store = self.store.lock();
             candidates.retain(|c| c.checked.as_ref().is_some_and(|t| !store.holds(&t.wid)));
         }
-        verify::refuse_bad_signatures(&mut candidates, &HashSet::new());
+        verify::refuse_bad_signatures(&mut candidates, &HashSet::new(), self.threads);
         let mut store = self.store.lock();
         let mut new = 0;
         for Candidate {
@@ -195,37 +225,44 @@ impl Pool {
     fn decode(&self, batch: &[u8]) -> Result<Vec<Candidate>, FormatError> {
         let batch = TransactionBatch::decode(batch)
             .map_err(|error| FormatError::Undecodable(error.to_string()))?;
-        Ok(batch
-            .transactions
-            .into_iter()
-            .map(|body| self.decode_one(body))
+        let bodies = batch.transactions;
+        let verdicts = share(&bodies, DECODED_PER_THREAD_MIN, self.threads, |part| {
+            part.iter().map(|body| self.decode_one(body)).collect()
+        });
+        let candidates = bodies.into_iter().zip(verdicts);
+        Ok(candidates
+            .map(|(body, (checked, code))| Candidate {
+                body,
+                checked,
+                code,
+            })
             .collect())
     }
 
-    fn decode_one(&self, body: Vec<u8>) -> Candidate {
-        match decode_transaction_within(&body, self.limits.transaction_size_max_bytes) {
+    fn decode_one(&self, body: &[u8]) -> (Option<CheckedTransaction>, Admission) {
+        match decode_transaction_within(body, self.limits.transaction_size_max_bytes) {
             Ok(checked) => {
                 let code = if checked.payload.chain_id == self.chain_id {
                     Admission::Accepted
                 } else {
                     Admission::WrongChain
                 };
-                Candidate {
-                    body,
-                    checked: Some(checked),
-                    code,
-                }
+                (Some(checked), code)
             }
-            Err(FormatError::TooLarge { .. }) => Candidate {
-                body,
-                checked: None,
-                code: Admission::TooLarge,
-            },
-            Err(_) => Candidate {
-                body,
-                checked: None,
-                code: Admission::Malformed,
-            },
+            Err(FormatError::TooLarge { .. }) => (None, Admission::TooLarge),
+            Err(_) => (None, Admission::Malformed),
+        }
+    }
+
+    fn refuse_strangers(&self, candidates: &mut [Candidate], submitted: usize) {
+        let members = self.members.read();
+        for candidate in candidates.iter_mut().take(submitted) {
+            let Some(checked) = &candidate.checked else {
+                continue;
+            };
+            if candidate.code == Admission::Accepted && !members.contains(&checked.sender()) {
+                candidate.code = Admission::UnknownMember;
+            }
         }
     }
 
@@ -284,16 +321,16 @@ impl Pool {
         known_valid
     }
 
-    fn keep(&self, candidates: Vec<Candidate>) -> Admissions {
+    fn keep(&self, candidates: Vec<Candidate>, submitted: usize) -> Admissions {
         let mut admissions = Admissions::with_capacity(candidates.len());
         let mut fresh = Vec::new();
         let mut store = self.store.lock();
-        for Candidate {
-            body,
-            checked,
-            mut code,
-        } in candidates
-        {
+        for (place, candidate) in candidates.into_iter().enumerate() {
+            let Candidate {
+                body,
+                checked,
+                mut code,
+            } = candidate;
             let tx_id = checked.as_ref().map(|checked| checked.tx_id);
             if let (Admission::Accepted, Some(checked)) = (code, checked) {
                 // Another thread may have been faster while signatures were checked.
@@ -307,7 +344,10 @@ impl Pool {
                 {
                     code = Admission::PoolFull;
                 } else {
-                    fresh.push(store.keep_pending(Body::new(&checked, body, true)));
+                    let kept = store.keep_pending(Body::new(&checked, body, true));
+                    if place < submitted {
+                        fresh.push(kept);
+                    }
                 }
             }
             admissions.push(code, tx_id);
@@ -318,13 +358,36 @@ impl Pool {
     }
 }
 
+/// How many transactions an encoded `TransactionBatch` holds, without a look at them.
+///
+/// Batches of which this is known can be put behind one another: the bytes are their union.
+pub fn count_transactions(batch: &[u8]) -> Result<usize, FormatError> {
+    let malformed = |what: &str| FormatError::Undecodable(format!("TransactionBatch: {what}"));
+    let mut rest = batch;
+    let mut count = 0;
+    while !rest.is_empty() {
+        let (field, wire) =
+            decode_key(&mut rest).map_err(|_| malformed("a field without a number"))?;
+        if (field, wire) != (1, WireType::LengthDelimited) {
+            return Err(malformed("a field that is no transaction"));
+        }
+        let size = decode_varint(&mut rest).map_err(|_| malformed("a length that is none"))?;
+        let size = usize::try_from(size).map_err(|_| malformed("a length beyond its end"))?;
+        rest = rest
+            .get(size..)
+            .ok_or_else(|| malformed("a length beyond its end"))?;
+        count += 1;
+    }
+    Ok(count)
+}
+
 /// Encodes a `TransactionBatch` without copying the bodies into a message first.
 fn encode_batch<'a>(bodies: impl Iterator<Item = &'a [u8]> + Clone) -> Vec<u8> {
     let size: usize = bodies.clone().map(|body| body.len() + 6).sum();
     let mut batch = Vec::with_capacity(size);
     for body in bodies {
-        prost::encoding::encode_key(1, prost::encoding::WireType::LengthDelimited, &mut batch);
-        prost::encoding::encode_varint(body.len() as u64, &mut batch);
+        encode_key(1, WireType::LengthDelimited, &mut batch);
+        encode_varint(body.len() as u64, &mut batch);
         batch.extend_from_slice(body);
     }
     batch

@@ -1,15 +1,20 @@
-//! Signatures of many transactions in one batch.
+//! Signatures of many transactions in batches.
 
 use std::collections::HashSet;
+use std::num::NonZeroUsize;
 
-use chain_crypto::{verify_ed25519_batch, Signed};
+use chain_crypto::{verify_many, Signed, Suite};
 use chain_types::{endorsement_message, sender_message, Hash};
 
 use crate::{Admission, Candidate};
 
 /// Marks as `BadSignature` every accepted candidate with an invalid signature, except those whose
 /// wid is known to be valid.
-pub(crate) fn refuse_bad_signatures(candidates: &mut [Candidate], known_valid: &HashSet<Hash>) {
+pub(crate) fn refuse_bad_signatures(
+    candidates: &mut [Candidate],
+    known_valid: &HashSet<Hash>,
+    threads: NonZeroUsize,
+) {
     // (candidate, key, message, signature); a message is hashed only once per transaction and kind.
     let mut owners = Vec::new();
     let mut messages: Vec<(Vec<u8>, Vec<u8>)> = Vec::with_capacity(candidates.len());
@@ -46,7 +51,7 @@ pub(crate) fn refuse_bad_signatures(candidates: &mut [Candidate], known_valid: &
             item_owners.push(*place);
         }
     }
-    let verdicts = verify_ed25519_batch(&items);
+    let verdicts = verify_many(Suite::Ed25519, &items, threads);
     drop(items);
     for (place, valid) in item_owners.into_iter().zip(verdicts) {
         if !valid {

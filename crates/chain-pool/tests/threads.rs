@@ -1,6 +1,7 @@
 //! Submissions, proposals and commits at once: nothing is lost, nothing is taken twice.
 
 use std::collections::HashSet;
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Mutex;
 
@@ -44,7 +45,7 @@ fn submit(pool: &Pool, submitter: u8) {
             .map(|n| transaction(submitter, batch, n))
             .collect();
         let bytes = encode_canonical(&TransactionBatch { transactions });
-        let codes = pool.add(&bytes, 1).unwrap().codes;
+        let codes = pool.add(&bytes, 1, None).unwrap().codes;
         assert!(codes.iter().all(|code| *code == 1), "{codes:?}");
     }
 }
@@ -59,6 +60,7 @@ fn everything_submitted_is_proposed_exactly_once() {
             size_max_bytes: 1 << 20,
             transaction_size_max_bytes: 1 << 16,
         },
+        NonZeroUsize::new(2).unwrap(),
     );
     let committed: Mutex<Vec<Hash>> = Mutex::default();
     let finished = AtomicBool::new(false);

@@ -81,6 +81,11 @@ impl BlockOverlay {
         }
     }
 
+    /// Whether nothing was written so far.
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty()
+    }
+
     /// Put or delete one key.
     pub fn set(&mut self, key: Vec<u8>, value: Option<Vec<u8>>) {
         self.writes.insert(key, value);

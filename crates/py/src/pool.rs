@@ -1,5 +1,7 @@
 //! Bindings of `chain-pool`.
 
+use std::num::NonZeroUsize;
+
 use chain_pool::{Limits, Pool};
 use chain_types::Hash;
 use pyo3::exceptions::{PyKeyError, PyValueError};
@@ -10,7 +12,8 @@ use pyo3::types::PyBytes;
 /// Adds this module's classes to the extension.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Admissions>()?;
-    module.add_class::<TxPool>()
+    module.add_class::<TxPool>()?;
+    module.add_function(wrap_pyfunction!(count_transactions, module)?)
 }
 
 /// Verdicts of one batch, in its order.
@@ -34,6 +37,18 @@ impl Admissions {
             .collect()
     }
 
+    fn response<'py>(
+        &self,
+        py: Python<'py>,
+        start: usize,
+        count: usize,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let end = start.checked_add(count);
+        let range = end.filter(|end| *end <= self.0.codes.len());
+        let range = start..range.ok_or_else(|| PyValueError::new_err("beyond the batch"))?;
+        Ok(PyBytes::new(py, &self.0.response(range)))
+    }
+
     #[getter]
     fn fresh<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, &self.0.fresh)
@@ -48,7 +63,8 @@ struct TxPool(Pool);
 impl TxPool {
     #[new]
     #[pyo3(signature = (
-        chain_id, *, expiry_window, transactions_max, size_max_bytes, transaction_size_max_bytes
+        chain_id, *, expiry_window, transactions_max, size_max_bytes, transaction_size_max_bytes,
+        threads = 1
     ))]
     fn new(
         chain_id: &str,
@@ -56,20 +72,35 @@ impl TxPool {
         transactions_max: usize,
         size_max_bytes: usize,
         transaction_size_max_bytes: usize,
+        threads: usize,
     ) -> Self {
+        let threads = NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN);
         let limits = Limits {
             expiry_window,
             transactions_max,
             size_max_bytes,
             transaction_size_max_bytes,
         };
-        Self(Pool::new(chain_id, limits))
+        Self(Pool::new(chain_id, limits, threads))
     }
 
-    fn add(&self, py: Python<'_>, batch: PyBackedBytes, height: u64) -> PyResult<Admissions> {
-        py.detach(|| self.0.add(&batch, height))
+    #[pyo3(signature = (batch, height, submitted=None))]
+    fn add(
+        &self,
+        py: Python<'_>,
+        batch: PyBackedBytes,
+        height: u64,
+        submitted: Option<usize>,
+    ) -> PyResult<Admissions> {
+        py.detach(|| self.0.add(&batch, height, submitted))
             .map(Admissions)
             .map_err(malformed)
+    }
+
+    fn set_member(&self, py: Python<'_>, public_key: PyBackedBytes, member: bool) -> PyResult<()> {
+        let public_key = hash(&public_key)?;
+        py.detach(|| self.0.set_member(public_key, member));
+        Ok(())
     }
 
     fn propose<'py>(
@@ -183,14 +214,19 @@ fn malformed(error: chain_types::FormatError) -> PyErr {
     PyValueError::new_err(error.to_string())
 }
 
+fn hash(item: &PyBackedBytes) -> PyResult<Hash> {
+    Hash::try_from(item.as_ref())
+        .map_err(|_| PyValueError::new_err(format!("{} bytes, not 32", item.len())))
+}
+
 fn hashes(items: &[PyBackedBytes]) -> PyResult<Vec<Hash>> {
-    items
-        .iter()
-        .map(|item| {
-            Hash::try_from(item.as_ref())
-                .map_err(|_| PyValueError::new_err(format!("{} bytes, not 32", item.len())))
-        })
-        .collect()
+    items.iter().map(hash).collect()
+}
+
+/// Transactions in an encoded batch.
+#[pyfunction]
+fn count_transactions(batch: &[u8]) -> PyResult<usize> {
+    chain_pool::count_transactions(batch).map_err(malformed)
 }
 
 fn with_expiries(tx_ids: &[PyBackedBytes], expiry_heights: Vec<u64>) -> PyResult<Vec<(Hash, u64)>> {
