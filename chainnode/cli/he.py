@@ -17,9 +17,11 @@ from chainnode.cli.context import (
 )
 from chainnode.cli.output import Format, progress_bar, reporting, show, show_rows
 from chainnode.he.answer import shown
+from chainnode.he.schema import TableSchema
 from chainnode.he.sql import explain as explain_plan
 from chainnode.sdk.bank import BankClient, BankKeys, OwnerSecret
 from chainnode.sdk.client import AsyncClient
+from chainnode.sdk.council import EpochState, key_profiles, read_epoch, vote_rotation
 from chainnode.sdk.fitting import fit_scorecard, outcomes
 from chainnode.sdk.ingest import align
 from chainnode.sdk.openings import CHOSEN_BLOCKS, OpeningsFile
@@ -73,6 +75,57 @@ def keyholder(config: Config, data_dir: DataDir = None) -> None:
     from chainnode.keyholder.main import run
 
     run(config, data_dir)
+
+
+@app.command()
+@reporting
+def council(
+    network: Network = Path(DEFAULT_NETWORK),
+    member: Member = DEFAULT_MEMBER,
+    output: Output = Format.TABLE,
+) -> None:
+    """Show the key council's latest epoch: its members, threshold and profiles."""
+    _show_epoch(_ask(network, member, None, lambda bank: read_epoch(bank.chain)), output)
+
+
+@app.command()
+@reporting
+def rotate(
+    profiles: Annotated[
+        list[str],
+        typer.Option("--profile", help="Beside S and S36: M. Not given: those there are."),
+    ] = [],  # noqa: B006
+    organisations: Annotated[
+        list[str], typer.Option("--organisation", help="Of the new council. Not given: as it is.")
+    ] = [],  # noqa: B006
+    threshold: Annotated[
+        int, typer.Option("--threshold", min=0, help="How many open. 0: as it is.")
+    ] = 0,
+    network: Network = Path(DEFAULT_NETWORK),
+    member: Member = "bank-a/admin",
+    output: Output = Format.TABLE,
+) -> None:
+    """Vote, as an admin, for a new key epoch; a majority of the council's admins begins it."""
+    voted = _ask(
+        network,
+        member,
+        None,
+        lambda bank: vote_rotation(bank.chain, profiles, organisations, threshold),
+    )
+    _show_epoch(voted, output)
+
+
+def _show_epoch(state: EpochState, output: Format) -> None:
+    show(
+        {
+            "epoch": state.epoch,
+            "status": state.status,
+            "organisations": " ".join(state.organisations),
+            "threshold": state.threshold,
+            "profiles": " ".join(state.profiles),
+        },
+        output,
+    )
 
 
 @app.command()
@@ -245,6 +298,12 @@ def verify_openings(
 
 
 Schema = Annotated[Path, typer.Option("--schema", help="TOML schema file.")]
+Profiles = Annotated[
+    list[str],
+    typer.Option(
+        "--profile", help="Store every column in this profile too: M, for three and four factors."
+    ),
+]
 
 
 @app.command()
@@ -253,10 +312,11 @@ def check(
     source: Annotated[Path, typer.Argument(help="CSV or Parquet file with the id column.")],
     schema: Schema,
     owner: Annotated[str, typer.Option("--owner", help="Organisation whose columns to check.")],
+    profiles: Profiles = [],  # noqa: B006
 ) -> None:
     """Check a table against a schema file without a network; names every bad cell."""
     rows = read_source(source)
-    described = load_schema(schema, rows.row_count())
+    described = _described(schema, rows.row_count(), profiles)
     ids = [str(cell) for cell in rows.column(described.id_column)]
     align(rows, described, owner, ids)
     print(f"{source}: {rows.row_count()} rows fit {schema}")
@@ -268,12 +328,13 @@ def create_table(
     schema: Annotated[Path, typer.Argument(help="TOML schema file.")],
     ids: Annotated[Path, typer.Option("--ids", help="CSV or Parquet file with the id column.")],
     minimum_group: Annotated[int, typer.Option("--minimum-group", min=1)] = 10,
+    profiles: Profiles = [],  # noqa: B006
     network: Network = Path(DEFAULT_NETWORK),
     member: Member = DEFAULT_MEMBER,
 ) -> None:
     """Publish a table's schema and the registry of its enterprises."""
     registry = read_source(ids)
-    described = load_schema(schema, registry.row_count())
+    described = _described(schema, registry.row_count(), profiles)
     names = [str(cell) for cell in registry.column(described.id_column)]
     _ask(
         network,
@@ -293,10 +354,11 @@ def fit(
     rows: Annotated[int, typer.Option("--rows", help="Enterprises in the encrypted table.")],
     name: Annotated[str, typer.Option("--name", help="For CREDIT_SCORE('name').")],
     to: Annotated[Path, typer.Option("--to", help="Receives the scorecard.")],
+    profiles: Profiles = [],  # noqa: B006
 ) -> None:
     """Fit an integer scorecard on the schema's bins with scikit-learn."""
     history = read_source(source)
-    described = load_schema(schema, rows)
+    described = _described(schema, rows, profiles)
     cells = {
         column.name: history.column(column.name)
         for column in described.columns
@@ -306,6 +368,16 @@ def fit(
     model = fit_scorecard(described, cells, bad, name, tuple(cells))
     to.write_bytes(model.encode())
     print(model.explain(described))
+
+
+def _described(schema: Path, rows: int, profiles: list[str]) -> TableSchema:
+    described = load_schema(schema, rows)
+    if not profiles:
+        return described
+    added = [name for name in key_profiles(profiles) if name in profiles]
+    every = described.stored_in(*added)
+    every.validate()
+    return every
 
 
 def _keys(network: Path, member: str, keys: Path | None, passphrase_file: Path | None) -> BankKeys:

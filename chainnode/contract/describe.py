@@ -53,7 +53,9 @@ def describe(cls: type[Contract]) -> dict[str, Any]:
         args, returns = method_types(function)
         for used in [*(item for _, item in args), returns]:
             collect_structs(used, structs)
-        methods.append(method_entry(name, kind, args, returns, (inspect.getdoc(function) or "")))
+        methods.append(
+            method_entry(name, kind, list(args), returns, (inspect.getdoc(function) or ""))
+        )
     events, errors = records(cls)
     storage = []
     for index, (field, kind, types) in enumerate(storage_fields(cls), start=1):

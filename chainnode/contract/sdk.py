@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import (
     Any,
     ClassVar,
@@ -239,14 +240,21 @@ def _names(cls: type[Contract]) -> dict[str, None]:
     return {name: None for name in members if not name.startswith(("__", "contract_"))}
 
 
-def storage_fields(cls: type[Contract]) -> list[tuple[str, str, tuple[Type, ...]]]:
+def storage_fields(cls: type[Contract]) -> tuple[tuple[str, str, tuple[Type, ...]], ...]:
     """Return (field, map | var | counter, types) in declaration order, bases first.
 
     Raises:
         CodecError: an annotation is no storage type.
     """
+    contract: Any = cls
+    return _storage_fields(contract)
+
+
+@lru_cache(maxsize=256)
+def _storage_fields(contract: Any) -> tuple[tuple[str, str, tuple[Type, ...]], ...]:
+    # An instance is made for every call, and reading annotations costs more than the call.
     found: list[tuple[str, str, tuple[Type, ...]]] = []
-    for name, hint in get_type_hints(cls, include_extras=True).items():
+    for name, hint in get_type_hints(contract, include_extras=True).items():
         if get_origin(hint) is ClassVar or name.startswith("contract_"):
             continue
         origin = get_origin(hint) or hint
@@ -259,12 +267,13 @@ def storage_fields(cls: type[Contract]) -> list[tuple[str, str, tuple[Type, ...]
             found.append((name, "counter", ()))
         else:
             raise CodecError(name, "storage fields are Map[K, V], Var[T] or Counter")
-    return found
+    return tuple(found)
 
 
-def method_types(method: Callable[..., Any]) -> tuple[list[tuple[str, Type]], Type]:
+@lru_cache(maxsize=4096)
+def method_types(method: Callable[..., Any]) -> tuple[tuple[tuple[str, Type], ...], Type]:
     """Return a method's (argument, type) pairs without `self`, and its result type."""
     hints = get_type_hints(method, include_extras=True)
     result = hints.pop("return", type(None))
     kind = NONE if result is type(None) else resolve(result)
-    return [(name, resolve(hint)) for name, hint in hints.items()], kind
+    return tuple((name, resolve(hint)) for name, hint in hints.items()), kind

@@ -1,16 +1,20 @@
 """The key ceremony of one epoch, as messages in and messages out.
 
-Two rounds make a joint public key for both profiles and a relinearisation key for S36 (the
-multiparty BGV of Mouchet, Troncoso-Pastoriza, Bossuat and Hubaux, PETS 2021). The caller carries
-messages and keeps the order the contract enforces: every commitment before any reveal. Then
-everyone opens test vectors drawn from chain randomness: keys that fail are never used.
+Two rounds make, for each profile of the epoch, a joint public key, and a relinearisation key where
+products are asked (S36, and M if the council wants it): the multiparty BGV of Mouchet,
+Troncoso-Pastoriza, Bossuat and Hubaux, PETS 2021. The caller carries messages and keeps the order
+the contract enforces: every commitment before any reveal. Then everyone opens test vectors drawn
+from chain randomness: keys that fail are never used.
+
+A message has one part per piece its sender leads. Parts are stored one by one, for one of profile M
+has 18 MB, and the message is known by the hashes of its parts.
 """
 
 from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,8 +29,15 @@ from chainnode.he.profiles import PROFILES, ProfileName
 from chainnode.he.threshold import Sharing
 from chainnode.types.errors import ClientFault, PeerFault
 
-PUBLIC_PROFILES: Final[tuple[ProfileName, ...]] = ("S", "S36")
-RELIN_PROFILE: Final[ProfileName] = "S36"
+BASE_PROFILES: Final[tuple[ProfileName, ...]] = ("S", "S36")
+"""Profiles of every epoch; M is made only where the council asks for it."""
+
+HASH_SIZE_BYTES: Final = 32
+
+
+def relin_profiles(profiles: Iterable[ProfileName]) -> tuple[ProfileName, ...]:
+    """The profiles in which encrypted columns are multiplied."""
+    return tuple(name for name in profiles if PROFILES[name].factors_max() > 1)
 
 
 def commitment(epoch: int, round_number: int, blob_hash: bytes, organisation: str) -> bytes:
@@ -49,35 +60,101 @@ def common_seed(epoch_seed: bytes, purpose: str) -> bytes:
 class KeySet:
     """The joint keys of an epoch. All of it is public."""
 
-    public_keys: Mapping[str, bytes]
-    relin_key: bytes
+    public_keys: Mapping[ProfileName, bytes]
+    relin_keys: Mapping[ProfileName, bytes]
 
     def hashes(self) -> dict[str, bytes]:
-        """Blob hashes under the contract's field names."""
-        return {
-            "public_key_s": hashlib.sha256(self.public_keys["S"]).digest(),
-            "public_key_s36": hashlib.sha256(self.public_keys["S36"]).digest(),
-            "relin_key_s36": hashlib.sha256(self.relin_key).digest(),
-        }
+        """Blob hashes under the contract's field names; empty for a profile without keys."""
+        named: dict[str, bytes] = {}
+        for kind, keys, names in (
+            ("public_key", self.public_keys, tuple(PROFILES)),
+            ("relin_key", self.relin_keys, relin_profiles(PROFILES)),
+        ):
+            for name in names:
+                key = keys.get(name)
+                digest = b"" if key is None else hashlib.sha256(key).digest()
+                named[f"{kind}_{name.lower()}"] = digest
+        return named
 
 
 @dataclass(frozen=True, slots=True)
 class PieceSecret:
     """One piece of the joint key, as its holders keep it."""
 
-    keys: Mapping[str, HeSecretKey]
+    keys: Mapping[ProfileName, HeSecretKey]
     flood_key: bytes
 
     @staticmethod
-    def draw() -> PieceSecret:
+    def draw(profiles: Sequence[ProfileName] = BASE_PROFILES) -> PieceSecret:
         """A fresh piece."""
-        made: dict[str, HeSecretKey] = {
-            profile: HeSecretKey.generate(profile) for profile in PUBLIC_PROFILES
+        made: dict[ProfileName, HeSecretKey] = {
+            profile: HeSecretKey.generate(profile) for profile in profiles
         }
         return PieceSecret(made, secrets.token_bytes(32))
 
     def __repr__(self) -> str:
         return "PieceSecret(...)"
+
+
+class FirstRound:
+    """What everyone computes from all first parts: their sums, and the pieces dealt.
+
+    Parts are added one at a time and let go: only sums stay, 16 MB in profile M.
+
+    Args:
+        epoch_seed: from the chain.
+        sharing: who holds which piece.
+        profiles: of the epoch.
+    """
+
+    def __init__(
+        self, epoch_seed: bytes, sharing: Sharing, profiles: Sequence[ProfileName]
+    ) -> None:
+        self.profiles = tuple(profiles)
+        self.sharing = sharing
+        self.deals: dict[int, list[bytes]] = {}
+        self.relin_totals: dict[ProfileName, bytes] = {}
+        self._seed = epoch_seed
+        self._shares: dict[ProfileName, list[bytes]] = {name: [] for name in self.profiles}
+
+    def add(self, index: int, part: bytes) -> None:
+        """Take in the part of a piece's leader.
+
+        Raises:
+            PeerFault: `CEREMONY_MESSAGE_MALFORMED` naming the leader.
+        """
+        leader, multiplied = self.sharing.leader(index), relin_profiles(self.profiles)
+        opened = _message(leader, part, len(self.profiles) + len(multiplied) + 1)
+        deal = opened.pop()
+        holders = len(self.sharing.pieces[index])
+        self.deals[index] = _message(leader, deal, len(self.profiles) + holders)
+        for profile in self.profiles:
+            self._shares[profile].append(opened.pop(0))
+        for profile, share in zip(multiplied, opened, strict=True):
+            before = [self.relin_totals[profile]] if profile in self.relin_totals else []
+            try:
+                total = _native.he_aggregate_relin_round1(profile, [*before, share])
+            except ValueError as error:
+                raise _malformed(leader, str(error)) from error
+            self.relin_totals[profile] = total
+
+    def public_keys(self) -> dict[ProfileName, bytes]:
+        """The joint public keys.
+
+        Raises:
+            PeerFault: `CEREMONY_MESSAGE_MALFORMED`.
+        """
+        if len(self.deals) != len(self.sharing.pieces):
+            raise _malformed(" or ".join(self.sharing.members), "a piece's part is missing")
+        try:
+            return {
+                profile: _native.he_aggregate_public_key(
+                    profile, common_seed(self._seed, profile), self._shares[profile]
+                )
+                for profile in self.profiles
+            }
+        except ValueError as error:
+            raise _malformed(" or ".join(self.sharing.members), str(error)) from error
 
 
 class Ceremony:
@@ -91,138 +168,152 @@ class Ceremony:
         sharing: who holds which piece.
         member: this organisation.
         led: fresh secrets of the pieces it leads, by index.
+        profiles: of the epoch.
     """
 
     def __init__(
-        self, epoch_seed: bytes, sharing: Sharing, member: str, led: Mapping[int, PieceSecret]
+        self,
+        epoch_seed: bytes,
+        sharing: Sharing,
+        member: str,
+        led: Mapping[int, PieceSecret],
+        profiles: Sequence[ProfileName] = BASE_PROFILES,
     ) -> None:
         self._seed = epoch_seed
         self._sharing = sharing
         self._member = member
         self._led = led
-        self._ephemerals: dict[int, HeRelinEphemeral] = {}
+        self._profiles = tuple(profiles)
+        self._ephemerals: dict[tuple[int, ProfileName], HeRelinEphemeral] = {}
 
-    def round1(self, sealing_keys: Mapping[str, bytes]) -> bytes:
+    def round1(self, sealing_keys: Mapping[str, bytes]) -> list[bytes]:
         """This member's first message: per led piece its public parts and the sealed piece.
 
         Args:
             sealing_keys: X25519 public key of every member.
         """
-        return pack_container(
-            [self._first_part(index, piece, sealing_keys) for index, piece in self._led.items()]
-        )
+        return [self._first_part(index, piece, sealing_keys) for index, piece in self._led.items()]
 
     def _first_part(
         self, index: int, piece: PieceSecret, sealing_keys: Mapping[str, bytes]
     ) -> bytes:
-        public = [
+        parts = [
             piece.keys[profile].public_key_share(common_seed(self._seed, profile))
-            for profile in PUBLIC_PROFILES
+            for profile in self._profiles
         ]
-        relin, self._ephemerals[index] = piece.keys[RELIN_PROFILE].relin_round1(
-            common_seed(self._seed, "relin")
-        )
+        for profile in relin_profiles(self._profiles):
+            share, self._ephemerals[(index, profile)] = piece.keys[profile].relin_round1(
+                common_seed(self._seed, f"relin/{profile}")
+            )
+            parts.append(share)
         transport = secrets.token_bytes(32)
-        dealt = [piece.keys[profile].seal(transport) for profile in PUBLIC_PROFILES]
+        dealt = [piece.keys[profile].seal(transport) for profile in self._profiles]
         for holder in self._sharing.pieces[index]:
             context = self._context(index, holder)
             dealt.append(release.seal(sealing_keys[holder], transport + piece.flood_key, context))
-        return pack_container([*public, relin, pack_container(dealt)])
+        return pack_container([*parts, pack_container(dealt)])
 
     def _context(self, index: int, holder: str) -> bytes:
         place = self._seed + index.to_bytes(4, "big")
         return b"chainnode/he-piece/v1" + place + holder.encode()
 
-    def receive(
-        self, first: Mapping[str, bytes], sealing_key: X25519PrivateKey
-    ) -> dict[int, PieceSecret]:
+    def receive(self, first: FirstRound, sealing_key: X25519PrivateKey) -> dict[int, PieceSecret]:
         """The pieces others deal to this member, by index.
 
         Raises:
             PeerFault: `CEREMONY_MESSAGE_MALFORMED` naming the leader.
         """
-        opened = _first_parts(self._sharing, first)
         received = {}
         for index in self._sharing.held_by(self._member):
             leader = self._sharing.leader(index)
             if leader == self._member:
                 continue
             place = self._sharing.pieces[index].index(self._member)
+            dealt, context = first.deals[index], self._context(index, self._member)
             try:
-                dealt = unpack_container(opened[index][3])
-                box, context = dealt[2 + place], self._context(index, self._member)
+                box = dealt[len(self._profiles) + place]
                 key = release.open_sealed(sealing_key, box, context)
-                keys: dict[str, HeSecretKey] = {
+                keys: dict[ProfileName, HeSecretKey] = {
                     profile: HeSecretKey.unseal(profile, dealt[position], key[:32])
-                    for position, profile in enumerate(PUBLIC_PROFILES)
+                    for position, profile in enumerate(self._profiles)
                 }
-            except (PeerFault, ValueError, IndexError) as error:
+            except (PeerFault, ValueError) as error:
                 raise _malformed(leader, f"its deal of piece {index} does not open") from error
             received[index] = PieceSecret(keys, key[32:])
         return received
 
-    def round2(self, first: Mapping[str, bytes]) -> bytes:
-        """This member's second message, from everyone's first (council order).
+    def round2(self, first: FirstRound) -> list[bytes]:
+        """This member's second message, from the sums of everyone's first.
 
         Raises:
-            PeerFault: `CEREMONY_MESSAGE_MALFORMED` naming the member.
+            PeerFault: `CEREMONY_MESSAGE_MALFORMED`.
             ClientFault: `CEREMONY_LOST` when round 1 was made by an earlier process.
         """
-        if len(self._ephemerals) != len(self._led):
+        multiplied = relin_profiles(self._profiles)
+        if len(self._ephemerals) != len(self._led) * len(multiplied):
             raise ClientFault(
                 "CEREMONY_LOST",
                 "the secret of round 1 is gone with the process that made it",
                 fix="open the epoch again",
             )
-        shares = [parts[2] for parts in _first_parts(self._sharing, first).values()]
-        try:
-            total = _native.he_aggregate_relin_round1(RELIN_PROFILE, shares)
-            parts = [
-                piece.keys[RELIN_PROFILE].relin_round2(self._ephemerals[index], total)
-                for index, piece in self._led.items()
-            ]
-        except ValueError as error:
-            raise _malformed(" or ".join(first), str(error)) from error
-        return pack_container(parts)
+        return [
+            pack_container(
+                [
+                    piece.keys[profile].relin_round2(
+                        self._ephemerals[(index, profile)], first.relin_totals[profile]
+                    )
+                    for profile in multiplied
+                ]
+            )
+            for index, piece in self._led.items()
+        ]
 
 
-def aggregate(
-    epoch_seed: bytes, sharing: Sharing, first: Mapping[str, bytes], second: Mapping[str, bytes]
-) -> KeySet:
-    """The joint keys, from all members' messages of both rounds in council order.
+def message_index(parts: Sequence[bytes]) -> bytes:
+    """What a message is known by: the SHA-256 of each of its parts."""
+    return b"".join(hashlib.sha256(part).digest() for part in parts)
+
+
+def part_hashes(sharing: Sharing, member: str, index: bytes) -> dict[int, bytes]:
+    """The hash of a message's part by the piece it is about.
 
     Raises:
         PeerFault: `CEREMONY_MESSAGE_MALFORMED`.
     """
-    opened = list(_first_parts(sharing, first).values())
-    finals: dict[int, bytes] = {}
-    for name, data in second.items():
-        led = sharing.led_by(name)
-        finals |= dict(zip(led, _message(name, data, len(led)), strict=True))
-    members = " or ".join(first)
+    led = sharing.led_by(member)
+    if len(index) != HASH_SIZE_BYTES * len(led):
+        raise _malformed(member, f"{len(index)} bytes for the hashes of {len(led)} parts")
+    places = range(0, len(index), HASH_SIZE_BYTES)
+    hashes = [index[place : place + HASH_SIZE_BYTES] for place in places]
+    return dict(zip(led, hashes, strict=True))
+
+
+def aggregate(first: FirstRound, second: Mapping[int, bytes]) -> KeySet:
+    """The joint keys.
+
+    Args:
+        first: with every piece's part.
+        second: every piece's part of round 2.
+
+    Raises:
+        PeerFault: `CEREMONY_MESSAGE_MALFORMED`.
+    """
+    sharing, multiplied = first.sharing, relin_profiles(first.profiles)
+    public_keys = first.public_keys()
+    finals = [
+        _message(sharing.leader(index), second[index], len(multiplied))
+        for index in range(len(sharing.pieces))
+    ]
     try:
-        public_keys: dict[str, bytes] = {
-            profile: _native.he_aggregate_public_key(
-                profile, common_seed(epoch_seed, profile), [parts[index] for parts in opened]
+        relin_keys: dict[ProfileName, bytes] = {
+            profile: _native.he_relin_key(
+                profile, first.relin_totals[profile], [parts[place] for parts in finals]
             )
-            for index, profile in enumerate(PUBLIC_PROFILES)
+            for place, profile in enumerate(multiplied)
         }
-        total = _native.he_aggregate_relin_round1(RELIN_PROFILE, [parts[2] for parts in opened])
-        ordered = [finals[index] for index in range(len(sharing.pieces))]
-        relin_key = _native.he_relin_key(RELIN_PROFILE, total, ordered)
     except ValueError as error:
-        raise _malformed(members, str(error)) from error
-    return KeySet(public_keys, relin_key)
-
-
-def _first_parts(sharing: Sharing, first: Mapping[str, bytes]) -> dict[int, list[bytes]]:
-    """Per piece: public key shares of S and S36, relinearisation part, deal."""
-    found: dict[int, list[bytes]] = {}
-    for name, data in first.items():
-        led = sharing.led_by(name)
-        for index, part in zip(led, _message(name, data, len(led)), strict=True):
-            found[index] = _message(name, part, 4)
-    return {index: found[index] for index in range(len(sharing.pieces))}
+        raise _malformed(" or ".join(sharing.members), str(error)) from error
+    return KeySet(public_keys, relin_keys)
 
 
 def _message(member: str, data: bytes, count: int) -> list[bytes]:
@@ -261,47 +352,50 @@ class TestVector:
 
 
 def test_vectors(keys: KeySet, test_seed: bytes) -> list[TestVector]:
-    """The vectors of an epoch: one fresh encryption per profile and one relinearised product.
+    """The vectors of an epoch: of each profile a fresh encryption, and its deepest product.
 
     All randomness comes from the chain's test seed, so every member makes the same bytes.
     """
     vectors = []
-    for profile in PUBLIC_PROFILES:
-        slots, ciphertext = _encrypted(keys, test_seed, profile, "fresh", None)
+    for profile, public_key in keys.public_keys.items():
+        slots, ciphertext = _encrypted(profile, public_key, test_seed, "fresh", None)
         modulus = PROFILES[profile].plain_modulus
         expected = sum(int(value) for value in slots) % modulus
         limbs = PROFILES[profile].limbs
         vectors.append(TestVector(f"fresh {profile}", profile, limbs, ciphertext, expected))
-    vectors.append(_product_vector(keys, test_seed))
+    vectors += [_product_vector(keys, profile, test_seed) for profile in keys.relin_keys]
     return vectors
 
 
 test_vectors.__test__ = False  # type: ignore[attr-defined]
 
 
-def _product_vector(keys: KeySet, test_seed: bytes) -> TestVector:
-    profile = RELIN_PROFILE
+def _product_vector(keys: KeySet, profile: ProfileName, test_seed: bytes) -> TestVector:
+    """One factor is any value, the others 0 or 1, as where values are summed under conditions."""
     limbs, modulus = PROFILES[profile].limbs, PROFILES[profile].plain_modulus
-    left, left_ciphertext = _encrypted(keys, test_seed, profile, "left", None)
-    right, right_ciphertext = _encrypted(keys, test_seed, profile, "right", 2)
-    product = _native.he_multiply(profile, limbs, left_ciphertext, right_ciphertext)
-    ciphertext = _native.he_relinearise(profile, limbs, product, keys.relin_key)
-    pairs = zip(left, right, strict=True)
-    expected = sum(int(one) * int(other) for one, other in pairs) % modulus
-    return TestVector("product S36", profile, limbs, ciphertext, expected)
+    products, factors = [1] * PROFILES[profile].slots, []
+    for number in range(PROFILES[profile].factors_max()):
+        below = None if number == 0 else 2
+        slots, ciphertext = _encrypted(
+            profile, keys.public_keys[profile], test_seed, f"factor {number}", below
+        )
+        factors.append([(1, [ciphertext])])
+        products = [one * int(other) for one, other in zip(products, slots, strict=True)]
+    product = _native.he_stepwise_sum(profile, limbs, factors)
+    ciphertext = _native.he_relinearise(profile, limbs, product, keys.relin_keys[profile])
+    name = f"product {profile}"
+    return TestVector(name, profile, limbs, ciphertext, sum(products) % modulus)
 
 
 def _encrypted(
-    keys: KeySet, test_seed: bytes, profile: ProfileName, part: str, below: int | None
+    profile: ProfileName, public_key: bytes, test_seed: bytes, part: str, below: int | None
 ) -> tuple[np.ndarray[tuple[int], np.dtype[np.uint64]], bytes]:
     parameters = PROFILES[profile]
     label = b"chainnode/he-test-vector/v1" + test_seed + f"{profile}/{part}".encode()
     raw = np.frombuffer(hashlib.shake_256(label).digest(8 * parameters.slots), dtype="<u8")
     slots = (raw % np.uint64(below or parameters.plain_modulus)).astype("<u8")
     seed = hashlib.sha256(label + b"/randomness").digest()
-    ciphertext = _native.he_encrypt(
-        profile, keys.public_keys[profile], slots.tobytes(), seed, parameters.limbs
-    )
+    ciphertext = _native.he_encrypt(profile, public_key, slots.tobytes(), seed, parameters.limbs)
     return slots, ciphertext
 
 

@@ -246,6 +246,17 @@ class TableSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     columns: tuple[Column, ...]
     joints: tuple[Joint, ...] = ()
 
+    def stored_in(self, *profiles: ProfileName) -> TableSchema:
+        """The same table with every column stored in these profiles too."""
+        columns = tuple(
+            msgspec.structs.replace(
+                column,
+                profiles=tuple(n for n in PROFILES if n in column.profiles or n in profiles),
+            )
+            for column in self.columns
+        )
+        return msgspec.structs.replace(self, columns=columns)
+
     def block_count(self, profile: ProfileName = "S") -> int:
         """Blocks of a profile; each leaves its last 64 slots to sentinels."""
         return -(-self.rows // rows_per_block(profile))

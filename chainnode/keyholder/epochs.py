@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from dataclasses import dataclass
 
 from chainnode.he import council, release
+from chainnode.he.profiles import ProfileName
 from chainnode.he.threshold import Sharing
 from chainnode.keyholder.store import KeyStore
 from chainnode.sdk.scoring import (
@@ -15,10 +17,20 @@ from chainnode.sdk.scoring import (
     EPOCH_TESTING,
     epoch_subject,
     read_posts,
+    read_profiles,
     read_sharing,
 )
 from chainnode.sdk.scoring_service import ScoringService
 from chainnode.types.errors import PeerFault
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """This member's part in a running ceremony; `messages`: index of its message by round."""
+
+    ceremony: council.Ceremony
+    first: council.FirstRound
+    messages: dict[int, bytes]
 
 
 class EpochKeeper:
@@ -34,7 +46,7 @@ class EpochKeeper:
         self._chain = service.chain
         self._organisation = service.organisation
         self._store = store
-        self._ceremonies: dict[int, tuple[council.Ceremony, dict[int, bytes]]] = {}
+        self._parts: dict[int, _Part] = {}
         self._settled = -1
 
     async def advance(self) -> None:
@@ -61,41 +73,68 @@ class EpochKeeper:
             await self._test(epoch, test_seed, sharing)
         elif status in (EPOCH_ACTIVE, EPOCH_FAILED):
             self._settled = epoch
-            self._ceremonies.clear()
+            self._parts.clear()
 
     async def _exchange_messages(
         self, epoch: int, seed: bytes, sharing: Sharing, keys: list[bytes]
     ) -> None:
-        if epoch not in self._ceremonies:
+        if epoch not in self._parts:
             if self._organisation in await self._posts(epoch, sharing, "commit 1"):
                 # Round 1's secret died with an earlier process: only a new epoch helps.
                 await self._service.attempt("open_epoch")
                 return
-            led = {
-                index: council.PieceSecret.draw() for index in sharing.led_by(self._organisation)
-            }
-            self._store.keep_pieces(epoch, led)
-            ceremony = council.Ceremony(seed, sharing, self._organisation, led)
-            by_name = dict(zip(sharing.members, keys, strict=True))
-            message = await asyncio.to_thread(ceremony.round1, by_name)
-            self._ceremonies[epoch] = (ceremony, {1: message})
-        ceremony, messages = self._ceremonies[epoch]
-        if not await self._exchange(epoch, sharing, 1, messages[1]):
+            self._parts = {epoch: await self._begin(epoch, seed, sharing, keys)}
+        part = self._parts[epoch]
+        if not await self._exchange(epoch, sharing, 1, part.messages[1]):
             return
-        opened = await self._messages(epoch, sharing, 1)
-        if 2 not in messages:
-            dealt = await asyncio.to_thread(ceremony.receive, opened, self._store.sealing_key)
+        if 2 not in part.messages:
+            await self._collect_first(epoch, sharing, part)
+            dealt = await asyncio.to_thread(
+                part.ceremony.receive, part.first, self._store.sealing_key
+            )
             self._store.keep_pieces(epoch, dealt)
-            messages[2] = await asyncio.to_thread(ceremony.round2, opened)
-        if not await self._exchange(epoch, sharing, 2, messages[2]):
+            part.messages[2] = await self._stored(
+                await asyncio.to_thread(part.ceremony.round2, part.first)
+            )
+        if not await self._exchange(epoch, sharing, 2, part.messages[2]):
             return
         if self._organisation in await self._posts(epoch, sharing, "keys"):
             return
-        second = await self._messages(epoch, sharing, 2)
-        made = await asyncio.to_thread(council.aggregate, seed, sharing, opened, second)
-        for blob in (*made.public_keys.values(), made.relin_key):
+        second = {
+            index: await self._chain.get_blob(digest)
+            for index, digest in (await self._hashes(epoch, sharing, 2)).items()
+        }
+        made = await asyncio.to_thread(council.aggregate, part.first, second)
+        for blob in (*made.public_keys.values(), *made.relin_keys.values()):
             await self._chain.put_blob(blob)
         await self._service.attempt("submit_keys", epoch=epoch, keys=made.hashes())
+
+    async def _begin(self, epoch: int, seed: bytes, sharing: Sharing, keys: list[bytes]) -> _Part:
+        """Draw the pieces this member leads, keep them, and store its first message's parts."""
+        profiles = await read_profiles(self._chain, epoch)
+        led = {
+            index: council.PieceSecret.draw(profiles)
+            for index in sharing.led_by(self._organisation)
+        }
+        self._store.keep_pieces(epoch, led)
+        ceremony = council.Ceremony(seed, sharing, self._organisation, led, profiles)
+        by_name = dict(zip(sharing.members, keys, strict=True))
+        parts = await asyncio.to_thread(ceremony.round1, by_name)
+        first = council.FirstRound(seed, sharing, profiles)
+        return _Part(ceremony, first, {1: await self._stored(parts)})
+
+    async def _collect_first(self, epoch: int, sharing: Sharing, part: _Part) -> None:
+        """Add up everyone's first parts, one at a time."""
+        for index, digest in (await self._hashes(epoch, sharing, 1)).items():
+            if index not in part.first.deals:
+                blob = await self._chain.get_blob(digest)
+                await asyncio.to_thread(part.first.add, index, blob)
+
+    async def _stored(self, parts: list[bytes]) -> bytes:
+        """A message's index, its parts stored as blobs."""
+        for blob in parts:
+            await self._chain.put_blob(blob)
+        return council.message_index(parts)
 
     async def _exchange(self, epoch: int, sharing: Sharing, number: int, message: bytes) -> bool:
         """Commit, then reveal when all have committed; True when all have revealed."""
@@ -116,19 +155,24 @@ class EpochKeeper:
     async def _posts(self, epoch: int, sharing: Sharing, step: str) -> dict[str, bytes]:
         return await read_posts(self._chain, sharing, epoch, epoch_subject(epoch), step)
 
-    async def _messages(self, epoch: int, sharing: Sharing, number: int) -> dict[str, bytes]:
-        reveals = await self._posts(epoch, sharing, f"reveal {number}")
-        return {name: await self._chain.get_blob(digest) for name, digest in reveals.items()}
+    async def _hashes(self, epoch: int, sharing: Sharing, number: int) -> dict[int, bytes]:
+        """The hash of every piece's part of a round."""
+        found: dict[int, bytes] = {}
+        for name, digest in (await self._posts(epoch, sharing, f"reveal {number}")).items():
+            message = await self._chain.get_blob(digest)
+            found |= council.part_hashes(sharing, name, message)
+        return found
 
     async def _test(self, epoch: int, test_seed: bytes, sharing: Sharing) -> None:
         if self._organisation in await self._posts(epoch, sharing, "verdict"):
             return
-        held = self._store.pieces(epoch, sharing.held_by(self._organisation))
+        profiles = await read_profiles(self._chain, epoch)
+        held = self._store.pieces(epoch, sharing.held_by(self._organisation), profiles)
         if held is None:
             fault = f"{self._organisation} has lost its pieces"
             await self._service.attempt("vote_test", epoch=epoch, fault=fault)
             return
-        keys = await self._keys(epoch)
+        keys = await self._keys(epoch, profiles)
         vectors = await asyncio.to_thread(council.test_vectors, keys, test_seed)
         posted = await self._posts(epoch, sharing, "test shares")
         if self._organisation not in posted:
@@ -145,12 +189,12 @@ class EpochKeeper:
                 fault = error.message
             await self._service.attempt("vote_test", epoch=epoch, fault=fault)
 
-    async def _keys(self, epoch: int) -> council.KeySet:
+    async def _keys(self, epoch: int, profiles: tuple[ProfileName, ...]) -> council.KeySet:
         hashes = await self._chain.view("keys_of", epoch=epoch)
-        return council.KeySet(
-            {
-                "S": await self._chain.get_blob(hashes["public_key_s"]),
-                "S36": await self._chain.get_blob(hashes["public_key_s36"]),
-            },
-            await self._chain.get_blob(hashes["relin_key_s36"]),
-        )
+        public_keys: dict[ProfileName, bytes] = {}
+        relin_keys: dict[ProfileName, bytes] = {}
+        for name in profiles:
+            public_keys[name] = await self._chain.get_blob(hashes[f"public_key_{name.lower()}"])
+        for name in council.relin_profiles(profiles):
+            relin_keys[name] = await self._chain.get_blob(hashes[f"relin_key_{name.lower()}"])
+        return council.KeySet(public_keys, relin_keys)

@@ -344,7 +344,8 @@ class Keyholder(ScoringService):
 
     def _held(self, case: Case) -> dict[int, PieceSecret]:
         epoch = case.facts.epoch
-        found = self._store.pieces(epoch, case.sharing.held_by(self.organisation))
+        held = case.sharing.held_by(self.organisation)
+        found = self._store.pieces(epoch, held, (case.plan.profile,))
         if found is None:
             raise PeerFault(
                 "KEY_SHARE_MISSING",

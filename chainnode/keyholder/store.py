@@ -15,11 +15,11 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from chainnode._native import HeSecretKey
-from chainnode.he.council import PieceSecret
+from chainnode.he.council import BASE_PROFILES, PieceSecret
+from chainnode.he.profiles import ProfileName
 from chainnode.he.release import RELEASES_MAX, ReleaseCounter
 from chainnode.types.errors import ConfigError
 
-PROFILES: Final = ("S", "S36")
 SCRYPT_N: Final = 2**15
 _NONCE_SIZE_BYTES: Final = 12
 
@@ -55,16 +55,26 @@ class KeyStore:
                 _write(self._path(epoch, index, profile), key.seal(self._key))
             self._seal(f"epoch-{epoch}-piece-{index}-flood", piece.flood_key)
 
-    def pieces(self, epoch: int, indices: Sequence[int]) -> dict[int, PieceSecret] | None:
+    def pieces(
+        self,
+        epoch: int,
+        indices: Sequence[int],
+        profiles: Sequence[ProfileName] = BASE_PROFILES,
+    ) -> dict[int, PieceSecret] | None:
         """The stored pieces of an epoch's key; None when one of `indices` is not here.
+
+        Args:
+            epoch: of the council.
+            indices: of the pieces.
+            profiles: which of a piece's keys are needed; the others stay sealed.
 
         Raises:
             ConfigError: `KEY_STORE_DAMAGED`, `PASSPHRASE_WRONG`.
         """
         found = {}
         for index in indices:
-            keys: dict[str, HeSecretKey] = {}
-            for profile in PROFILES:
+            keys: dict[ProfileName, HeSecretKey] = {}
+            for profile in profiles:
                 path = self._path(epoch, index, profile)
                 if not path.exists():
                     return None

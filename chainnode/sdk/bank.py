@@ -24,6 +24,7 @@ from chainnode.sdk.client import AsyncClient
 from chainnode.sdk.owner import DataOwner, Progress, StaleColumns
 from chainnode.sdk.owner_secret import OwnerSecret
 from chainnode.sdk.scoring import (
+    EPOCH_ACTIVE,
     EXPIRED,
     RELEASED,
     RELEASING,
@@ -104,8 +105,7 @@ class BankClient(DataOwner):
         Raises:
             ClientFault: `SQL_UNSUPPORTED` and the planner's other refusals, with a rewrite.
         """
-        epoch = await self._published_epoch(table)
-        return make_plan(await read_table(self.chain, table, epoch), sql)
+        return (await self._planned(table, sql))[2]
 
     async def query(self, table: str, sql: str) -> list[Row]:
         """Ask for aggregates over encrypted columns; the numbers are exact.
@@ -171,22 +171,47 @@ class BankClient(DataOwner):
     # --- inside -----------------------------------------------------------------------------------
 
     async def _published_epoch(self, table: str) -> int:
-        """The newest active epoch under which every owner's columns can be asked."""
+        """The newest active epoch under which every owner has published columns; 0 for none."""
         return int(await self.chain.view("active_epoch_of", table=table, profiles=list(PROFILES)))
+
+    async def _planned(self, table: str, sql: str) -> tuple[int, TableFacts, Plan]:
+        """The plan, and the newest active epoch whose columns of the plan's profile are all there.
+
+        Between a rotation and the last owner's upload that is the epoch before; 0 for none.
+        """
+        newest = await self._published_epoch(table)
+        for epoch in range(newest, 0, -1):
+            if (await self.chain.view("epoch_info", epoch=epoch))[1] != EPOCH_ACTIVE:
+                break
+            facts = await read_table(self.chain, table, epoch)
+            plan = make_plan(facts, sql)
+            if not await self._unpublished(facts, plan, epoch):
+                return epoch, facts, plan
+        facts = await read_table(self.chain, table, newest)
+        return 0, facts, make_plan(facts, sql)
+
+    async def _unpublished(self, facts: TableFacts, plan: Plan, epoch: int) -> list[str]:
+        """Owners without columns of the plan's profile that the plan reads."""
+        read = set(plan.columns())
+        return [
+            owner
+            for owner in facts.owners
+            if read.intersection(facts.schema.stored_columns(plan.profile, owner))
+            and not await self._has_columns(facts.schema.table, owner, plan.profile, epoch)
+        ]
 
     async def _ask(self, table: str, sql: str) -> tuple[QueryFacts, TableFacts, Plan]:
         keys = self._receiving()
-        epoch = await self._published_epoch(table)
+        epoch, facts, plan = await self._planned(table, sql)
         if epoch == 0:
-            await self._active_epoch()
+            active = await self._active_epoch()
+            missing = ", ".join(await self._unpublished(facts, plan, active)) or "every owner"
             raise ClientFault(
                 "COLUMNS_NOT_PUBLISHED",
-                "no active epoch has columns of every owner",
+                f"no active epoch has the {plan.profile} columns of {missing}",
                 subject=table,
                 fix="the owners must encrypt and publish their columns for the active epoch",
             )
-        facts = await read_table(self.chain, table, epoch)
-        plan = make_plan(facts, sql)
         if plan.scores is not None:
             # A typing error in an id must not cost budget.
             encode.selected_rows(plan, await read_ids(self.chain, facts))

@@ -159,7 +159,8 @@ class DataOwner:
                     "PROFILE_WITHOUT_KEY",
                     f"the council's epoch has no key of profile {name}",
                     subject=schema.table,
-                    fix=f"leave {name} out of the columns' profiles in the schema",
+                    fix=f"have the council rotate to a key with {name} (`chainnode he rotate "
+                    f"--profile {name}`), or leave {name} out of the columns' profiles",
                 )
         return keys
 

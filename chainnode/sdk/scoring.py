@@ -19,12 +19,15 @@ from chainnode._proto import types_pb2
 from chainnode.he import encode
 from chainnode.he.plan import Plan
 from chainnode.he.planner.policy import Policy
+from chainnode.he.profiles import PROFILES, ProfileName
+from chainnode.he.release import RESIDUE_SIZE_BYTES
 from chainnode.he.schema import TableSchema
 from chainnode.he.scorecard import Scorecard
 from chainnode.he.sql import Catalog, plan_query
 from chainnode.he.threshold import Sharing
 from chainnode.types.codec import merkle_root
 from chainnode.types.errors import ClientFault, PeerFault
+from chainnode.types.limits import BLOB_SIZE_MAX_BYTES
 from chainnode.types.receipt import Receipt
 
 CONTRACT: Final = "credit_scoring"
@@ -188,6 +191,12 @@ async def read_sharing(chain: ScoringChain, epoch: int = 0) -> Sharing:
     return Sharing.of(members, threshold)
 
 
+async def read_profiles(chain: ScoringChain, epoch: int = 0) -> tuple[ProfileName, ...]:
+    """The profiles an epoch has keys of; 0 asks for the council as it is."""
+    listed = await chain.view("epoch_profiles", epoch=epoch)
+    return tuple(name for name in PROFILES if name in listed)
+
+
 async def read_posts(
     chain: ScoringChain, sharing: Sharing, epoch: int, subject: bytes, step: str
 ) -> dict[str, bytes]:
@@ -242,9 +251,28 @@ def make_plan(table: TableFacts, sql: str) -> Plan:
     """The one plan every member makes of this text.
 
     Raises:
-        ClientFault: the query is not supported; it names the nearest rewrite.
+        ClientFault: the query is not supported; it names the nearest rewrite. `PLAN_TOO_LARGE`
+            when its sums are longer than a blob.
     """
-    return plan_query(sql, table.catalog, chunk_count=len(table.members))
+    plan = plan_query(sql, table.catalog, chunk_count=len(table.members))
+    size_bytes = partial_size_bytes(plan)
+    if size_bytes > BLOB_SIZE_MAX_BYTES:
+        raise ClientFault(
+            "PLAN_TOO_LARGE",
+            f"a worker's sums would have {size_bytes >> 20} MiB in profile {plan.profile}, a blob "
+            f"at most {BLOB_SIZE_MAX_BYTES >> 20}",
+            subject=sql,
+            fix="ask for fewer groups or values at once",
+        )
+    return plan
+
+
+def partial_size_bytes(plan: Plan) -> int:
+    """Size of one chunk's sums before they are relinearised; those of a product are longer."""
+    if plan.aggregate is None:
+        return 0
+    polynomials = sum(output.degree() + 1 for output in plan.aggregate.outputs)
+    return polynomials * plan.limbs * PROFILES[plan.profile].slots * RESIDUE_SIZE_BYTES
 
 
 def plan_shape(plan: Plan) -> dict[str, int]:

@@ -183,7 +183,7 @@ class Worker(ScoringService):
         relin_key = b""
         if job.plan.aggregate is not None:
             keys = await self.chain.view("keys_of", epoch=job.facts.epoch)
-            relin_key = await self.chain.get_blob(keys["relin_key_s36"])
+            relin_key = await self.chain.get_blob(keys[f"relin_key_{job.plan.profile.lower()}"])
         return await asyncio.to_thread(self._engine.reduce, job.plan, parts, relin_key)
 
     async def _mask(self, job: Job) -> list[bytes]:

@@ -37,7 +37,7 @@ class CreditScoring(Queries, version="1.0", name="credit_scoring"):
     """Counts, shares, who is at fault, and the release to the bank."""
 
     digests: Map[tuple[Bytes32, str], list[bytes]]
-    digest_queries: Map[tuple[str, bytes], Bytes32]
+    digest_results: Map[tuple[str, bytes], Bytes32]
 
     @call
     def post_counts(self, query: Bytes32, boxes: bytes) -> None:
@@ -164,9 +164,10 @@ class CreditScoring(Queries, version="1.0", name="credit_scoring"):
                 return "malformed share"
             if held:
                 key = (ctx.sender_org, digests[index])
-                if self.digest_queries.get(key, query) != query:
+                # The same question asked again has the same result, and shares of the same bytes.
+                if self.digest_results.get(key, result) != result:
                     return "share for another query"
-                self.digest_queries[key] = query
+                self.digest_results[key] = result
         return ""
 
     def _name_silent(self, query: Bytes32) -> None:

@@ -23,6 +23,7 @@ from .records import (
     EPOCH_RETIRED,
     EPOCH_TESTING,
     MEMBERS_MAX,
+    PROFILES_MIN,
     ROUNDS,
     AlreadyDone,
     Council,
@@ -50,7 +51,7 @@ class KeyCouncil(Contract):
 
     @init
     def setup(self, council: Council) -> None:
-        self._check_council(council.organisations, council.threshold)
+        self._check_council(council.organisations, council.threshold, council.profiles)
         self.council.set(council)
         self.current_epoch.set(0)
         self.active_epoch.set(0)
@@ -69,32 +70,35 @@ class KeyCouncil(Contract):
         self._require_keyholder(last)
         if last == 0:
             council = self.council.get()
-            return self._open_epoch(council.organisations, council.threshold)
+            return self._open_epoch(council.organisations, council.threshold, council.profiles)
         epoch = self.epochs[last]
         if epoch.status == EPOCH_ACTIVE or epoch.status == EPOCH_RETIRED:
             raise NotAllowed(ctx.sender_org, "rotate, by a majority of admins")
         if epoch.status != EPOCH_FAILED:
             self._close_epoch(last, EPOCH_FAILED, "failed: started over")
-        return self._open_epoch(epoch.organisations, epoch.threshold)
+        return self._open_epoch(epoch.organisations, epoch.threshold, epoch.profiles)
 
     @call
-    def rotate(self, organisations: list[str], threshold: u64) -> None:
-        """An admin's vote for a new epoch held by these; a majority of the council opens it.
+    def rotate(self, organisations: list[str], threshold: u64, profiles: list[str]) -> None:
+        """An admin's vote for a new epoch held by these, with keys of these profiles.
 
-        Until it is active, and for tables not encrypted again, the old one goes on answering."""
+        A majority of the council opens it. Until it is active, and for tables not encrypted again,
+        the old one goes on answering."""
         last = self.current_epoch.get()
         if ctx.sender_role != "admin":
             raise NotAllowed(ctx.sender_org, "admin")
         self._require_member(ctx.sender_org)
         self._require_epoch(last, EPOCH_ACTIVE)
-        self._check_council(organisations, threshold)
+        self._check_council(organisations, threshold, profiles)
         proposal = last.to_bytes(8, "big") + threshold.to_bytes(8, "big")
         for organisation in organisations:
             proposal += organisation.encode() + b"/"
+        for profile in profiles:
+            proposal += b"+" + profile.encode()
         votes = self._post(proposal, "rotate", b"yes")
         emit(CouncilStep(last + 1, "rotation approved", ctx.sender_org))
         if 2 * votes > len(self.council.get().organisations):
-            self._open_epoch(organisations, threshold)
+            self._open_epoch(organisations, threshold, profiles)
 
     @call
     def commit(self, epoch: u64, round: u64, commitment: Bytes32) -> None:
@@ -123,11 +127,16 @@ class KeyCouncil(Contract):
         self._require_ceremony(epoch, EPOCH_OPEN, ROUNDS)
         if self._count(self._place(epoch), "reveal 2") < self._size(epoch):
             raise WrongState("reveals of round", 2)
+        deep = 32 if len(self.epochs[epoch].profiles) > PROFILES_MIN else 0
+        if len(keys.public_key_m) != deep or len(keys.relin_key_m) != deep:
+            raise Invalid("keys of M")
         known = self.keys.get(epoch, keys)
         if (
             known.public_key_s != keys.public_key_s
             or known.public_key_s36 != keys.public_key_s36
+            or known.public_key_m != keys.public_key_m
             or known.relin_key_s36 != keys.relin_key_s36
+            or known.relin_key_m != keys.relin_key_m
         ):
             self._close_epoch(epoch, EPOCH_FAILED, "failed: aggregated keys differ")
             return
@@ -185,6 +194,13 @@ class KeyCouncil(Contract):
         return (self.epochs[epoch].organisations, self.epochs[epoch].threshold)
 
     @view
+    def epoch_profiles(self, epoch: u64) -> list[str]:
+        """Parameter sets an epoch has keys for; epoch 0 asks for the council as it is."""
+        if epoch not in self.epochs:
+            return self.council.get().profiles
+        return self.epochs[epoch].profiles
+
+    @view
     def posts_of(self, epoch: u64, subject: bytes, step: str) -> list[bytes]:
         """What members posted in a step, in council order; empty where missing.
 
@@ -219,10 +235,16 @@ class KeyCouncil(Contract):
     def _status(self, epoch: u64) -> int:
         return self.epochs[epoch].status if epoch in self.epochs else EPOCH_FAILED
 
-    def _check_council(self, organisations: list[str], threshold: u64) -> None:
+    def _check_council(self, organisations: list[str], threshold: u64, profiles: list[str]) -> None:
         size = len(organisations)
         if size < 2 or size > MEMBERS_MAX or threshold < 1 or threshold > size:
             raise Invalid("organisations or threshold")
+        known = ["S", "S36", "M"]
+        if len(profiles) < PROFILES_MIN or len(profiles) > len(known):
+            raise Invalid("profiles")
+        for place in range(len(profiles)):
+            if profiles[place] != known[place]:
+                raise Invalid("profiles")
 
     def _require_member(self, organisation: str) -> None:
         if organisation not in self.council.get().organisations:
@@ -251,11 +273,13 @@ class KeyCouncil(Contract):
         if round < 1 or round > ROUNDS:
             raise Invalid("round")
 
-    def _open_epoch(self, organisations: list[str], threshold: u64) -> u64:
+    def _open_epoch(self, organisations: list[str], threshold: u64, profiles: list[str]) -> u64:
         epoch = self.current_epoch.get() + 1
         seed = sha256(b"chainnode/epoch-seed/v1" + self._place(epoch) + ctx.tx_id)
         pieces = holder_masks(len(organisations), len(organisations) - threshold + 1)
-        self.epochs[epoch] = Epoch(EPOCH_OPEN, organisations, threshold, pieces, seed, b"")
+        self.epochs[epoch] = Epoch(
+            EPOCH_OPEN, organisations, threshold, profiles, pieces, seed, b""
+        )
         self.current_epoch.set(epoch)
         emit(CouncilStep(epoch, "opened", ctx.sender_org))
         return epoch
@@ -274,6 +298,7 @@ class KeyCouncil(Contract):
             Council(
                 found.organisations,
                 found.threshold,
+                found.profiles,
                 now.keyholder_name,
                 now.worker_name,
                 now.chunk_deadline_ms,
@@ -312,6 +337,12 @@ class KeyCouncil(Contract):
         if status == EPOCH_TESTING:
             test_seed = sha256(b"chainnode/epoch-test/v1" + found.seed + ctx.tx_id)
         self.epochs[epoch] = Epoch(
-            status, found.organisations, found.threshold, found.pieces, found.seed, test_seed
+            status,
+            found.organisations,
+            found.threshold,
+            found.profiles,
+            found.pieces,
+            found.seed,
+            test_seed,
         )
         emit(CouncilStep(epoch, step, ctx.sender_org))

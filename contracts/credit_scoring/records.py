@@ -34,16 +34,20 @@ KIND_SCORES = 1
 
 ROUNDS = 2
 MEMBERS_MAX = 8
+PROFILES_MIN = 2
 CHUNKS_MAX = 4096
 OUTPUTS_MAX = 4096
 
 
 @dataclass(frozen=True)
 class Council:
-    """The organisations that hold the key, any `threshold` of which open a result together."""
+    """The organisations that hold the key, any `threshold` of which open a result together.
+
+    `profiles`: parameter sets a ceremony makes keys for: S and S36, and M if it is asked for."""
 
     organisations: list[str]
     threshold: u64
+    profiles: list[str]
     keyholder_name: str
     worker_name: str
     chunk_deadline_ms: u64
@@ -58,6 +62,7 @@ class Epoch:
     status: u64
     organisations: list[str]
     threshold: u64
+    profiles: list[str]
     pieces: list[u64]
     seed: Bytes32
     test_seed: bytes
@@ -86,11 +91,13 @@ class ColumnSet:
 
 @dataclass(frozen=True)
 class Keys:
-    """Hashes of the blobs that hold the joint keys."""
+    """Hashes of the blobs that hold the joint keys; those of M are empty in an epoch without."""
 
     public_key_s: Bytes32
     public_key_s36: Bytes32
+    public_key_m: bytes
     relin_key_s36: Bytes32
+    relin_key_m: bytes
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from examples.bank_scoring.stages import Stages
 COUNCIL = {
     "organisations": list(ORGANISATIONS),
     "threshold": 3,
+    "profiles": ["S", "S36"],
     "keyholder_name": "keyholder",
     "worker_name": "worker",
     "chunk_deadline_ms": 20_000,

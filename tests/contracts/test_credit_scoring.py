@@ -48,6 +48,7 @@ def new_chain() -> Deployed:
     council = {
         "organisations": ORGANISATIONS,
         "threshold": 3,
+        "profiles": ["S", "S36"],
         "keyholder_name": "keyholder",
         "worker_name": "worker",
         "chunk_deadline_ms": 20_000,
@@ -87,20 +88,24 @@ def run_round(
         chain.call("reveal", sender=keyholder(name), epoch=epoch, round=round_number, blob=blob)
 
 
-def keys(marker: str = "") -> dict[str, bytes]:
+def keys(marker: str = "", deep: str = "") -> dict[str, bytes]:
     return {
         "public_key_s": digest("s" + marker),
         "public_key_s36": digest("s36"),
+        "public_key_m": digest("m") if deep else b"",
         "relin_key_s36": digest("relin"),
+        "relin_key_m": digest("relin " + deep) if deep else b"",
     }
 
 
-def activate(chain: Deployed, members: list[str] = ORGANISATIONS, opened: int = 0) -> int:
+def activate(
+    chain: Deployed, members: list[str] = ORGANISATIONS, opened: int = 0, deep: str = ""
+) -> int:
     epoch = opened or int(chain.call("open_epoch", sender=keyholder("bank-a")))
     run_round(chain, epoch, 1, members)
     run_round(chain, epoch, 2, members)
     for name in members:
-        chain.call("submit_keys", sender=keyholder(name), epoch=epoch, keys=keys())
+        chain.call("submit_keys", sender=keyholder(name), epoch=epoch, keys=keys(deep=deep))
     for name in members:
         chain.call("post_test", sender=keyholder(name), epoch=epoch, shares=b"share")
     for name in members:
@@ -535,13 +540,19 @@ def test_only_the_council_and_the_bank_accuse_members() -> None:
         chain.call("accuse", sender=client("bank-a"), query=QUERY, organisation="nobody", fault="f")
 
 
-def rotate(chain: Deployed, organisations: list[str], voters: list[str]) -> None:
+def rotate(
+    chain: Deployed,
+    organisations: list[str],
+    voters: list[str],
+    profiles: tuple[str, ...] = ("S", "S36"),
+) -> None:
     for name in voters:
         chain.call(
             "rotate",
             sender=member("admin", name, "admin"),
             organisations=organisations,
             threshold=2,
+            profiles=list(profiles),
         )
 
 
@@ -569,10 +580,55 @@ def test_a_majority_of_admins_rotates_the_epoch_and_replaces_a_member() -> None:
     submit(chain, query=b"\x08" * 32)
 
 
+def test_a_council_asks_for_keys_of_profile_m_by_a_rotation_and_must_then_make_them() -> None:
+    chain = ready()
+    assert chain.view("epoch_profiles", epoch=1) == ["S", "S36"]
+    deep = ("S", "S36", "M")
+    # Votes for other profiles are votes for another proposal.
+    rotate(chain, ORGANISATIONS, ["bank-a"])
+    rotate(chain, ORGANISATIONS, ORGANISATIONS[:2], deep)
+    assert chain.view("epoch_info", epoch=0)[0] == 1
+    rotate(chain, ORGANISATIONS, ["registry"], deep)
+    assert chain.view("epoch_profiles", epoch=2) == list(deep)
+    run_round(chain, 2, 1)
+    run_round(chain, 2, 2)
+    with pytest.raises(Reverted, match="keys of M"):
+        chain.call("submit_keys", sender=keyholder("bank-a"), epoch=2, keys=keys())
+    chain.call("submit_keys", sender=keyholder("bank-a"), epoch=2, keys=keys(deep="a"))
+    chain.call("submit_keys", sender=keyholder("registry"), epoch=2, keys=keys(deep="b"))
+    assert chain.view("epoch_info", epoch=2)[1] == 3
+    # What is started over makes the same profiles, and so does what comes after it.
+    assert chain.call("open_epoch", sender=keyholder("bank-a")) == 3
+    activate(chain, opened=3, deep="a")
+    assert chain.view("epoch_profiles", epoch=0) == list(deep)
+    assert chain.view("keys_of", epoch=3).public_key_m == digest("m")
+
+
+def test_an_epoch_without_profile_m_takes_no_keys_of_it() -> None:
+    chain = new_chain()
+    epoch = chain.call("open_epoch", sender=keyholder("bank-a"))
+    run_round(chain, epoch, 1)
+    run_round(chain, epoch, 2)
+    with pytest.raises(Reverted, match="keys of M"):
+        chain.call("submit_keys", sender=keyholder("bank-a"), epoch=epoch, keys=keys(deep="a"))
+
+
+@pytest.mark.parametrize("profiles", [(), ("S",), ("S", "M"), ("S36", "S"), ("S", "S36", "L")])
+def test_other_sets_of_profiles_are_refused(profiles: tuple[str, ...]) -> None:
+    with pytest.raises(Reverted, match="profiles"):
+        rotate(ready(), ORGANISATIONS, ["bank-a"], profiles)
+
+
 @pytest.mark.parametrize("sender", [client("bank-a"), keyholder("bank-a")])
 def test_only_admins_rotate(sender: Any) -> None:
     with pytest.raises(Reverted, match="NotAllowed"):
-        ready().call("rotate", sender=sender, organisations=ORGANISATIONS, threshold=2)
+        ready().call(
+            "rotate",
+            sender=sender,
+            organisations=ORGANISATIONS,
+            threshold=2,
+            profiles=["S", "S36"],
+        )
 
 
 def publish(chain: Deployed, owner: str, epoch: int) -> None:

@@ -60,6 +60,7 @@ class Network:
         council = {
             "organisations": list(ORGANISATIONS),
             "threshold": 3,
+            "profiles": ["S", "S36"],
             "keyholder_name": "keyholder",
             "worker_name": "worker",
             "chunk_deadline_ms": 20_000,

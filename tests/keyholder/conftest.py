@@ -1,6 +1,13 @@
-"""A running consortium with a published table."""
+"""A running consortium with a published table.
 
+The ceremony and the uploads are made once a session by live processes; every test goes on from
+there on a copy of the chain and of the folders, as processes do that are started again.
+"""
+
+import asyncio
+import shutil
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -8,9 +15,47 @@ from consortium import Consortium, build
 from local_chain import LocalLedger
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A consortium that has stopped after its table was published."""
+
+    ledger: LocalLedger
+    folder: Path
+
+    def begin(self, folder: Path) -> Consortium:
+        shutil.copytree(self.folder, folder, dirs_exist_ok=True)
+        return build(self.ledger.copy(), folder)
+
+
+async def prepare(ledger: LocalLedger, folder: Path) -> Prepared:
+    made = build(ledger, folder)
+    try:
+        await made.active()
+        await made.publish()
+    finally:
+        await made.stop()
+    return Prepared(ledger, folder)
+
+
+@pytest.fixture(scope="session")
+def three_of_four(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    folder = tmp_path_factory.mktemp("three-of-four")
+    return asyncio.run(prepare(LocalLedger(), folder))
+
+
 @pytest.fixture
-async def consortium(tmp_path: Path) -> AsyncIterator[Consortium]:
-    made = build(LocalLedger(), tmp_path)
+async def consortium(three_of_four: Prepared, tmp_path: Path) -> AsyncIterator[Consortium]:
+    made = three_of_four.begin(tmp_path / "consortium")
+    try:
+        yield made
+    finally:
+        await made.stop()
+
+
+@pytest.fixture
+async def fresh_consortium(tmp_path: Path) -> AsyncIterator[Consortium]:
+    """One whose own processes, still running, made the key and the table."""
+    made = build(LocalLedger(), tmp_path / "consortium")
     try:
         await made.active()
         await made.publish()

@@ -6,12 +6,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from local_chain import ORGANISATIONS, LocalChain, LocalLedger
 
 from chainnode.he.encode import Cell
 from chainnode.he.engine import Engine
 from chainnode.he.schema import Bins, Column, OneHot, TableSchema
 from chainnode.he.scorecard import FeaturePoints, Scorecard
+from chainnode.keyholder import store
 from chainnode.keyholder.keyholder import Keyholder
 from chainnode.keyholder.store import KeyStore
 from chainnode.sdk.bank import BankClient
@@ -96,6 +98,13 @@ class Consortium:
                 await task
 
 
+def open_store(folder: Path, passphrase: bytes) -> KeyStore:
+    """A store behind a cheap key derivation; test_store.py pays the whole price."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "SCRYPT_N", 2**10)
+        return KeyStore(folder, passphrase)
+
+
 def build(
     ledger: LocalLedger, folder: Path, engines: Mapping[str, Engine] | None = None
 ) -> Consortium:
@@ -109,7 +118,7 @@ def build(
             LocalChain(ledger, "keyholder", name, "common"),
             name,
             folder / name / "keyholder",
-            KeyStore(folder / name / "keys", b"passphrase of " + name.encode()),
+            open_store(folder / name / "keys", b"passphrase of " + name.encode()),
             ledger.validators,
             workers[name].recompute,
             tick_ms=50,

@@ -5,10 +5,11 @@ they would against nodes.
 """
 
 import asyncio
+import copy
 import dataclasses
 import hashlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +45,16 @@ def plain(value: Any) -> Any:
 class LocalLedger:
     """The contract's storage, the blocks made so far and the blobs beside them."""
 
-    def __init__(self, threshold: int = 3, query_deadline_ms: int = 600_000) -> None:
+    def __init__(
+        self,
+        threshold: int = 3,
+        query_deadline_ms: int = 600_000,
+        profiles: Sequence[str] = ("S", "S36"),
+    ) -> None:
         council = {
             "organisations": list(ORGANISATIONS),
             "threshold": threshold,
+            "profiles": list(profiles),
             "keyholder_name": "keyholder",
             "worker_name": "worker",
             "chunk_deadline_ms": 1_000,
@@ -67,6 +74,17 @@ class LocalLedger:
         self.receipts: list[Receipt] = []
         self.accumulators = [genesis_accumulator(bytes(32), bytes(32))]
         self.fresh = asyncio.Condition()
+
+    def copy(self) -> "LocalLedger":
+        """The same chain once more; what happens on one does not happen on the other."""
+        made = copy.copy(self)
+        storage, events = dict(self.deployed.storage), list(self.deployed.events)
+        made.deployed = dataclasses.replace(self.deployed, storage=storage, events=events)
+        made.blobs, made.blocks = dict(self.blobs), list(self.blocks)
+        made.places, made.receipts = dict(self.places), list(self.receipts)
+        made.accumulators = list(self.accumulators)
+        made.fresh = asyncio.Condition()
+        return made
 
     async def execute(self, caller: Caller, method: str, kwargs: dict[str, Any]) -> Receipt:
         first_event = len(self.deployed.events)

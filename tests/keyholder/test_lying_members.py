@@ -193,7 +193,7 @@ async def test_a_wrong_count_share_is_named_and_the_others_decide(consortium: Co
 
 
 async def test_two_dead_of_three_of_four_open_nothing(tmp_path: Path) -> None:
-    made = build(LocalLedger(query_deadline_ms=4_000), tmp_path)
+    made = build(LocalLedger(query_deadline_ms=2_000), tmp_path)
     try:
         await made.active()
         await made.publish()

@@ -11,7 +11,8 @@ from chainnode.types.errors import ClientFault, PeerFault
 from chainnode.worker.worker import Job
 
 
-async def test_sums_and_counts_equal_the_plaintext(consortium: Consortium) -> None:
+async def test_sums_and_counts_equal_the_plaintext(fresh_consortium: Consortium) -> None:
+    consortium = fresh_consortium
     sql = "SELECT COUNT(*), SUM(turnover) FROM firms WHERE sector = 'trade'"
     rows = await consortium.bank.query("firms", sql)
     expected = [int(str(TURNOVER[row])) for row in range(ROWS) if SECTOR[row] == "trade"]
@@ -22,6 +23,15 @@ async def test_sums_and_counts_equal_the_plaintext(consortium: Consortium) -> No
         step.step for step in steps
     }
     assert all(len(step.tx_id) == 32 and step.height > 0 for step in steps)
+
+
+async def test_the_same_question_asked_again_gets_the_same_answer(consortium: Consortium) -> None:
+    # The result has the same bytes, and so has every share of it.
+    for _ in range(2):
+        rows = await consortium.bank.query("firms", "SELECT COUNT(*) FROM firms")
+        assert [row.values for row in rows] == [(ROWS,)]
+        steps = await consortium.bank.audit_trail(consortium.bank.last_query)
+        assert "fault" not in {step.step for step in steps}
 
 
 async def test_scores_reach_the_bank_for_consenting_enterprises_only(

@@ -11,11 +11,21 @@ COUNT = "SELECT COUNT(*) FROM firms"
 CELLS = {"sector": SECTOR, "overdue": OVERDUE, "turnover": TURNOVER}
 
 
-async def rotate(consortium: Consortium, organisations: tuple[str, ...], threshold: int) -> int:
+async def rotate(
+    consortium: Consortium,
+    organisations: tuple[str, ...],
+    threshold: int,
+    profiles: tuple[str, ...] = ("S", "S36"),
+) -> int:
     """Vote as three admins, then wait for the ceremony; the new epoch."""
     for name in ORGANISATIONS[:3]:
         admin = LocalChain(consortium.ledger, "admin", name, "admin")
-        await admin.call("rotate", organisations=list(organisations), threshold=threshold)
+        await admin.call(
+            "rotate",
+            organisations=list(organisations),
+            threshold=threshold,
+            profiles=list(profiles),
+        )
     chain = consortium.bank.chain
     epoch = int((await chain.view("epoch_info", epoch=0))[0])
     async for _ in chain.follow(1):
