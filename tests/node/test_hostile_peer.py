@@ -73,15 +73,15 @@ async def test_gossip_that_waits_has_a_limit_in_bytes(
     monkeypatch.setattr(admission, "GOSSIP_QUEUE_SIZE_MAX_BYTES", 1_000)
     taking = four.nodes[0].admission
     for _ in range(10):
-        taking.from_peer(bytes(300))
-    assert taking._from_peers.qsize() == 3
+        taking.from_peer(encode(types_pb2.TransactionBatch(transactions=[bytes(297)])))
+    assert len(taking._peers) == 3
     running = asyncio.create_task(taking.run())
-    while not taking._from_peers.empty():
+    while taking._peers:
         await asyncio.sleep(0)
     running.cancel()
     sent = four.call(1)
     taking.from_peer(batch(sent))
-    assert taking._from_peers.qsize() == 1
+    assert len(taking._peers) == 1
 
 
 class OtherPeers(Peers):
