@@ -26,18 +26,18 @@ fn path_of(key: &[u8]) -> Hash {
     Sha256::digest(key).into()
 }
 
-fn leaf_hash(path: &Hash, value: &[u8]) -> Hash {
-    let value_hash: Hash = Sha256::digest(value).into();
-    digest(0, path, &value_hash)
+fn leaf_hash(path: &Hash, value_hash: &Hash) -> Hash {
+    digest(0, path, value_hash)
 }
 
 #[derive(Debug, Default)]
 enum Node {
     #[default]
     Empty,
+    // The value's hash, not the leaf's: a proof of absence must show what the leaf is made of.
     Leaf {
         path: Hash,
-        hash: Hash,
+        value_hash: Hash,
     },
     Branch(Box<Branch>),
 }
@@ -55,7 +55,7 @@ impl Node {
     fn hash(&self) -> Hash {
         match self {
             Self::Empty => EMPTY,
-            Self::Leaf { hash, .. } => *hash,
+            Self::Leaf { path, value_hash } => leaf_hash(path, value_hash),
             Self::Branch(branch) => branch.hash,
         }
     }
@@ -78,9 +78,9 @@ impl Node {
         match leaves {
             [] => Self::Empty,
             [(_, None)] => Self::Empty,
-            [(path, Some(hash))] => Self::Leaf {
+            [(path, Some(value_hash))] => Self::Leaf {
                 path: *path,
-                hash: *hash,
+                value_hash: *value_hash,
             },
             _ => {
                 let split = leaves.partition_point(|(path, _)| !bit(path, depth));
@@ -96,14 +96,14 @@ impl Node {
         }
         match self {
             Self::Empty => Self::build(updates, depth),
-            Self::Leaf { path, hash } => {
+            Self::Leaf { path, value_hash } => {
                 let place = updates.partition_point(|(other, _)| *other < path);
                 if updates.get(place).is_some_and(|(other, _)| *other == path) {
                     return Self::build(updates, depth);
                 }
                 let mut merged = Vec::with_capacity(updates.len() + 1);
                 merged.extend_from_slice(&updates[..place]);
-                merged.push((path, Some(hash)));
+                merged.push((path, Some(value_hash)));
                 merged.extend_from_slice(&updates[place..]);
                 Self::build(&merged, depth)
             }
@@ -136,8 +136,8 @@ impl StateTree {
     pub fn update<'a>(&mut self, writes: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>) {
         let mut updates: Vec<Update> = writes
             .map(|(key, value)| {
-                let path = path_of(key);
-                (path, value.map(|value| leaf_hash(&path, value)))
+                let hashed = value.map(|value| Sha256::digest(value).into());
+                (path_of(key), hashed)
             })
             .collect();
         updates.sort_unstable_by_key(|(path, _)| *path);
@@ -166,10 +166,10 @@ impl StateTree {
                     siblings.push(other.hash());
                     node = next;
                 }
-                Node::Leaf { path, hash } => {
+                Node::Leaf { path, value_hash } => {
                     return Proof {
                         siblings,
-                        leaf: Some((*path, *hash)),
+                        leaf: Some((*path, *value_hash)),
                     };
                 }
                 Node::Empty => {
@@ -188,7 +188,7 @@ impl StateTree {
 pub struct Proof {
     /// Hashes beside the path, root first.
     pub siblings: Vec<Hash>,
-    /// Path and hash of the leaf found there, the key's own or a stranger's.
+    /// Path and value hash of the leaf found there, the key's own or a stranger's.
     pub leaf: Option<(Hash, Hash)>,
 }
 
@@ -200,14 +200,17 @@ pub fn verify_proof(root: &Hash, key: &[u8], value: Option<&[u8]>, proof: &Proof
         return false;
     }
     let shown = match (value, proof.leaf) {
-        (Some(value), Some((found, hash))) => found == path && hash == leaf_hash(&path, value),
+        (Some(value), Some((found, value_hash))) => {
+            found == path && value_hash[..] == Sha256::digest(value)[..]
+        }
         (None, Some((found, _))) => {
             found != path && (0..depth).all(|level| bit(&found, level) == bit(&path, level))
         }
         (None, None) => true,
         (Some(_), None) => false,
     };
-    let mut hash = proof.leaf.map_or(EMPTY, |(_, hash)| hash);
+    let leaf = proof.leaf.as_ref();
+    let mut hash = leaf.map_or(EMPTY, |(found, value_hash)| leaf_hash(found, value_hash));
     for (level, sibling) in proof.siblings.iter().enumerate().rev() {
         hash = if bit(&path, level) {
             digest(1, sibling, &hash)

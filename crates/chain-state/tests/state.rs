@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use chain_state::{verify_proof, BlockOverlay, CounterError, State, StateTree, TxView};
 use proptest::prelude::*;
+use sha2::{Digest, Sha256};
 
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -14,6 +15,24 @@ fn rebuilt(map: &Map) -> StateTree {
             .map(|(key, value)| (key.as_slice(), Some(value.as_slice()))),
     );
     tree
+}
+
+// A leaf's hash used to stand in a proof unexplained, so that any path could be claimed for it.
+#[test]
+fn a_strangers_path_on_the_own_leaf_proves_no_absence() {
+    let map: Map = (0u8..9).map(|key| (vec![key], vec![key])).collect();
+    let tree = rebuilt(&map);
+    for key in map.keys() {
+        let honest = tree.prove(key);
+        let mut forged = honest.clone();
+        let (mut path, value_hash) = honest.leaf.expect("present");
+        path[31] ^= 1;
+        forged.leaf = Some((path, value_hash));
+        assert!(!verify_proof(&tree.root(), key, None, &forged));
+        let node = [&[0][..], &honest.leaf.expect("present").0, &value_hash].concat();
+        forged.leaf = Some((path, Sha256::digest(node).into()));
+        assert!(!verify_proof(&tree.root(), key, None, &forged));
+    }
 }
 
 proptest! {
