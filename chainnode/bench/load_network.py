@@ -10,8 +10,7 @@ from pathlib import Path
 from random import Random
 
 from chainnode._proto import types_pb2
-from chainnode.contract import abi
-from chainnode.contract.compiler import compile_path
+from chainnode.contract.package import build
 from chainnode.identity import Identity, load_identity
 from chainnode.node.testnet import TestnetLayout, prepare, spawn, stop, wait_ready
 from chainnode.sdk.client import AsyncClient
@@ -80,15 +79,7 @@ class LoadNetwork:
 
     async def deploy(self) -> None:
         """Install the asset contract and give every sender more than it can spend."""
-        compiled = compile_path(_CONTRACT)
-        package = types_pb2.ContractPackage(
-            name="asset",
-            version=compiled.version,
-            wasm=compiled.wasm,
-            abi=compiled.abi,
-            source_hash=compiled.source_sha256,
-            init_args=abi.encode_args(compiled.abi, "setup", {"name": "load", "decimals": 2}),
-        )
+        package = build(_CONTRACT).package_for({"name": "load", "decimals": 2})
         endorsers = [self.identity("guarantor/admin"), self.identity("statistics/admin")]
         async with self.client(name="bank-a/admin") as admin:
             await admin.deploy(package, endorsers)

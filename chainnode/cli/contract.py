@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-from chainnode._proto import types_pb2
 from chainnode.cli.context import (
     DEFAULT_MEMBER,
     DEFAULT_NETWORK,
@@ -66,17 +65,7 @@ def deploy(
 ) -> None:
     """Build a contract and install it under several organisations' approval."""
     built = build(source)
-    parsed = abi.Abi.parse(built.abi_json)
-    starts = [method for method in parsed.methods.values() if method.kind == "init"]
-    values = parse_arguments(arg, network)
-    package = types_pb2.ContractPackage(
-        name=built.name,
-        version=built.version,
-        wasm=built.wasm,
-        abi=built.abi_json,
-        source_hash=bytes.fromhex(built.source_sha256),
-        init_args=abi.encode_args(parsed, starts[0].name, values) if starts else b"",
-    )
+    package = built.package_for(parse_arguments(arg, network))
     endorsers = [identity_of(network, name) for name in endorse]
     action = "upgrade" if upgrade else "install"
 

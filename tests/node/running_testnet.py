@@ -7,9 +7,7 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-from chainnode._proto import types_pb2
-from chainnode.contract import abi
-from chainnode.contract.compiler import compile_path
+from chainnode.contract.package import build
 from chainnode.identity import Identity, load_identity
 from chainnode.node.testnet import TestnetLayout, prepare, spawn, stop, wait_ready
 from chainnode.sdk.client import AsyncClient
@@ -76,15 +74,7 @@ class RunningTestnet:
 
     async def deploy_asset(self, amount: int) -> Receipt:
         """Install the asset and issue an amount to bank-a/client."""
-        compiled = compile_path(ROOT / "contracts/asset")
-        package = types_pb2.ContractPackage(
-            name="asset",
-            version=compiled.version,
-            wasm=compiled.wasm,
-            abi=compiled.abi,
-            source_hash=compiled.source_sha256,
-            init_args=abi.encode_args(compiled.abi, "setup", {"name": "coin", "decimals": 2}),
-        )
+        package = build(ROOT / "contracts/asset").package_for({"name": "coin", "decimals": 2})
         endorsers = [self.identity("guarantor/admin"), self.identity("statistics/admin")]
         async with self.client("bank-a/admin") as admin:
             await admin.deploy(package, endorsers)
