@@ -2,26 +2,25 @@
 
 The training half stays in the clear at the consortium's modelling desk; the other half is what the
 organisations encrypt. Columns known only after the outcome (charge-off, status, disbursement,
-balance, dates) are never features. Points follow Siddiqi, "Credit Risk Scorecards" (2006): weight
-of evidence per bin, logistic regression, 600 points at even odds, 50 points to double them.
+balance, dates) are never features. Points are fitted as `chainnode he fit` does; bins are
+quantiles.
 """
 
 from __future__ import annotations
 
 import csv
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 
-from chainnode.he.encode import Cell, bin_indices, scale
+from chainnode.he.encode import Cell, scale
 from chainnode.he.profiles import AGGREGATES
 from chainnode.he.schema import Bins, Column, OneHot, TableSchema
-from chainnode.he.scorecard import FeaturePoints, Scorecard
+from chainnode.he.scorecard import Scorecard
+from chainnode.sdk.fitting import BIN_SHARE_MIN, fit_scorecard
 from chainnode.types.errors import ClientFault
 
 CSV_PATH = Path(__file__).with_name("sba_case.csv")
@@ -29,10 +28,6 @@ TABLE = "loans"
 ID = "id"
 ID_SOURCE = "LoanNr_ChkDgt"
 REGISTRY = "registry"
-BASE_POINTS = 600
-POINTS_TO_DOUBLE_ODDS = 50
-INFORMATION_VALUE_MIN = 0.02
-BIN_SHARE_MIN = 0.05
 QUANTILE_BINS = 8
 
 Case = Mapping[str, str]
@@ -218,31 +213,6 @@ def _quantile_bins(feature: Feature, values: Sequence[Cell]) -> Bins:
     return Bins(feature.minimum, tuple(edges), feature.maximum, feature.decimals)
 
 
-@dataclass(frozen=True)
-class _Evidence:
-    feature: str
-    bins: NDArray[np.int64]
-    woe: NDArray[np.float64]
-    information_value: float
-
-    def column(self) -> NDArray[np.float64]:
-        return np.asarray(self.woe[self.bins], dtype=np.float64)
-
-
-def _evidence(column: Column, values: Sequence[Cell], bad: NDArray[np.bool_]) -> _Evidence:
-    assert column.encoding is not None
-    bins = bin_indices(column, values)
-    size = column.encoding.bin_count() + 1
-    bins = np.where(bins < 0, size - 1, bins)
-    bads = np.bincount(bins[bad], minlength=size) + 0.5
-    goods = np.bincount(bins[~bad], minlength=size) + 0.5
-    good_share, bad_share = goods / goods.sum(), bads / bads.sum()
-    woe = np.log(good_share / bad_share)
-    # A bin nobody is in has no evidence; smoothing alone must not give it points.
-    woe[np.bincount(bins, minlength=size) == 0] = 0.0
-    return _Evidence(column.name, bins, woe, float(((good_share - bad_share) * woe).sum()))
-
-
 def train(
     training: Sequence[Case], schema: TableSchema, name: str = "sba", with_term: bool = True
 ) -> Scorecard:
@@ -255,39 +225,8 @@ def train(
         with_term: whether the loan's term may be a feature (it partly reflects the outcome, since
             defaulted loans end early).
     """
-    bad = np.array([case["Default"] == "1" for case in training])
-    values = cells(training)
-    kept = []
-    for column in schema.columns:
-        if column.name == "Term" and not with_term:
-            continue
-        evidence = _evidence(column, values[column.name], bad)
-        if evidence.information_value >= INFORMATION_VALUE_MIN:
-            kept.append(evidence)
-    kept, weights, intercept = _fit(kept, bad)
-    factor = POINTS_TO_DOUBLE_ODDS / math.log(2)
-    features = []
-    for evidence, weight in zip(kept, weights, strict=True):
-        points = [round(float(-weight * woe * factor)) for woe in evidence.woe]
-        features.append(FeaturePoints(evidence.feature, tuple(points[:-1]), points[-1]))
-    offset = round(BASE_POINTS - factor * intercept)
-    model = Scorecard(name, schema.table, schema.hash().hex(), offset, tuple(features))
-    model.validate(schema)
-    return model
-
-
-def _fit(
-    kept: list[_Evidence], bad: NDArray[np.bool_]
-) -> tuple[list[_Evidence], list[float], float]:
-    # More evidence of a good outcome must never cost points: drop the worst such feature, refit.
-    while True:
-        matrix = np.column_stack([evidence.column() for evidence in kept])
-        fitted = LogisticRegression(C=10.0, max_iter=1_000).fit(matrix, bad)
-        weights = [float(weight) for weight in fitted.coef_[0]]
-        worst = max(range(len(weights)), key=weights.__getitem__)
-        if weights[worst] <= 0 or len(kept) == 1:
-            return kept, weights, float(fitted.intercept_[0])
-        kept = kept[:worst] + kept[worst + 1 :]
+    features = [feature.name for feature in FEATURES if with_term or feature.name != "Term"]
+    return fit_scorecard(schema, cells(training), outcomes(training), name, features)
 
 
 def outcomes(cases: Sequence[Case]) -> NDArray[np.bool_]:
