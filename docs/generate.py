@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from chainnode.cli.main import app
+ROOT = Path(__file__).resolve().parent.parent
+# Of this tree, from whatever folder it is started.
+sys.path.insert(0, str(ROOT))
 
-TARGET = Path(__file__).resolve().parent / "reference" / "cli.md"
+from chainnode.cli.main import app  # noqa: E402
+
+TARGET = ROOT / "docs" / "reference" / "cli.md"
 EXIT_CODES = """## Exit codes
 
 0 done, 1 rejected by the chain, 2 usage, 3 configuration, 4 unreachable, 5 outcome unknown,
