@@ -8,22 +8,26 @@ export CARGO_TARGET_DIR ?= $(CURDIR)/target
 EXTENSION := chainnode/_native.abi3.so
 RUST_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
 
-.PHONY: help setup native demo test test-rust test-python test-system lint bench docs protos clean
+.PHONY: help setup here native demo test test-rust test-python test-system lint bench docs protos clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-setup: $(VENV)/.installed native  ## check the machine, make the environment, build the native core
+setup: $(VENV)/.installed here native  ## check the machine, make the environment, build the native core
 
 $(VENV)/.installed: requirements.lock
 	@sh deploy/check-machine.sh "$(PYTHON)"
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	@echo "$(CURDIR)" > $$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')/chainnode.pth
+	@touch $@
+
+# Each time, since a folder that was moved or copied takes its old path along.
+here: $(VENV)/.installed
+	@echo "$(CURDIR)" > $$($(CURDIR)/$(BIN)/python -c 'import site; print(site.getsitepackages()[0])')/chainnode.pth
 	@printf '%s\n' '#!$(CURDIR)/$(BIN)/python' 'import sys' \
 		'from chainnode.cli.main import main' 'sys.exit(main())' > $(BIN)/chainnode
 	@chmod +x $(BIN)/chainnode
-	@touch $@
+	@grep -lIs '^#!.*/$(BIN)/python' $(BIN)/* | xargs -r sed -i '1s|^#!.*/$(BIN)/|#!$(CURDIR)/$(BIN)/|'
 
 native: $(EXTENSION)  ## build the native core (Rust)
 
