@@ -99,12 +99,7 @@ impl HeColumns {
         block_count: usize,
         threads: usize,
     ) -> PyResult<Vec<Vec<Bound<'py, PyBytes>>>> {
-        let pass = Pass {
-            limbs,
-            first_block,
-            block_count,
-            threads,
-        };
+        let pass = pass(limbs, first_block, block_count, threads);
         let out = py
             .detach(|| self.0.mac_scalar(&columns, &weights, pass))
             .map_err(value_error)?;
@@ -127,12 +122,7 @@ impl HeColumns {
         block_count: usize,
         threads: usize,
     ) -> PyResult<Bound<'py, PyBytes>> {
-        let pass = Pass {
-            limbs,
-            first_block,
-            block_count,
-            threads,
-        };
+        let pass = pass(limbs, first_block, block_count, threads);
         words(py, || self.0.sum(&columns, &weights, pass))
     }
 
@@ -146,12 +136,7 @@ impl HeColumns {
         block_count: usize,
         threads: usize,
     ) -> PyResult<Bound<'py, PyBytes>> {
-        let pass = Pass {
-            limbs,
-            first_block,
-            block_count,
-            threads,
-        };
+        let pass = pass(limbs, first_block, block_count, threads);
         words(py, || {
             let factors: Vec<Linear<'_>> = factors.iter().map(linear).collect();
             self.0.tensor_sum(&factors, pass)
@@ -170,15 +155,17 @@ impl HeColumns {
         block_count: usize,
         threads: usize,
     ) -> PyResult<Bound<'py, PyBytes>> {
-        let pass = Pass {
-            limbs,
-            first_block,
-            block_count,
-            threads,
-        };
-        words(py, || {
-            self.0.tensor_sum(&[linear(&left), linear(&right)], pass)
-        })
+        let factors = vec![left, right];
+        self.tensor_sum(py, factors, limbs, first_block, block_count, threads)
+    }
+}
+
+fn pass(limbs: usize, first_block: usize, block_count: usize, threads: usize) -> Pass {
+    Pass {
+        limbs,
+        first_block,
+        block_count,
+        threads,
     }
 }
 
