@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use chain_state::{keys, CounterError, StateGuard, TxView};
 use sha2::{Digest, Sha256};
-use wasmi::{Caller, Error, Global, Linker, Memory, Val};
+use wasmi::{Caller, Error, Func, Global, Memory, Store, Val};
 
 use crate::call::{Event, Kept};
 use crate::paillier;
@@ -36,6 +36,30 @@ struct Scan {
     rows: u32,
 }
 
+/// The guest's memory. Host functions write through it alone, so that what they wrote is known.
+pub(crate) struct GuestMemory<'a> {
+    bytes: &'a mut [u8],
+    reach: usize,
+}
+
+impl std::ops::Deref for GuestMemory<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.bytes
+    }
+}
+
+impl GuestMemory<'_> {
+    /// Write at an address that was checked.
+    pub(crate) fn write(&mut self, at: i32, value: &[u8]) {
+        let start = at as u32 as usize;
+        let end = start + value.len();
+        self.reach = self.reach.max(end);
+        self.bytes[start..end].copy_from_slice(value);
+    }
+}
+
 /// Everything a call carries; what is optional is present during a call.
 #[derive(Default)]
 pub(crate) struct CallData {
@@ -46,6 +70,8 @@ pub(crate) struct CallData {
     pub(crate) stop: Option<Stop>,
     pub(crate) memory: Option<Memory>,
     pub(crate) gas: Option<Global>,
+    /// End of the highest bytes that the host wrote.
+    pub(crate) reach: usize,
     pending: Option<Vec<u8>>,
     scans: VecDeque<Option<Scan>>,
 }
@@ -107,12 +133,15 @@ pub(crate) fn charge(guest: &mut Guest<'_>, price: Price, bytes: usize) -> Resul
 /// Run a step with the guest's memory and the call's data.
 pub(crate) fn step<R>(
     guest: &mut Guest<'_>,
-    run: impl FnOnce(&mut [u8], &mut CallData) -> Result<R, Stop>,
+    run: impl FnOnce(&mut GuestMemory<'_>, &mut CallData) -> Result<R, Stop>,
 ) -> Result<R, Error> {
     let memory = guest.data().memory.expect("set when the instance was made");
     let (bytes, data) = memory.data_and_store_mut(&mut *guest);
     // A fault of ours ends one transaction, not the node, and must not unwind into the engine.
-    let end = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(bytes, data)));
+    let mut memory = GuestMemory { bytes, reach: 0 };
+    let run = std::panic::AssertUnwindSafe(|| run(&mut memory, data));
+    let end = std::panic::catch_unwind(run);
+    data.reach = data.reach.max(memory.reach);
     let end = end.unwrap_or(Err(Stop::Trap("host fault")));
     let end = end.and_then(|value| match &data.view {
         Some(view) if view.interrupted() => Err(Stop::Trap(INTERRUPTED)),
@@ -134,16 +163,15 @@ pub(crate) fn slice(memory: &[u8], at: i32, length: i32) -> Result<&[u8], Stop> 
 
 /// Copy out when it fits, else keep it for `fetch`; the true length either way.
 fn deliver(
-    memory: &mut [u8],
+    memory: &mut GuestMemory<'_>,
     pending: &mut Option<Vec<u8>>,
     value: &[u8],
     at: i32,
     capacity: i32,
 ) -> Result<i32, Stop> {
     slice(memory, at, capacity)?;
-    let start = at as u32 as usize;
     if value.len() <= capacity as u32 as usize {
-        memory[start..start + value.len()].copy_from_slice(value);
+        memory.write(at, value);
     } else {
         *pending = Some(value.to_vec());
     }
@@ -447,25 +475,27 @@ fn hash(mut guest: Guest<'_>, algorithm: i32, at: i32, length: i32, out: i32) ->
     })
 }
 
-/// Define every host function.
-pub(crate) fn link(linker: &mut Linker<CallData>) -> Result<(), wasmi::errors::LinkerError> {
-    linker.func_wrap("sc1", "input", input)?;
-    linker.func_wrap("sc1", "fetch", fetch)?;
-    linker.func_wrap("sc1", "ret", ret)?;
-    linker.func_wrap("sc1", "revert", revert)?;
-    linker.func_wrap("sc1", "log", log)?;
-    linker.func_wrap("sc1", "ctx_get", ctx_get)?;
-    linker.func_wrap("sc1", "ctx_i64", ctx_i64)?;
-    linker.func_wrap("sc1", "db_get", db_get)?;
-    linker.func_wrap("sc1", "db_has", db_has)?;
-    linker.func_wrap("sc1", "db_put", db_put)?;
-    linker.func_wrap("sc1", "db_del", db_del)?;
-    linker.func_wrap("sc1", "db_add", db_add)?;
-    linker.func_wrap("sc1", "db_read_sum", db_read_sum)?;
-    linker.func_wrap("sc1", "db_scan", db_scan)?;
-    linker.func_wrap("sc1", "db_next", db_next)?;
-    linker.func_wrap("sc1", "db_close", db_close)?;
-    linker.func_wrap("sc1", "emit", emit)?;
-    linker.func_wrap("sc1", "hash", hash)?;
-    paillier::link(linker)
+/// A host function by name.
+pub(crate) fn function(store: &mut Store<CallData>, name: &str) -> Option<Func> {
+    Some(match name {
+        "input" => Func::wrap(store, input),
+        "fetch" => Func::wrap(store, fetch),
+        "ret" => Func::wrap(store, ret),
+        "revert" => Func::wrap(store, revert),
+        "log" => Func::wrap(store, log),
+        "ctx_get" => Func::wrap(store, ctx_get),
+        "ctx_i64" => Func::wrap(store, ctx_i64),
+        "db_get" => Func::wrap(store, db_get),
+        "db_has" => Func::wrap(store, db_has),
+        "db_put" => Func::wrap(store, db_put),
+        "db_del" => Func::wrap(store, db_del),
+        "db_add" => Func::wrap(store, db_add),
+        "db_read_sum" => Func::wrap(store, db_read_sum),
+        "db_scan" => Func::wrap(store, db_scan),
+        "db_next" => Func::wrap(store, db_next),
+        "db_close" => Func::wrap(store, db_close),
+        "emit" => Func::wrap(store, emit),
+        "hash" => Func::wrap(store, hash),
+        _ => return paillier::function(store, name),
+    })
 }

@@ -5,17 +5,19 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use chain_state::{Hash, StateGuard, TxView};
 use wasmi::{
-    CompilationMode, Config, Engine, Error, Global, Instance, Linker, Memory, Module, Store,
-    TrapCode, TypedFunc, Val,
+    CompilationMode, Config, Engine, Error, Extern, ExternType, Global, Instance, Memory, Module,
+    Store, TrapCode, TypedFunc, Val,
 };
 
 use crate::call::{Frame, Outcome, Status};
-use crate::host::{link, CallData, Stop};
+use crate::host::{function, CallData, Stop};
 use crate::image::Image;
-use crate::meter::{inject, CALL_DEPTH_MAX};
+use crate::meter::{track, CALL_DEPTH_MAX};
 use crate::rules::ModuleError;
 
 const MODULES_MAX: usize = 256;
+/// Instances that one store holds, at most; those before the last are dead.
+const INSTANCES_MAX: u32 = 32;
 /// Frames the injected counter lets stand, with room to spare.
 const ENGINE_DEPTH_MAX: usize = 20_000;
 const ENGINE_STACK_MAX_BYTES: usize = 256 * 1024 * 1024;
@@ -23,7 +25,6 @@ const ENGINE_STACK_MAX_BYTES: usize = 256 * 1024 * 1024;
 /// Runs contracts. One call at a time; a thread that wants its own makes its own.
 pub struct Machine {
     engine: Engine,
-    linker: Linker<CallData>,
     slots: HashMap<Hash, Slot, BuildHasherDefault<Prefix>>,
     reuse: bool,
     metered: bool,
@@ -32,18 +33,30 @@ pub struct Machine {
 /// A translated module with what its instances share.
 struct Slot {
     module: Module,
-    /// What every instance starts as; made with the first that may be used again.
+    store_span_bytes: usize,
+    /// What every instance starts as; made with the first.
     image: Option<Image>,
     idle: Option<Box<Live>>,
 }
 
-/// An instance with what is needed to make it as new. Boxed: a store is a few kilobytes.
+/// A store with a memory, and the instance in it that is in use. Boxed: a store is a few kilobytes.
 struct Live {
     store: Store<CallData>,
-    instance: Instance,
+    /// What the module imports, in its order: host functions and the memory.
+    imports: Vec<Extern>,
     memory: Memory,
+    current: Current,
+    /// Instances made so far: a dropped one stays in the store until that goes.
+    instances: u32,
+}
+
+/// An instance with what is needed to make it as new.
+struct Current {
+    instance: Instance,
     gas: Global,
     depth: Global,
+    /// Bitwise or of every address the call stored at.
+    reach: Global,
     globals: Vec<(Global, Val)>,
     /// Exports called before; a contract has a handful.
     entries: Vec<(String, TypedFunc<(), ()>)>,
@@ -87,9 +100,6 @@ impl Default for Machine {
 
 impl Machine {
     /// A machine; with `reuse` off, every call gets a fresh instance.
-    ///
-    /// # Panics
-    /// Never: the host functions have distinct names.
     pub fn new(reuse: bool) -> Self {
         let mut config = Config::default();
         config
@@ -105,11 +115,8 @@ impl Machine {
             .set_max_recursion_depth(ENGINE_DEPTH_MAX)
             .set_max_stack_height(ENGINE_STACK_MAX_BYTES);
         let engine = Engine::new(&config);
-        let mut linker = Linker::new(&engine);
-        link(&mut linker).expect("host function names are distinct");
         Self {
             engine,
-            linker,
             slots: HashMap::default(),
             reuse,
             metered: true,
@@ -144,21 +151,20 @@ impl Machine {
         let slot = self.slots.get_mut(code_hash).expect("prepared above");
         let live = match slot.idle.take() {
             Some(live) => Ok(live),
-            None => Live::new(&self.engine, &self.linker, &slot.module),
+            None => Live::new(&self.engine, &slot.module),
         };
         let mut live = match live {
             Ok(live) => live,
             // Segments that do not fit are the one thing validation cannot see.
             Err(_) => return (Outcome::without_run(Status::BadModule("segment")), view),
         };
-        if self.reuse && slot.image.is_none() {
-            slot.image = Some(Image::of(live.memory.data(&live.store)));
-        }
+        let memory = live.memory.data(&live.store);
+        let image = slot.image.get_or_insert_with(|| Image::of(memory));
         let (outcome, view, clean) = live.run(entry, gas_limit, frame, view);
-        if let Some(image) = slot.image.as_ref().filter(|_| clean) {
-            if live.restore(image) {
-                slot.idle = Some(live);
-            }
+        if live.restore(image, slot.store_span_bytes)
+            && ((clean && self.reuse) || live.renew(&slot.module))
+        {
+            slot.idle = Some(live);
         }
         (outcome, view)
     }
@@ -187,7 +193,7 @@ impl Machine {
     /// A rule that the module breaks.
     pub fn try_instantiate(&mut self, code_hash: &Hash, code: &[u8]) -> Result<(), ModuleError> {
         self.prepare(code_hash, || Some(code.to_vec()))?;
-        match Live::new(&self.engine, &self.linker, &self.slots[code_hash].module) {
+        match Live::new(&self.engine, &self.slots[code_hash].module) {
             Ok(_) => Ok(()),
             Err(error) => Err(ModuleError {
                 rule: "segment",
@@ -208,8 +214,8 @@ impl Machine {
             rule: "missing",
             detail: "no code under this hash".into(),
         };
-        let metered = inject(&code().ok_or_else(missing)?, self.metered)?;
-        let module = Module::new(&self.engine, &metered[..]);
+        let tracked = track(&code().ok_or_else(missing)?, self.metered)?;
+        let module = Module::new(&self.engine, &tracked.wasm[..]);
         let module = module.map_err(|error| ModuleError {
             rule: "engine",
             detail: error.to_string(),
@@ -219,6 +225,7 @@ impl Machine {
         }
         let slot = Slot {
             module,
+            store_span_bytes: tracked.store_span_bytes,
             image: None,
             idle: None,
         };
@@ -227,45 +234,86 @@ impl Machine {
     }
 }
 
-impl Live {
+impl Current {
     fn new(
-        engine: &Engine,
-        linker: &Linker<CallData>,
+        store: &mut Store<CallData>,
         module: &Module,
-    ) -> Result<Box<Self>, Error> {
-        let mut store = Store::new(engine, CallData::default());
-        let instance = linker.instantiate_and_start(&mut store, module)?;
+        imports: &[Extern],
+    ) -> Result<Self, Error> {
+        let instance = Instance::new(&mut *store, module, imports)?;
         let found = || Error::new("an injected export is missing");
-        let memory = instance.get_memory(&store, "memory").ok_or_else(found)?;
-        let gas = instance.get_global(&store, "sc1:gas").ok_or_else(found)?;
-        let depth = instance.get_global(&store, "sc1:depth").ok_or_else(found)?;
+        let global = |name| instance.get_global(&*store, name).ok_or_else(found);
+        let (gas, depth) = (global("sc1:gas")?, global("sc1:depth")?);
+        let reach = global("sc1:reach")?;
         let globals = instance
-            .exports(&store)
+            .exports(&*store)
             .filter(|export| export.name().starts_with("sc1:global:"))
             .filter_map(|export| export.into_global())
-            .map(|global| (global, global.get(&store)))
+            .map(|global| (global, global.get(&*store)))
             .collect();
-        store.data_mut().memory = Some(memory);
         store.data_mut().gas = Some(gas);
-        Ok(Box::new(Self {
-            store,
+        Ok(Self {
             instance,
-            memory,
             gas,
             depth,
+            reach,
             globals,
             entries: Vec::new(),
-        }))
+        })
     }
 
-    fn entry(&mut self, name: &str) -> Option<TypedFunc<(), ()>> {
+    fn entry(&mut self, store: &Store<CallData>, name: &str) -> Option<TypedFunc<(), ()>> {
         if let Some((_, function)) = self.entries.iter().find(|(known, _)| known == name) {
             return Some(*function);
         }
-        let function = self.instance.get_func(&self.store, name)?;
-        let function = function.typed::<(), ()>(&self.store).ok()?;
+        let function = self.instance.get_func(store, name)?;
+        let function = function.typed::<(), ()>(store).ok()?;
         self.entries.push((name.to_owned(), function));
         Some(function)
+    }
+}
+
+impl Live {
+    fn new(engine: &Engine, module: &Module) -> Result<Box<Self>, Error> {
+        let mut store = Store::new(engine, CallData::default());
+        let mut imports = Vec::new();
+        let mut memory = None;
+        for import in module.imports() {
+            // The rules let no other module or name pass.
+            imports.push(if let ExternType::Memory(kind) = import.ty() {
+                Extern::from(*memory.insert(Memory::new(&mut store, *kind)?))
+            } else {
+                let found = function(&mut store, import.name());
+                found
+                    .ok_or_else(|| Error::new("no such host function"))?
+                    .into()
+            });
+        }
+        let memory = memory.ok_or_else(|| Error::new("the injected import is missing"))?;
+        store.data_mut().memory = Some(memory);
+        let current = Current::new(&mut store, module, &imports)?;
+        Ok(Box::new(Self {
+            store,
+            imports,
+            memory,
+            current,
+            instances: 1,
+        }))
+    }
+
+    /// Put a new instance on the restored memory; false when the store has held enough of them.
+    fn renew(&mut self, module: &Module) -> bool {
+        if self.instances >= INSTANCES_MAX {
+            return false;
+        }
+        self.instances += 1;
+        match Current::new(&mut self.store, module, &self.imports) {
+            Ok(current) => {
+                self.current = current;
+                true
+            }
+            Err(_) => false,
+        }
     }
 
     fn run(
@@ -275,18 +323,19 @@ impl Live {
         frame: &Frame<'_>,
         view: TxView<StateGuard>,
     ) -> (Outcome, TxView<StateGuard>, bool) {
-        let Some(function) = self.entry(entry) else {
+        let Some(function) = self.current.entry(&self.store, entry) else {
             return (Outcome::without_run(Status::UnknownMethod), view, true);
         };
         let limit = i64::try_from(gas_limit).unwrap_or(i64::MAX);
-        self.gas
+        self.current
+            .gas
             .set(&mut self.store, Val::I64(limit))
             .expect("the injector declares an i64");
         let data = self.store.data_mut();
         data.frame.copy(frame);
         data.view = Some(view);
         let end = function.call(&mut self.store, ());
-        let gas = match self.gas.get(&self.store) {
+        let gas = match self.current.gas.get(&self.store) {
             Val::I64(gas) => gas,
             _ => unreachable!("the injector declares an i64"),
         };
@@ -331,7 +380,7 @@ impl Live {
             None if gas < 0 => return Status::OutOfGas,
             None => {}
         }
-        let Val::I32(depth) = self.depth.get(&self.store) else {
+        let Val::I32(depth) = self.current.depth.get(&self.store) else {
             unreachable!("the injector declares an i32")
         };
         if depth > CALL_DEPTH_MAX {
@@ -351,13 +400,20 @@ impl Live {
     }
 
     /// Make the instance as new; false when it must be dropped instead.
-    fn restore(&mut self, image: &Image) -> bool {
-        let memory = self.memory.data_mut(&mut self.store);
-        if !image.restore(memory) {
+    fn restore(&mut self, image: &Image, store_span_bytes: usize) -> bool {
+        let Val::I32(addresses) = self.current.reach.get(&self.store) else {
+            unreachable!("the injector declares an i32")
+        };
+        // No address has a bit that their bitwise or has not.
+        let end = (addresses as u32 as usize + 1).next_power_of_two();
+        let (memory, data) = self.memory.data_and_store_mut(&mut self.store);
+        let reach = std::mem::take(&mut data.reach).max(end.saturating_add(store_span_bytes));
+        if !image.restore(memory, reach) {
             return false;
         }
-        let mut restored = self.depth.set(&mut self.store, Val::I32(0)).is_ok();
-        for (global, value) in &self.globals {
+        let mut restored = self.current.depth.set(&mut self.store, Val::I32(0)).is_ok();
+        restored &= self.current.reach.set(&mut self.store, Val::I32(0)).is_ok();
+        for (global, value) in &self.current.globals {
             restored &= global.set(&mut self.store, value.clone()).is_ok();
         }
         restored

@@ -25,47 +25,40 @@ const I64_EXTEND_I32_U: u8 = 0xad;
 const I32_ADD: u8 = 0x6a;
 const I32_SUB: u8 = 0x6b;
 const I32_GT_U: u8 = 0x4b;
+const I32_OR: u8 = 0x72;
 const RETURN: u8 = 0x0f;
+const STORE_SIZE_MAX_BYTES: usize = 8;
 
 /// The module as the machine runs it.
 ///
 /// # Errors
 /// A rule that the module breaks.
 pub fn meter_module(wasm: &[u8]) -> Result<Vec<u8>, ModuleError> {
-    inject(wasm, true)
+    let shape = Shape {
+        charges: true,
+        ..Shape::read(wasm)?
+    };
+    shape.inject(wasm)
+}
+
+/// A module for the engine: metered, and with a note of where each call wrote.
+pub(crate) struct Tracked {
+    pub(crate) wasm: Vec<u8>,
+    /// Bytes that a store may write past the address it notes, at most.
+    pub(crate) store_span_bytes: usize,
 }
 
 /// With `charges` off, only host functions are paid for: what metering is measured against.
-pub(crate) fn inject(wasm: &[u8], charges: bool) -> Result<Vec<u8>, ModuleError> {
-    check_module(wasm)?;
+pub(crate) fn track(wasm: &[u8], charges: bool) -> Result<Tracked, ModuleError> {
     let shape = Shape {
         charges,
+        tracked: true,
         ..Shape::read(wasm)?
     };
-    let bodies = shape.rewrite(wasm)?;
-    let mut out = wasm[..8].to_vec();
-    let mut global_written = false;
-    for (id, range) in &shape.sections {
-        if *id > SECTION_GLOBAL && !global_written {
-            section(&mut out, SECTION_GLOBAL, &shape.globals(&[0]));
-            global_written = true;
-        }
-        let data = &wasm[range.start..range.end];
-        let data = match *id {
-            SECTION_TYPE => append(data, 2, &helper_types()),
-            SECTION_FUNCTION => append(data, 3, &shape.helper_declarations()),
-            SECTION_MEMORY => shape.memory(),
-            SECTION_GLOBAL => {
-                global_written = true;
-                shape.globals(data)
-            }
-            SECTION_EXPORT => shape.exports(data),
-            SECTION_CODE => code(&bodies),
-            _ => data.to_vec(),
-        };
-        section(&mut out, *id, &data);
-    }
-    Ok(out)
+    Ok(Tracked {
+        wasm: shape.inject(wasm)?,
+        store_span_bytes: shape.store_span_bytes,
+    })
 }
 
 fn section(out: &mut Vec<u8>, id: u8, data: &[u8]) {
@@ -121,6 +114,7 @@ fn code(bodies: &[Vec<u8>]) -> Vec<u8> {
 #[derive(Default)]
 struct Shape {
     charges: bool,
+    tracked: bool,
     sections: Vec<(u8, Range<usize>)>,
     types: u32,
     imports: u32,
@@ -130,6 +124,11 @@ struct Shape {
     memory_initial: u64,
     memory_maximum: u64,
     bodies: Vec<Range<usize>>,
+    /// Per type: how many parameters.
+    params: Vec<u32>,
+    /// Per function: its type.
+    kinds: Vec<u32>,
+    store_span_bytes: usize,
 }
 
 fn span(range: Range<u64>) -> Range<usize> {
@@ -137,7 +136,47 @@ fn span(range: Range<u64>) -> Range<usize> {
 }
 
 impl Shape {
+    fn inject(&self, wasm: &[u8]) -> Result<Vec<u8>, ModuleError> {
+        let bodies = self.rewrite(wasm)?;
+        let mut out = wasm[..8].to_vec();
+        let (mut global_written, mut import_written) = (false, !self.tracked);
+        for (id, range) in &self.sections {
+            if *id >= SECTION_IMPORT && !import_written {
+                let own = if *id == SECTION_IMPORT {
+                    &wasm[range.start..range.end]
+                } else {
+                    &[0]
+                };
+                section(&mut out, SECTION_IMPORT, &self.imports(own));
+                import_written = true;
+            }
+            if self.tracked && matches!(*id, SECTION_IMPORT | SECTION_MEMORY) {
+                continue;
+            }
+            if *id > SECTION_GLOBAL && !global_written {
+                section(&mut out, SECTION_GLOBAL, &self.globals(&[0]));
+                global_written = true;
+            }
+            let data = &wasm[range.start..range.end];
+            let data = match *id {
+                SECTION_TYPE => append(data, 2, &helper_types()),
+                SECTION_FUNCTION => append(data, 3, &self.helper_declarations()),
+                SECTION_MEMORY => self.memory(),
+                SECTION_GLOBAL => {
+                    global_written = true;
+                    self.globals(data)
+                }
+                SECTION_EXPORT => self.exports(data),
+                SECTION_CODE => code(&bodies),
+                _ => data.to_vec(),
+            };
+            section(&mut out, *id, &data);
+        }
+        Ok(out)
+    }
+
     fn read(wasm: &[u8]) -> Result<Self, ModuleError> {
+        check_module(wasm)?;
         let mut shape = Self::default();
         for payload in Parser::new(0).parse_all(wasm) {
             let payload = payload.map_err(invalid)?;
@@ -149,19 +188,39 @@ impl Shape {
             }
             shape.note(payload)?;
         }
+        for body in &shape.bodies {
+            for operator in operators(&wasm[body.clone()])? {
+                if let Some((argument, _)) = stored(&operator.map_err(invalid)?.0) {
+                    let offset = usize::try_from(argument.offset).unwrap_or(usize::MAX);
+                    let end = offset.saturating_add(STORE_SIZE_MAX_BYTES);
+                    shape.store_span_bytes = shape.store_span_bytes.max(end);
+                }
+            }
+        }
         Ok(shape)
     }
 
     fn note(&mut self, payload: Payload<'_>) -> Result<(), ModuleError> {
         match payload {
-            Payload::TypeSection(reader) => self.types = reader.count(),
+            Payload::TypeSection(reader) => {
+                self.types = reader.count();
+                for kind in reader.into_iter_err_on_gc_types() {
+                    self.params
+                        .push(kind.map_err(invalid)?.params().len() as u32);
+                }
+            }
             Payload::ImportSection(reader) => {
                 for import in reader.into_imports() {
                     let import = import.map_err(invalid)?;
                     self.imports += u32::from(matches!(import.ty, TypeRef::Func(_)));
                 }
             }
-            Payload::FunctionSection(reader) => self.functions = reader.count(),
+            Payload::FunctionSection(reader) => {
+                self.functions = reader.count();
+                for kind in reader {
+                    self.kinds.push(kind.map_err(invalid)?);
+                }
+            }
             Payload::MemorySection(reader) => {
                 for memory in reader {
                     let memory = memory.map_err(invalid)?;
@@ -191,6 +250,10 @@ impl Shape {
         self.globals + 1
     }
 
+    fn reach(&self) -> u32 {
+        self.globals + 2
+    }
+
     /// Index of the helper for `memory.grow` (0), `memory.copy` (1) or `memory.fill` (2).
     fn helper(&self, which: u32) -> u32 {
         self.imports + self.functions + which
@@ -204,6 +267,18 @@ impl Shape {
         out
     }
 
+    /// The engine's module takes its memory from the host, which outlives the instance.
+    fn imports(&self, data: &[u8]) -> Vec<u8> {
+        let mut memory = Vec::new();
+        for name in ["sc1", "memory"] {
+            unsigned(&mut memory, name.len() as u64);
+            memory.extend_from_slice(name.as_bytes());
+        }
+        memory.push(EXTERNAL_MEMORY);
+        memory.extend_from_slice(&self.memory()[1..]);
+        append(data, 1, &memory)
+    }
+
     fn memory(&self) -> Vec<u8> {
         let mut out = vec![1, 1];
         unsigned(&mut out, self.memory_initial);
@@ -214,7 +289,11 @@ impl Shape {
     fn globals(&self, data: &[u8]) -> Vec<u8> {
         let gas = Code::default().op(I64).op(1).i64_const(0).op(END);
         let depth = Code::default().op(I32).op(1).i32_const(0).op(END);
-        append(data, 2, &gas.raw(&depth.0).0)
+        let own = gas.raw(&depth.0);
+        if !self.tracked {
+            return append(data, 2, &own.0);
+        }
+        append(data, 3, &own.op(I32).op(1).i32_const(0).op(END).0)
     }
 
     fn exports(&self, data: &[u8]) -> Vec<u8> {
@@ -222,6 +301,9 @@ impl Shape {
             ("sc1:gas".to_owned(), self.gas()),
             ("sc1:depth".to_owned(), self.depth()),
         ];
+        if self.tracked {
+            names.push(("sc1:reach".to_owned(), self.reach()));
+        }
         names.extend(
             self.mutable_globals
                 .iter()
@@ -310,7 +392,7 @@ impl Shape {
         let mut next_charge = charges.iter();
         let mut pending = next_charge.next();
         let mut out = Vec::with_capacity(body.len() * 2);
-        out.extend_from_slice(&body[..charges[0].0]);
+        let spare = self.declare(index, body, charges[0].0, &mut out)?;
         for operator in operators(body)? {
             let (operator, range) = operator.map_err(invalid)?;
             if let Some((_, cost)) = pending.filter(|(offset, _)| *offset == range.start) {
@@ -330,11 +412,50 @@ impl Shape {
                     }
                     _ => Code::default().raw(bytes),
                 },
-                _ => Code::default().raw(bytes),
+                operator => match (spare, stored(&operator)) {
+                    (Some(spare), Some((_, wide))) => self.noted_store(spare, wide, bytes),
+                    _ => Code::default().raw(bytes),
+                },
             };
             out.extend_from_slice(&code.0);
         }
         Ok(out)
+    }
+
+    /// Write a body's locals; with stores to note, three more, whose first index is returned.
+    fn declare(
+        &self,
+        index: usize,
+        body: &[u8],
+        code_start: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<u32>, ModuleError> {
+        let mut stores = false;
+        for operator in operators(body)? {
+            stores |= stored(&operator.map_err(invalid)?.0).is_some();
+        }
+        if !self.tracked || !stores {
+            out.extend_from_slice(&body[..code_start]);
+            return Ok(None);
+        }
+        let reader = wasmparser::FunctionBody::new(wasmparser::BinaryReader::new(body, 0));
+        let mut first = self.params[self.kinds[index] as usize];
+        for group in reader.get_locals_reader().map_err(invalid)? {
+            first += group.map_err(invalid)?.0;
+        }
+        out.extend_from_slice(&append(&body[..code_start], 2, &[2, I32, 1, I64]));
+        Ok(Some(first))
+    }
+
+    /// A store whose address joins the bitwise or of all addresses of the call.
+    fn noted_store(&self, spare: u32, wide: bool, store: &[u8]) -> Code {
+        let (address, value) = (spare, spare + 1 + u32::from(wide));
+        let noted = Code::default().local_set(value).local_tee(address);
+        let noted = noted
+            .global_get(self.reach())
+            .op(I32_OR)
+            .global_set(self.reach());
+        noted.local_get(address).local_get(value).raw(store)
     }
 
     fn helpers(&self) -> [Vec<u8>; 3] {
@@ -360,7 +481,16 @@ impl Shape {
                 .op(I64_EXTEND_I32_U);
             let units = length.i64_const(63).op(I64_ADD).i64_const(6).op(I64_SHR_U);
             let paid = self.settle(units.i64_const(unit).op(I64_MUL).op(I64_SUB));
-            paid.local_get(0)
+            let noted = if self.tracked {
+                // An end that wraps is out of bounds, so nothing is written.
+                let end = paid.local_get(0).local_get(2).op(I32_ADD);
+                let joined = end.global_get(self.reach()).op(I32_OR);
+                joined.global_set(self.reach())
+            } else {
+                paid
+            };
+            noted
+                .local_get(0)
                 .local_get(1)
                 .local_get(2)
                 .raw(instruction)
@@ -374,6 +504,21 @@ impl Shape {
 /// Export name of a mutable global of the contract, which the machine restores.
 pub(crate) fn global_export(index: u32) -> String {
     format!("sc1:global:{index}")
+}
+
+/// A store's address argument and whether its value is 64 bits wide: every instruction beside
+/// `memory.copy` and `memory.fill` that writes memory.
+fn stored(operator: &Operator<'_>) -> Option<(wasmparser::MemArg, bool)> {
+    match operator {
+        Operator::I32Store { memarg }
+        | Operator::I32Store8 { memarg }
+        | Operator::I32Store16 { memarg } => Some((*memarg, false)),
+        Operator::I64Store { memarg }
+        | Operator::I64Store8 { memarg }
+        | Operator::I64Store16 { memarg }
+        | Operator::I64Store32 { memarg } => Some((*memarg, true)),
+        _ => None,
+    }
 }
 
 type Located<'a> = Result<(Operator<'a>, Range<usize>), wasmparser::BinaryReaderError>;

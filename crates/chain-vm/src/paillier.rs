@@ -1,7 +1,7 @@
 //! Host functions on Paillier ciphertexts: 0 and the result at `dst`, else why not.
 
 use chain_paillier::{PaillierError, PublicKey};
-use wasmi::{Caller, Error, Linker};
+use wasmi::{Caller, Error, Func, Store};
 
 use crate::host::{charge, slice, step, CallData};
 use crate::price::{self, Price};
@@ -34,8 +34,7 @@ fn compute(
         let Ok(result) = run(&key, &inputs[1..]) else {
             return Ok(CIPHERTEXT_REFUSED);
         };
-        let start = out as u32 as usize;
-        memory[start..start + result.len()].copy_from_slice(&result);
+        memory.write(out, &result);
         Ok(DONE)
     })
 }
@@ -108,10 +107,12 @@ fn scalar_multiply(
     })
 }
 
-/// Define the functions.
-pub(crate) fn link(linker: &mut Linker<CallData>) -> Result<(), wasmi::errors::LinkerError> {
-    linker.func_wrap("sc1", "paillier_add", add)?;
-    linker.func_wrap("sc1", "paillier_add_plain", add_plain)?;
-    linker.func_wrap("sc1", "paillier_scalar_multiply", scalar_multiply)?;
-    Ok(())
+/// A function by name.
+pub(crate) fn function(store: &mut Store<CallData>, name: &str) -> Option<Func> {
+    Some(match name {
+        "paillier_add" => Func::wrap(store, add),
+        "paillier_add_plain" => Func::wrap(store, add_plain),
+        "paillier_scalar_multiply" => Func::wrap(store, scalar_multiply),
+        _ => return None,
+    })
 }

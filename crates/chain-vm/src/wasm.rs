@@ -1,6 +1,7 @@
 //! The few bytes of the binary format that the injector writes itself.
 
 pub(crate) const SECTION_TYPE: u8 = 1;
+pub(crate) const SECTION_IMPORT: u8 = 2;
 pub(crate) const SECTION_FUNCTION: u8 = 3;
 pub(crate) const SECTION_MEMORY: u8 = 5;
 pub(crate) const SECTION_GLOBAL: u8 = 6;
@@ -10,6 +11,7 @@ pub(crate) const SECTION_CODE: u8 = 10;
 pub(crate) const I32: u8 = 0x7f;
 pub(crate) const I64: u8 = 0x7e;
 pub(crate) const FUNCTION_TYPE: u8 = 0x60;
+pub(crate) const EXTERNAL_MEMORY: u8 = 2;
 pub(crate) const EXPORT_GLOBAL: u8 = 3;
 
 pub(crate) const END: u8 = 0x0b;
@@ -17,6 +19,8 @@ const UNREACHABLE: u8 = 0x00;
 const IF: u8 = 0x04;
 const CALL: u8 = 0x10;
 const LOCAL_GET: u8 = 0x20;
+const LOCAL_SET: u8 = 0x21;
+const LOCAL_TEE: u8 = 0x22;
 const GLOBAL_GET: u8 = 0x23;
 const GLOBAL_SET: u8 = 0x24;
 const I32_CONST: u8 = 0x41;
@@ -77,6 +81,14 @@ impl Code {
 
     pub(crate) fn local_get(self, local: u32) -> Self {
         self.indexed(LOCAL_GET, local)
+    }
+
+    pub(crate) fn local_set(self, local: u32) -> Self {
+        self.indexed(LOCAL_SET, local)
+    }
+
+    pub(crate) fn local_tee(self, local: u32) -> Self {
+        self.indexed(LOCAL_TEE, local)
     }
 
     pub(crate) fn global_get(self, global: u32) -> Self {
