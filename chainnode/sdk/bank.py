@@ -21,11 +21,13 @@ from chainnode.he.threshold import Copies, Sharing
 from chainnode.identity import Identity
 from chainnode.sdk.bank_keys import BankKeys
 from chainnode.sdk.client import AsyncClient
+from chainnode.sdk.input_faults import InputFault
 from chainnode.sdk.owner import DataOwner, Progress, StaleColumns
 from chainnode.sdk.owner_secret import OwnerSecret
 from chainnode.sdk.scoring import (
     EPOCH_ACTIVE,
     EXPIRED,
+    INPUT_REFUSED,
     RELEASED,
     RELEASING,
     STATUS_NAMES,
@@ -49,6 +51,7 @@ __all__ = [
     "AuditStep",
     "BankClient",
     "BankKeys",
+    "InputFault",
     "OwnerSecret",
     "Progress",
     "StaleColumns",
@@ -112,6 +115,7 @@ class BankClient(DataOwner):
 
         Raises:
             ClientFault: `SQL_UNSUPPORTED`, `BUDGET_EXCEEDED`, `GROUP_TOO_SMALL`, `NOT_ALLOWED`.
+            InputFault: an owner's columns cannot be computed on; it names owner, column, block.
             PeerFault: `WRONG_SHARE`, `QUERY_REFUSED`, `QUERY_EXPIRED`.
         """
         scores = (await self.plan(table, sql)).scores
@@ -237,6 +241,8 @@ class BankClient(DataOwner):
             if facts.status == RELEASED:
                 return facts
             if facts.status > RELEASED:
+                if facts.ending == INPUT_REFUSED:
+                    raise InputFault.stated(await self.chain.view("refused_input", query=query))
                 raise _ended(facts)
             await self._end_if_late(facts)
             if loop.time() > end:

@@ -25,6 +25,7 @@ from chainnode.he.schema import TableSchema
 from chainnode.he.scorecard import Scorecard
 from chainnode.he.sql import Catalog, plan_query
 from chainnode.he.threshold import Sharing
+from chainnode.sdk.input_faults import InputFault
 from chainnode.types.codec import merkle_root
 from chainnode.types.errors import ClientFault, PeerFault
 from chainnode.types.limits import BLOB_SIZE_MAX_BYTES
@@ -45,6 +46,8 @@ STATUS_NAMES: Final = (
 EPOCH_OPEN, EPOCH_TESTING, EPOCH_ACTIVE, EPOCH_FAILED, EPOCH_RETIRED = range(5)
 KIND_AGGREGATE: Final = 0
 KIND_SCORES: Final = 1
+INPUT_REFUSED: Final = "columns refused"
+"""How a query ends whose inputs cannot be computed on; the contract's view says which."""
 
 
 class ContractRefused(ClientFault):
@@ -370,7 +373,7 @@ async def read_columns(
     """An owner's published columns of a profile, checked against the chain.
 
     Raises:
-        PeerFault: `MANIFEST_MALFORMED` or `COLUMNS_STALE`.
+        InputFault: `MANIFEST_MALFORMED` or `COLUMNS_STALE`.
     """
     try:
         record = await chain.view(
@@ -379,17 +382,18 @@ async def read_columns(
     except ContractRefused as error:
         if error.error != "StaleEpoch":
             raise
-        raise PeerFault(
-            "COLUMNS_STALE",
-            f"{owner} has no {profile} columns of epoch {epoch}",
-            subject=table.schema.table,
-            fix=f"{owner} must encrypt and publish its columns again",
-        ) from error
-    manifest = read_manifest(await chain.get_blob(record["manifest"]))
-    if manifest_root(manifest.columns) != record["root"]:
-        raise _bad_manifest("its root is not the one on chain")
-    if any(len(blocks) != record["block_count"] for blocks in manifest.columns.values()):
-        raise _bad_manifest("a column has another number of blocks")
+        reason = f"there are no columns of epoch {epoch}"
+        raise InputFault("COLUMNS_STALE", owner, profile, bytes(32), reason=reason) from error
+    data = await chain.get_blob(record["manifest"])
+    try:
+        manifest = read_manifest(data)
+        if manifest_root(manifest.columns) != record["root"]:
+            raise _bad_manifest("its root is not the one on chain")
+        if any(len(blocks) != record["block_count"] for blocks in manifest.columns.values()):
+            raise _bad_manifest("a column has another number of blocks")
+    except PeerFault as error:
+        root, reason = bytes(record["root"]), error.message
+        raise InputFault(error.code, owner, profile, root, reason=reason) from error
     return manifest
 
 

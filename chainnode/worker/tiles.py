@@ -5,13 +5,21 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 from chainnode import _native
 from chainnode._native import HeColumns
 from chainnode.he.plan import Plan
-from chainnode.he.profiles import PROFILES
-from chainnode.sdk.scoring import ScoringChain, TableFacts, gather_blobs, read_columns
+from chainnode.he.profiles import PROFILES, ProfileName
+from chainnode.sdk.input_faults import InputFault
+from chainnode.sdk.scoring import (
+    ScoringChain,
+    TableFacts,
+    gather_blobs,
+    manifest_root,
+    read_columns,
+)
 from chainnode.types.errors import PeerFault
 
 _DONE = "complete.list"
@@ -36,23 +44,31 @@ class TileStore:
         """The columns a plan reads, all of them checked.
 
         Raises:
-            PeerFault: `COLUMNS_STALE`, `COLUMN_MISSING`, `COLUMN_MALFORMED`, ...
+            InputFault: `COLUMNS_STALE`, `COLUMN_MISSING`, `COLUMN_MALFORMED`, ...; the same at
+                everyone who reads the same publication.
+            PeerFault: `TILES_DAMAGED`.
         """
         async with self._lock:
-            published: dict[str, list[bytes]] = {}
+            sources: dict[str, _Source] = {}
             for owner in table.owners:
                 stored = table.schema.stored_columns(plan.profile, owner)
                 if any(name in stored for name in plan.columns()):
                     manifest = await read_columns(chain, table, plan.profile, owner, epoch)
-                    columns = manifest.columns
+                    root = manifest_root(manifest.columns)
                     # Only the owner the schema names counts: nobody else's column of that name.
-                    published |= {name: columns[name] for name in stored if name in columns}
+                    for name in stored:
+                        blocks = manifest.columns.get(name, [])
+                        sources[name] = _Source(owner, plan.profile, root, name, blocks)
             count = table.schema.block_count(plan.profile)
-            wanted = {name: _blocks(published, name, count) for name in plan.columns()}
+            read = [sources[name] for name in plan.columns()]
+            for source in read:
+                source.require(count)
+            wanted = {source.column: source.blocks for source in read}
             folder = self._place(plan, epoch, wanted)
-            missing = [name for name in wanted if name not in _complete(folder)]
-            for name in missing:
-                await self._keep(chain, folder, plan, name, wanted[name])
+            missing = [source for source in read if source.column not in _complete(folder)]
+            for source in missing:
+                blocks = await gather_blobs(chain, source.blocks)
+                await asyncio.to_thread(_write, folder, source, blocks)
             if missing or folder not in self._opened:
                 self._opened[folder] = _open(folder, plan)
             return self._opened[folder]
@@ -72,11 +88,24 @@ class TileStore:
         folder.mkdir(mode=0o700, exist_ok=True)
         return folder
 
-    async def _keep(
-        self, chain: ScoringChain, folder: Path, plan: Plan, name: str, digests: list[bytes]
-    ) -> None:
-        blocks = await gather_blobs(chain, digests)
-        await asyncio.to_thread(_write, folder, plan, name, blocks)
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """One stored column as its owner published it: hashes of its blocks."""
+
+    owner: str
+    profile: ProfileName
+    root: bytes
+    column: str
+    blocks: list[bytes]
+
+    def require(self, count: int) -> None:
+        if len(self.blocks) != count:
+            reason = f"{len(self.blocks)} of {count} blocks are published"
+            raise self.fault("COLUMN_MISSING", min(len(self.blocks), count), reason)
+
+    def fault(self, code: str, block: int, reason: str) -> InputFault:
+        return InputFault(code, self.owner, self.profile, self.root, self.column, block, reason)
 
 
 def _open(folder: Path, plan: Plan) -> HeColumns:
@@ -93,35 +122,19 @@ def _open(folder: Path, plan: Plan) -> HeColumns:
         ) from error
 
 
-def _blocks(published: dict[str, list[bytes]], name: str, count: int) -> list[bytes]:
-    blocks = published.get(name, [])
-    if len(blocks) != count:
-        raise PeerFault(
-            "COLUMN_MISSING",
-            f"{len(blocks)} of {count} blocks are published",
-            subject=name,
-            fix="its owner must publish the whole column",
-        )
-    return blocks
-
-
-def _write(folder: Path, plan: Plan, name: str, blocks: list[bytes]) -> None:
-    limbs = PROFILES[plan.profile].limbs
+def _write(folder: Path, source: _Source, blocks: list[bytes]) -> None:
+    limbs = PROFILES[source.profile].limbs
     for number, block in enumerate(blocks):
         try:
-            _native.he_validate_ciphertext(plan.profile, block, 2, limbs)
+            _native.he_validate_ciphertext(source.profile, block, 2, limbs)
         except ValueError as error:
-            raise PeerFault(
-                "COLUMN_MALFORMED",
-                f"block {number} is no ciphertext: {error}",
-                subject=name,
-                fix="its owner must encrypt and publish the column again",
-            ) from error
-    HeColumns.write(str(folder), name, plan.profile, limbs, blocks)
+            reason = f"it is no ciphertext: {error}"
+            raise source.fault("COLUMN_MALFORMED", number, reason) from error
+    HeColumns.write(str(folder), source.column, source.profile, limbs, blocks)
     for path in folder.rglob("*"):
         if path.is_file() and path.name != _DONE:
             path.chmod(0o400)
-    done = sorted({*_complete(folder), name})
+    done = sorted({*_complete(folder), source.column})
     partial = folder / f"{_DONE}.new"
     partial.write_text(json.dumps(done), encoding="utf-8")
     partial.replace(folder / _DONE)

@@ -13,6 +13,7 @@ from pathlib import Path
 from chainnode._native import HeColumns, HeCorruptColumn
 from chainnode.he.engine import Engine, LocalEngine
 from chainnode.he.plan import Plan
+from chainnode.sdk.input_faults import InputFault
 from chainnode.sdk.scoring import (
     COMPUTING,
     QueryFacts,
@@ -67,6 +68,8 @@ class Worker(ScoringService):
         self._results: dict[tuple[bytes, int], bytes] = {}
         self._committed: dict[tuple[bytes, int], None] = {}
         self._revealed: dict[tuple[bytes, int], None] = {}
+        self._inspected: dict[bytes, None] = {}
+        self._refused: dict[tuple[bytes, str], None] = {}
         self._computing = asyncio.Lock()
         self._seen: dict[bytes, int] = {}
         self._patience = patience_ticks
@@ -82,11 +85,29 @@ class Worker(ScoringService):
             return True
         await self.end_if_late(facts, job.table.members.index(self.organisation))
         self._seen[query] = self._seen.get(query, 0) + 1
-        chunks = range(facts.chunk_count)
-        finals = await asyncio.gather(*(self._advance_chunk(job, index) for index in chunks))
-        if all(finals):
-            await self._advance_chunk(job, facts.chunk_count)
+        try:
+            await self._advance_chunks(job)
+        except InputFault as fault:
+            await self._refuse(query, fault)
+            raise
         return False
+
+    async def _advance_chunks(self, job: Job) -> None:
+        query, count = job.facts.query, job.facts.chunk_count
+        if query not in self._inspected and await self.chain.view("input_refusals", query=query):
+            # Another organisation names a fault: look for oneself, assigned or not.
+            await self._tiles.open(self.chain, job.table, job.plan, job.facts.epoch)
+            self._inspected[query] = None
+        finals = await asyncio.gather(*(self._advance_chunk(job, index) for index in range(count)))
+        if all(finals):
+            await self._advance_chunk(job, count)
+
+    async def _refuse(self, query: bytes, fault: InputFault) -> None:
+        """State once what is wrong with the columns this query reads."""
+        stated = (query, str(fault))
+        if stated not in self._refused:
+            await self.attempt("refuse_input", query=query, fault=fault.evidence())
+            self._refused[stated] = None
 
     async def recompute(self, query: bytes, index: int, plan: bytes) -> bytes:
         """The result hash of a chunk (or of the whole query, index `chunk_count`), computed here.
@@ -94,7 +115,8 @@ class Worker(ScoringService):
         Nothing that another worker computed enters: a keyholder asks this before it gives a share.
 
         Raises:
-            PeerFault: `PLAN_MISMATCH` or what is wrong with the columns.
+            PeerFault: `PLAN_MISMATCH`.
+            InputFault: what is wrong with the columns; the contract was told.
             ClientFault: `PLAN_MISMATCH` when the caller holds another plan.
         """
         job = await self._job(await read_query(self.chain, query))
@@ -104,7 +126,11 @@ class Worker(ScoringService):
             )
         if index < job.facts.chunk_count:
             return hashlib.sha256(await self._chunk(job, index)).digest()
-        own = [await self._chunk(job, item) for item in range(job.facts.chunk_count)]
+        try:
+            own = [await self._chunk(job, item) for item in range(job.facts.chunk_count)]
+        except InputFault as fault:
+            await self._refuse(query, fault)
+            raise
         return hashlib.sha256(await self._reduce(job, own)).digest()
 
     async def _job(self, facts: QueryFacts) -> Job:

@@ -29,6 +29,7 @@ from .records import (
     Ask,
     Chunk,
     ChunkStep,
+    InputFault,
     Invalid,
     MemberFault,
     NotAllowed,
@@ -52,6 +53,8 @@ class Queries(Catalog):
     chunk_reveals: Map[tuple[Bytes32, u64, str], Bytes32]
     results: Map[tuple[Bytes32, u64], bytes]
     endings: Map[Bytes32, str]
+    input_faults: Map[tuple[Bytes32, str], InputFault]
+    refused_inputs: Map[Bytes32, InputFault]
     opened: Map[tuple[str, u64], Bytes32]
     opened_counts: Map[str, u64]
 
@@ -120,6 +123,47 @@ class Queries(Catalog):
             raise Invalid("index")
         self._require_time(self.queries[query].time_ms + self.council.get().chunk_deadline_ms)
         self._open_reserve(query, index, "deadline")
+
+    @call
+    def refuse_input(self, query: Bytes32, fault: InputFault) -> None:
+        """An organisation's worker or keyholder finds published columns unfit to compute on.
+
+        As many as there may be liars and one more must name the same fault of the publication that
+        is on chain; one organisation's word ends nothing."""
+        self._require_running(query)
+        epoch = self.asks[query].epoch
+        if ctx.sender_name == self.council.get().keyholder_name:
+            self._require_keyholder(epoch)
+        else:
+            self._require_service(epoch, self.council.get().worker_name)
+        if fault.owner not in self._table(self.asks[query].table).owners or fault.code == "":
+            raise Invalid("fault")
+        if fault.root != self._root(query, fault.owner, fault.profile):
+            raise Invalid("root")
+        key = (query, ctx.sender_org)
+        if key in self.input_faults and self._same_fault(self.input_faults[key], fault):
+            raise AlreadyDone("input fault")
+        if key not in self.input_faults:
+            self.post_counts_of[(query, "input fault")] = self._count(query, "input fault") + 1
+        self.input_faults[key] = fault
+        found = fault.code + " " + fault.owner + "/" + fault.column
+        emit(QueryStep(query, "columns refused by a member", ctx.sender_org, found))
+        if self._witnesses(query, fault) >= self._witnesses_needed(epoch):
+            self.refused_inputs[query] = fault
+            self._fault(query, fault.owner, fault.code, "the members that refused")
+            self._end(query, QUERY_REFUSED, "columns refused")
+
+    @view
+    def input_refusals(self, query: Bytes32) -> u64:
+        """How many organisations find columns of a query unfit, whatever they name."""
+        return self._count(query, "input fault")
+
+    @view
+    def refused_input(self, query: Bytes32) -> InputFault:
+        """The fault that ended a query."""
+        if query not in self.refused_inputs:
+            raise Invalid("query")
+        return self.refused_inputs[query]
 
     @view
     def query_info(self, query: Bytes32) -> tuple[Query, Ask]:
@@ -240,6 +284,41 @@ class Queries(Catalog):
             elif self.chunk_reveals[key] != result:
                 self._fault(query, organisation, "worker gave a wrong result", "contract")
 
+    def _root(self, query: Bytes32, owner: str, profile: str) -> bytes:
+        key = (self.asks[query].table, owner, profile, self.asks[query].epoch)
+        if key in self.column_sets:
+            return self.column_sets[key].root
+        return b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
+
+    def _same_fault(self, one: InputFault, other: InputFault) -> bool:
+        if one.code != other.code or one.owner != other.owner or one.profile != other.profile:
+            return False
+        return one.root == other.root and one.column == other.column and one.block == other.block
+
+    def _witnesses(self, query: Bytes32, fault: InputFault) -> int:
+        count = 0
+        for organisation in self._members(self.asks[query].epoch):
+            key = (query, organisation)
+            if key in self.input_faults and self._same_fault(self.input_faults[key], fault):
+                count += 1
+        return count
+
+    def _witnesses_needed(self, epoch: u64) -> int:
+        """One more than may lie, and never one alone: as many as make a result final."""
+        tolerated = (self._size(epoch) - 1) // 3
+        return tolerated + 1 if tolerated > 0 else 2
+
+    def _name_refusers(self, query: Bytes32) -> None:
+        """A result of the very columns that a member found unfit shows that it was wrong."""
+        if self._count(query, "input fault") == 0:
+            return
+        for organisation in self._members(self.asks[query].epoch):
+            key = (query, organisation)
+            if key in self.input_faults:
+                fault = self.input_faults[key]
+                if fault.root == self._root(query, fault.owner, fault.profile):
+                    self._fault(query, organisation, "refused columns without cause", "contract")
+
     def _finish_chunk(self, query: Bytes32, index: u64, result: Bytes32) -> None:
         self.results[(query, index)] = result
         emit(ChunkStep(query, index, "final", ctx.sender_org))
@@ -247,6 +326,7 @@ class Queries(Catalog):
         if index < ask.chunk_count:
             self.post_counts_of[(query, "chunk")] = self._count(query, "chunk") + 1
             return
+        self._name_refusers(query)
         asked = self.queries[query]
         numbers = ask.epoch.to_bytes(8, "big") + ask.kind.to_bytes(8, "big")
         keys = ask.plan_hash + ask.reply_key + ask.target_key

@@ -127,6 +127,20 @@ class Query:
 
 
 @dataclass(frozen=True)
+class InputFault:
+    """What an organisation finds wrong with an owner's columns.
+
+    `root` is that of the publication, zeros for none; `column` is empty if all of it is wrong."""
+
+    code: str
+    owner: str
+    profile: str
+    root: Bytes32
+    column: str
+    block: u64
+
+
+@dataclass(frozen=True)
 class Chunk:
     """How far a chunk is; `reserve`: the third worker may take part."""
 

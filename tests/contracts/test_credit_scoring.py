@@ -678,3 +678,119 @@ def test_a_rotation_that_fails_is_started_over_by_the_new_members() -> None:
     assert chain.call("open_epoch", sender=keyholder("newcomer")) == 3
     with pytest.raises(Reverted, match="NotAllowed"):
         chain.call("open_epoch", sender=keyholder("guarantor"))
+
+
+def input_fault(**changes: Any) -> dict[str, Any]:
+    return {
+        "code": "COLUMN_MALFORMED",
+        "owner": "statistics",
+        "profile": "S36",
+        "root": digest("root"),
+        "column": "turnover",
+        "block": 3,
+    } | changes
+
+
+def refuse_input(chain: Deployed, sender: Any, **changes: Any) -> None:
+    chain.call("refuse_input", sender=sender, query=QUERY, fault=input_fault(**changes))
+
+
+def asked() -> Deployed:
+    chain = ready()
+    publish(chain, "statistics", 1)
+    submit(chain)
+    return chain
+
+
+def test_two_organisations_that_name_the_same_column_fault_end_the_query() -> None:
+    chain = asked()
+    refuse_input(chain, worker("bank-a"))
+    assert (status(chain), chain.view("input_refusals", query=QUERY)) == (COMPUTING, 1)
+    with pytest.raises(Reverted, match="Invalid"):
+        chain.view("refused_input", query=QUERY)
+    refuse_input(chain, keyholder("registry"))
+    assert (status(chain), reason(chain)) == (REFUSED, "columns refused")
+    found = chain.view("refused_input", query=QUERY)
+    assert {name: getattr(found, name) for name in input_fault()} == input_fault()
+    assert named(chain) == [("statistics", "COLUMN_MALFORMED")]
+    with pytest.raises(Reverted, match="WrongState"):
+        refuse_input(chain, worker("guarantor"))
+
+
+def test_the_word_of_one_organisation_ends_nothing_however_often_it_is_given() -> None:
+    chain = asked()
+    refuse_input(chain, worker("bank-a"))
+    for sender in (worker("bank-a"), keyholder("bank-a")):
+        with pytest.raises(Reverted, match="AlreadyDone"):
+            refuse_input(chain, sender)
+    for block in range(4, 9):
+        refuse_input(chain, keyholder("bank-a"), block=block)
+    assert (status(chain), chain.view("input_refusals", query=QUERY)) == (COMPUTING, 1)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"code": "COLUMN_MISSING"},
+        {"owner": "registry", "root": bytes(32)},
+        {"column": "other"},
+        {"block": 4},
+        {"profile": "M", "root": bytes(32)},
+    ],
+)
+def test_organisations_that_name_different_faults_end_nothing(changes: dict[str, Any]) -> None:
+    chain = asked()
+    refuse_input(chain, worker("bank-a"))
+    refuse_input(chain, worker("guarantor"), **changes)
+    assert (status(chain), chain.view("input_refusals", query=QUERY)) == (COMPUTING, 2)
+    # A member that looks again may come to agree.
+    refuse_input(chain, worker("guarantor"))
+    assert status(chain) == REFUSED
+
+
+@pytest.mark.parametrize(
+    ("sender", "changes", "error"),
+    [
+        (worker("registry"), {"root": digest("other")}, "root"),
+        (worker("registry"), {"profile": "S"}, "root"),
+        (worker("registry"), {"owner": "bank-a"}, "fault"),
+        (worker("registry"), {"code": ""}, "fault"),
+        (client("registry"), {}, "NotAllowed"),
+        (worker("stranger"), {}, "NotAllowed"),
+    ],
+)
+def test_a_fault_without_evidence_or_by_a_stranger_is_not_taken(
+    sender: Any, changes: dict[str, Any], error: str
+) -> None:
+    with pytest.raises(Reverted, match=error):
+        refuse_input(asked(), sender, **changes)
+
+
+def test_a_result_of_the_refused_columns_names_the_liar_unless_they_were_replaced() -> None:
+    chain = asked()
+    refuse_input(chain, worker("statistics"))
+    compute(chain)
+    assert status(chain) == CHECKING
+    assert named(chain) == [("statistics", "refused columns without cause")]
+    again = asked()
+    refuse_input(again, worker("statistics"))
+    columns = {"epoch": 1, "block_count": 1, "root": digest("new"), "manifest": digest("m")}
+    again.call(
+        "publish_columns", sender=client("statistics"), table="sme", profile="S36", columns=columns
+    )
+    compute(again)
+    assert named(again) == []
+
+
+def test_as_many_must_agree_as_may_lie_and_one_more() -> None:
+    chain = ready()
+    seven = [*ORGANISATIONS, "five", "six", "seven"]
+    rotate(chain, seven, ORGANISATIONS[:3])
+    activate(chain, seven, opened=2)
+    publish(chain, "statistics", 2)
+    submit(chain, epoch=2)
+    for name in ("bank-a", "six"):
+        refuse_input(chain, worker(name))
+        assert status(chain) == COMPUTING
+    refuse_input(chain, worker("seven"))
+    assert status(chain) == REFUSED
