@@ -8,9 +8,11 @@ record names the one that counts.
 
 from __future__ import annotations
 
+import os
 import struct
+import tempfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from chainnode.ledger.durable_file import DurableFile, sync_directory
@@ -22,6 +24,8 @@ RECORD_SIZE_MAX_BYTES = 4 * BLOCK_SIZE_MAX_BYTES
 _MAGIC = b"CNL1"
 _HEAD = struct.Struct(">4sBQI")
 _CHECK = struct.Struct(">I")
+# Segment, offset and length of a body record, and of a commit record.
+_PLACES = struct.Struct(">IQIIQI")
 _FRAME = _HEAD.size + _CHECK.size
 _BODY = 1
 _COMMIT = 2
@@ -46,8 +50,45 @@ class _Place:
     length: int
 
 
+class _Index:
+    """Where body and commit record of every height are, 32 bytes each.
+
+    Opening the log reads every record, so the index is made anew then and needs no sync; the file
+    goes with the process, and memory does not grow with the chain.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._descriptor, name = tempfile.mkstemp(prefix="index-", dir=directory)
+        Path(name).unlink()
+
+    def get(self, height: int) -> tuple[_Place, _Place]:
+        """Places of the body and the commit record of a height that was put."""
+        entry = os.pread(self._descriptor, _PLACES.size, height * _PLACES.size)
+        numbers = _PLACES.unpack(entry)
+        return _Place(*numbers[:3]), _Place(*numbers[3:])
+
+    def put(self, height: int, body: _Place, commit: _Place) -> None:
+        """Add the next height."""
+        entry = _PLACES.pack(*astuple(body), *astuple(commit))
+        try:
+            os.pwrite(self._descriptor, entry, height * _PLACES.size)
+        except OSError as error:
+            raise InternalError(
+                "STORAGE_FAILED",
+                f"The index of the block log cannot be written: {os.strerror(error.errno or 0)}.",
+                subject=str(height),
+                fix="check the disk, then start the node again; it recovers from what was synced",
+            ) from error
+
+    def close(self) -> None:
+        """Release the file."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
 class BlockLog:
-    """Append-only, synced before every return, indexed by height in memory.
+    """Append-only, synced before every return, indexed by height in a file without a name.
 
     Args:
         directory: holds the segments; created when absent.
@@ -68,7 +109,7 @@ class BlockLog:
         self._segment_size_max_bytes = segment_size_max_bytes
         self._segments: list[DurableFile] = []
         self._bodies: dict[tuple[int, bytes], _Place] = {}
-        self._committed: dict[int, tuple[_Place, _Place]] = {}
+        self._committed = _Index(directory)
         self._torn_at: int | None = None
         self.height = 0
         paths = sorted(directory.glob("blocks-*.log"))
@@ -123,7 +164,7 @@ class BlockLog:
         Raises:
             InternalError: BLOCK_LOG_DAMAGED when the stored bytes changed since they were written.
         """
-        places = self._committed.get(height)
+        places = self._places(height)
         if places is None:
             return None
         body, commit = (self._read(place, height) for place in places)
@@ -139,7 +180,7 @@ class BlockLog:
 
     def read_block(self, height: int) -> bytes | None:
         """A committed block without its bodies, or None; checked when the log was opened."""
-        places = self._committed.get(height)
+        places = self._places(height)
         if places is None:
             return None
         file, start = self._segments[places[0].segment], places[0].offset + _FRAME + _HASH
@@ -160,6 +201,10 @@ class BlockLog:
         """Release the files; everything appended is on the disk already."""
         for segment in self._segments:
             segment.close()
+        self._committed.close()
+
+    def _places(self, height: int) -> tuple[_Place, _Place] | None:
+        return self._committed.get(height) if 1 <= height <= self.height else None
 
     def _add_segment(self) -> None:
         name = f"blocks-{len(self._segments) + 1:06d}.log"
@@ -176,7 +221,7 @@ class BlockLog:
         return _Place(len(self._segments) - 1, offset, len(payload))
 
     def _commit(self, height: int, body: _Place, commit: _Place) -> None:
-        self._committed[height] = (body, commit)
+        self._committed.put(height, body, commit)
         self.height = height
         self._bodies = {key: place for key, place in self._bodies.items() if key[0] > height}
 

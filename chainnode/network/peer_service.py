@@ -11,7 +11,7 @@ import structlog
 from chainnode._proto import peer_pb2
 from chainnode.network import wire
 from chainnode.network.tls import caller_key_hash
-from chainnode.types.errors import ChainnodeError, PeerFault
+from chainnode.types.errors import ChainnodeError, ClientFault, PeerFault
 from chainnode.types.limits import SYNC_BLOCKS_PER_REQUEST_MAX
 
 PROTOCOL_VERSION = 1
@@ -71,10 +71,17 @@ class PeerService:
         requests: AsyncIterator[bytes],
         context: grpc.aio.ServicerContext[bytes, bytes],
     ) -> bytes:
-        peer = await self._authenticated(context)
+        key_hash = caller_key_hash(context)
+        peer = await self._authenticated(key_hash, context)
         greeted = False
         try:
             async for data in requests:
+                # A stream outlives its certificate's rights: it is asked again at every message.
+                _require(
+                    self._directory.validator_of(key_hash) == peer,
+                    "PEER_NOT_A_VALIDATOR",
+                    "A peer was frozen, revoked or left the validators while its stream was open.",
+                )
                 message = wire.decode(data)
                 if isinstance(message, wire.BatchMessage):
                     _require(greeted, "PEER_NO_HELLO", "A peer spoke before its hello.")
@@ -85,9 +92,11 @@ class PeerService:
                     greeted = True
                 _require(greeted, "PEER_NO_HELLO", "A peer spoke before its hello.")
                 await self._inbox.message(peer, message)
-        except ChainnodeError as error:
+        except (PeerFault, ClientFault) as error:
             self._log.warning("peer_refused", peer=peer.hex()[:12], code=error.code)
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, error.code)
+        except ChainnodeError as error:
+            await self._failed(error, context)
         return b""
 
     async def _blocks(
@@ -95,16 +104,29 @@ class PeerService:
         request: peer_pb2.BlockRangeRequest,
         context: grpc.aio.ServicerContext[peer_pb2.BlockRangeRequest, bytes],
     ) -> AsyncIterator[bytes]:
-        await self._authenticated(context)
+        await self._authenticated(caller_key_hash(context), context)
         count = min(request.count_max, SYNC_BLOCKS_PER_REQUEST_MAX)
         for height in range(request.from_height, request.from_height + count):
-            data = self._inbox.committed_block(height)
+            try:
+                data = self._inbox.committed_block(height)
+            except ChainnodeError as error:
+                await self._failed(error, context)
+                return
             if data is None:
                 return
             yield data
 
-    async def _authenticated(self, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
-        validator = self._directory.validator_of(caller_key_hash(context))
+    async def _failed(
+        self, error: ChainnodeError, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> None:
+        """This node's own fault: its operator is told, and the peer is not blamed."""
+        self._log.error("peer_service_failed", code=error.code, subject=error.subject)
+        await context.abort(grpc.StatusCode.INTERNAL, "INTERNAL")
+
+    async def _authenticated(
+        self, key_hash: bytes, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> bytes:
+        validator = self._directory.validator_of(key_hash)
         if validator is None:
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, "PEER_NOT_A_VALIDATOR")
             raise AssertionError("abort raises")

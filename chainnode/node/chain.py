@@ -90,6 +90,4 @@ class Chain:
         self._metrics.transactions.inc(len(block.wids))
 
     def _on_executed(self, executed: Executed) -> None:
-        height = executed.header.height
-        self.pool.executed(executed.tx_ids, executed.expiry_heights, height)
-        self._metrics.executed_height.set(height)
+        self._metrics.executed_height.set(executed.header.height)

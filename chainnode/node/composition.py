@@ -78,7 +78,9 @@ class Node:
         self.directory = MemberDirectory(self.tip.validators, self.pool.set_member)
         members = self.ledger.store.scan(STATE + MEMBER_PREFIX)
         self.directory.load((key[len(STATE) :], value) for key, value in members)
-        self.pipeline = Pipeline(self.ledger, self.executor, self.directory, self.metrics)
+        self.pipeline = Pipeline(
+            self.ledger, self.executor, self.pool, self.directory, self.metrics
+        )
         self.chain = Chain(self.ledger, self.tip, self.pool, self.pipeline, self.disk, self.metrics)
         self.admission = Admission(self.pool, lambda: self.tip.height, self.metrics)
         self.architecture = ArchitectureSelector(

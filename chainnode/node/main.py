@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import signal
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,10 @@ import structlog
 from chainnode.node.config import NodeConfig, load_config
 from chainnode.node.logs import configure_logs
 from chainnode.types.errors import ChainnodeError
+
+# A thread that comes back from native code waits this long for the interpreter: the event loop must
+# not wait 5 ms, Python's own choice, for a thread that packs a block's results.
+SWITCH_INTERVAL_SECONDS = 0.0005
 
 
 def run(config_path: Path, data_dir: Path | None = None) -> None:
@@ -33,6 +38,7 @@ def run(config_path: Path, data_dir: Path | None = None) -> None:
         config = replace(config, data_dir=data_dir.resolve())
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     configure_logs(config.log_level, config.name)
+    sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
     with asyncio.Runner(loop_factory=_loop_factory(config.loop)) as runner:
         runner.run(_serve(config))
 

@@ -25,6 +25,14 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
+class Outcome:
+    """An executed block whose results are not stored yet."""
+
+    header: types_pb2.BlockHeader
+    result: _native.BlockResult
+
+
+@dataclass(frozen=True, slots=True)
 class Executed:
     """What executing a block gave, as listeners need it.
 
@@ -45,9 +53,13 @@ Listener = Callable[[Executed], None]
 class Pipeline:
     """Executes committed blocks in order and keeps their results.
 
+    Two stages, a thread each: while the results of one height are written and synced, the next one
+    executes. It waits only for the results that its own header carries.
+
     Args:
         ledger: takes the results, one synced batch per block.
         executor: the native executor, at the ledger's executed height.
+        pool: is told which ids are used up.
         directory: follows member changes.
         metrics: execution times.
     """
@@ -56,17 +68,21 @@ class Pipeline:
         self,
         ledger: Ledger,
         executor: _native.Executor,
+        pool: _native.TxPool,
         directory: MemberDirectory,
         metrics: Metrics,
     ) -> None:
         self._ledger = ledger
         self._executor = executor
+        self._pool = pool
         self._directory = directory
         self._metrics = metrics
         self._queue: asyncio.Queue[Work] = asyncio.Queue()
+        self._outcomes: asyncio.Queue[Outcome] = asyncio.Queue(1)
         self._advanced = asyncio.Condition()
         self._listeners: list[Listener] = []
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="execute")
+        self._executing = ThreadPoolExecutor(1, thread_name_prefix="execute")
+        self._storing = ThreadPoolExecutor(1, thread_name_prefix="store")
 
     def listen(self, listener: Listener) -> None:
         """Call `listener` on the event loop after every executed block, in order."""
@@ -77,7 +93,7 @@ class Pipeline:
         self._queue.put_nowait(work)
 
     async def results(self, height: int) -> Results:
-        """The results of `height`, waiting until it is executed."""
+        """The results of `height`, waiting until it is executed and stored."""
         if self._ledger.executed_height < height:
             async with self._advanced:
                 await self._advanced.wait_for(lambda: self._ledger.executed_height >= height)
@@ -89,27 +105,46 @@ class Pipeline:
         """Execute until cancelled.
 
         Raises:
-            InternalError: STATE_DIVERGED or STORAGE_FAILED; the node stops.
+            InternalError: STATE_DIVERGED or STORAGE_FAILED, in a group; the node stops.
         """
+        async with asyncio.TaskGroup() as stages:
+            stages.create_task(self._execute_all(), name="execute")
+            stages.create_task(self._store_all(), name="store")
+
+    def close(self) -> None:
+        """Let the blocks in hand finish, so that a batch is written or not begun."""
+        self._executing.shutdown(wait=True)
+        self._storing.shutdown(wait=True)
+
+    async def _execute_all(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             work = await self._queue.get()
-            executed = await loop.run_in_executor(self._thread, self._execute, work)
+            await self.results(work.header.exec_height)
+            result = await loop.run_in_executor(self._executing, self._execute, work)
+            await self._outcomes.put(Outcome(work.header, result))
+
+    async def _store_all(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            outcome = await self._outcomes.get()
+            executed = await loop.run_in_executor(self._storing, self._store, outcome)
             for listener in self._listeners:
                 listener(executed)
             async with self._advanced:
                 self._advanced.notify_all()
 
-    def close(self) -> None:
-        """Let the block in hand finish, so that its batch is written or not begun."""
-        self._thread.shutdown(wait=True)
-
-    def _execute(self, work: Work) -> Executed:
+    def _execute(self, work: Work) -> _native.BlockResult:
         header = work.header
         with self._metrics.execution_seconds.time():
             self._ledger.check_results(header)
-            outcome = self._executor.execute_block(block_context(header), work.batch, work.verified)
+            return self._executor.execute_block(block_context(header), work.batch, work.verified)
+
+    def _store(self, outcome: Outcome) -> Executed:
+        header, result = outcome.header, outcome.result
         with self._metrics.store_write_seconds.time():
-            self._ledger.apply(header.height, outcome)
-        self._directory.update(outcome.writes)
-        return Executed(header, outcome.tx_ids, outcome.expiry_heights)
+            self._ledger.apply(header.height, result)
+        self._directory.update(result.writes)
+        executed = Executed(header, result.tx_ids, result.expiry_heights)
+        self._pool.executed(executed.tx_ids, executed.expiry_heights, header.height)
+        return executed

@@ -1,6 +1,8 @@
 """The block log keeps what it acknowledged and tells an unfinished write from damage."""
 
 import os
+import tracemalloc
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -149,3 +151,34 @@ def test_the_consensus_log_file_keeps_order_and_cuts(tmp_path: Path) -> None:
     assert again.contents() == b"one"
     again.append(b"three")
     assert again.contents() == b"onethree"
+
+
+def test_memory_does_not_grow_with_the_chain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What counts here is the index, not thousands of syncs.
+    monkeypatch.setattr(os, "fdatasync", lambda descriptor: None)
+    heights, name = 4_000, sha256(b"").digest()
+    log = BlockLog(tmp_path)
+
+    def grow(to: int) -> int:
+        """Bytes in use at this height."""
+        for height in range(log.height + 1, to + 1):
+            log.append_body(height, name, b"b%d" % height, b"")
+            log.append_commit(height, name, b"c")
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        first_half = grow(heights // 2)
+        assert grow(heights) - first_half < 4 * heights
+    finally:
+        tracemalloc.stop()
+    log.close()
+    again = BlockLog(tmp_path)
+    for height in (1, 2, heights - 1, heights):
+        assert again.read_block(height) == b"b%d" % height
+    assert again.read(0) is again.read(heights + 1) is None
+    # The index has no name: nothing but the log stays behind.
+    assert [path.name for path in tmp_path.iterdir()] == ["blocks-000001.log"]
+    again.close()
