@@ -65,22 +65,23 @@ class Chain:
         async with self._lock:
             if block.height <= self.tip.height:
                 return False
-            kept = self.ledger.log.read_body(block.height, block_hash)
-            assert kept is not None, "a block is committed only after its body is kept"
-            await self._disk.write(
-                self.ledger.log.append_commit,
-                block.height,
-                block_hash,
-                encode(certificate.to_proto()),
-            )
-            verified = self.pool.verified(block.wids)
-            self.pool.commit(block.wids, block.height)
+            work = await self._disk.write(self._make_final, block, block_hash, certificate)
             self.tip.advance(block, block_hash, certificate)
-            self.pipeline.enqueue(Work(block.header.to_proto(), kept[1], verified))
+            self.pipeline.enqueue(work)
             self._measure(block)
         for listener in self._listeners:
             listener()
         return True
+
+    def _make_final(self, block: Block, block_hash: bytes, certificate: CommitCertificate) -> Work:
+        """Certificate synced, pool told; what is left to execute. Off the event loop: reading the
+        body and forgetting a block's transactions take milliseconds."""
+        kept = self.ledger.log.read_body(block.height, block_hash)
+        assert kept is not None, "a block is committed only after its body is kept"
+        self.ledger.log.append_commit(block.height, block_hash, encode(certificate.to_proto()))
+        verified = self.pool.verified(block.wids)
+        self.pool.commit(block.wids, block.height)
+        return Work(block.header.to_proto(), kept[1], verified)
 
     def _measure(self, block: Block) -> None:
         now = time.monotonic()

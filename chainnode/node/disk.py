@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec
+from typing import ParamSpec, TypeVar
 
 from chainnode.node.metrics import Metrics
 
 Parameters = ParamSpec("Parameters")
+Answer = TypeVar("Answer")
 
 
 class Disk:
@@ -21,21 +22,21 @@ class Disk:
 
     async def write(
         self,
-        append: Callable[Parameters, None],
+        append: Callable[Parameters, Answer],
         *args: Parameters.args,
         **kwargs: Parameters.kwargs,
-    ) -> None:
-        """Run one append to its end, even if the caller is cancelled meanwhile.
+    ) -> Answer:
+        """Run one append to its end, even if the caller is cancelled meanwhile; what it returns.
 
         Raises:
             InternalError: STORAGE_FAILED; the node stops.
         """
 
-        def timed() -> None:
+        def timed() -> Answer:
             with self._metrics.log_sync_seconds.time():
-                append(*args, **kwargs)
+                return append(*args, **kwargs)
 
-        await asyncio.get_running_loop().run_in_executor(self._thread, timed)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, timed)
 
     def close(self) -> None:
         """Finish what was asked for."""

@@ -130,3 +130,13 @@ def test_silent_nodes_cost_the_simulated_chain_a_few_rounds(nodes: int, silent: 
         blocks = [block for block, _ in simulation.correct_nodes[0].disk.blocks]
         late = sum(block.last_commit.round > 0 for block in blocks)
         assert len(blocks) > 12 and late <= 2 * silent
+
+
+def test_a_silent_validator_costs_twelve_rounds_an_era_most_of_them_at_its_beginning() -> None:
+    blocks = Blocks()
+    blocks.run(3 * ERA_HEIGHTS, frozenset({CHAIN.addresses[2]}))
+    late = [height for height, rounds in enumerate(blocks.rounds) if rounds]
+    for era in range(3):
+        of_era = [at - era * ERA_HEIGHTS for at in late if at // ERA_HEIGHTS == era]
+        assert len(of_era) == 12
+        assert len([at for at in of_era if at < 300]) == 5
