@@ -542,6 +542,12 @@ class HeColumns:
         """Bytes a residue of the column takes in its files."""
     def verify(self, columns: Sequence[str]) -> None:
         """Read columns again and compare their roots. Raises HeCorruptColumn."""
+    def evict(self, columns: Sequence[str]) -> None:
+        """Drop columns from the page cache, as far as nobody else holds them: for benchmarks.
+
+        A pass over columns that are not in memory reads them ahead of its kernels."""
+    def preload(self, columns: Sequence[str], limbs: int) -> None:
+        """Read the leading limbs of columns into the page cache, without computing."""
     def read_all(self, columns: Sequence[str], limbs: int) -> int:
         """Exclusive or of all their words: the pure read loop benchmarks compare with."""
     def mac_scalar(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chainnode.bench import he_filtered, he_kernels, he_queries
+from chainnode.bench import he_cold, he_filtered, he_kernels, he_queries
 from chainnode.bench.frame import Figures
 
 KEYS = (
@@ -27,7 +27,7 @@ KEYS = (
 def run(quick: bool) -> tuple[Figures, list[str]]:
     """Measure what this machine and this version can; the other keys are None with a note."""
     figures, notes = he_kernels.run(quick)
-    for part in (he_filtered, he_queries):
+    for part in (he_filtered, he_queries, he_cold):
         more, more_notes = part.run(quick)
         figures, notes = figures | more, [*notes, *more_notes]
     missing = [key for key in KEYS if key not in figures]

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
@@ -23,9 +24,17 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from chainnode import _native
 from chainnode.types.errors import ClientFault, PeerFault
 
+if TYPE_CHECKING:
+    from chainnode._native import HeSecretKey
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
 RESIDUE_SIZE_BYTES: Final = 8
 KEY_SIZE_BYTES: Final = 32
 RELEASES_MAX: Final = 2**24
+# Blocks of a vector are independent and the native calls let other threads run.
+THREADS: Final = 4
 
 # An X25519 result is used for one message only, so the nonce may be constant.
 _NONCE: Final = bytes(12)
@@ -251,17 +260,55 @@ def switch_vectors(
     for member, blocks in shares.items():
         if len(blocks) != len(ciphertexts):
             raise wrong_share([member], subject, f"{len(blocks)} blocks, wants {len(ciphertexts)}")
+
+    def combine(index: int) -> bytes:
+        parts = [blocks[index] for blocks in shares.values()]
+        return _native.he_combine_key_switch(profile, limbs, ciphertexts[index], parts)
+
+    try:
+        return each(combine, range(len(ciphertexts)))
+    except ValueError:
+        _name_malformed(profile, limbs, shares, subject)
+        raise
+
+
+def _name_malformed(
+    profile: str, limbs: int, shares: Mapping[str, Sequence[bytes]], subject: str
+) -> None:
+    for member, blocks in shares.items():
         for block in blocks:
             try:
                 _native.he_validate_ciphertext(profile, block, 2, limbs)
             except ValueError as error:
                 raise wrong_share([member], subject, f"malformed share: {error}") from error
-    return [
-        _native.he_combine_key_switch(
-            profile, limbs, ciphertext, [blocks[index] for blocks in shares.values()]
-        )
-        for index, ciphertext in enumerate(ciphertexts)
-    ]
+
+
+def each(make: Callable[[Item], Made], items: Sequence[Item]) -> list[Made]:
+    """What `make` gives for each item, in their order, computed on a few threads."""
+    if len(items) < 2:
+        return [make(item) for item in items]
+    with ThreadPoolExecutor(min(THREADS, len(items))) as pool:
+        return list(pool.map(make, items))
+
+
+def open_vectors(
+    key: HeSecretKey, limbs: int, switched: Sequence[bytes], members: Sequence[str], subject: str
+) -> list[bytes]:
+    """The slots of switched vectors, each block decrypted once for its noise and its slots.
+
+    Args:
+        key: the target's.
+        limbs: leading limbs of the vectors.
+        switched: as `switch_vectors` gives them.
+        members: whose shares were combined.
+        subject: the query.
+
+    Raises:
+        WrongShare: naming the members among whom the fault lies.
+    """
+    opened = each(lambda block: key.open(block, limbs), switched)
+    check_margin([room for _, room in opened], members, subject)
+    return [slots for slots, _ in opened]
 
 
 def check_margin(rooms: Sequence[int], members: Sequence[str], subject: str) -> None:

@@ -326,9 +326,7 @@ class BankClient(DataOwner):
             switched = release.switch_vectors(
                 plan.profile, plan.limbs, ciphertexts, shares, subject
             )
-            rooms = [key.noise_budget_bits(block, plan.limbs) for block in switched]
-            release.check_margin(rooms, sharing.members, subject)
-            slots = [key.decrypt(block, plan.limbs) for block in switched]
+            slots = release.open_vectors(key, plan.limbs, switched, sharing.members, subject)
             return open_scores(plan, slots, mask, ids, facts.query)
 
         return await asyncio.to_thread(threshold.open_agreed, sharing, stated, read, subject)

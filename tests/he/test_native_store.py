@@ -119,6 +119,38 @@ def test_every_packing_gives_the_same_bytes(
     assert len(results) == 1
 
 
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_columns_read_from_disk_give_the_same_bytes(
+    written: tuple[Path, list[bytes]], tmp_path: Path, threads: int
+) -> None:
+    """Every kernel, over all blocks and over some, before and after the page cache is dropped."""
+    names = [f"c{i}" for i in range(9)]
+    for i, name in enumerate(names):
+        native.HeColumns.write(str(tmp_path), name, "S", LIMBS, written[1], 6 + i % 2 * 2)
+    store = opened(tmp_path)
+
+    def results(first: int, count: int) -> list[object]:
+        kernels = (
+            lambda: store.mac_scalar(names, [list(range(9))], LIMBS, first, count, threads),
+            lambda: store.sum(names, list(range(9)), LIMBS, first, count, threads),
+            lambda: store.tensor_sum(
+                [(names[:4], [1] * 4, 0), (names[4:], [9] * 5, 1)], LIMBS, first, count, threads
+            ),
+        )
+        found: list[object] = []
+        for kernel in kernels:
+            found.append(kernel())
+            store.evict(names)
+            found.append(kernel())
+            assert found[-1] == found[-2]
+        return found
+
+    assert results(0, BLOCKS) != results(1, 2)
+    store.evict(names)
+    store.preload(names, LIMBS)
+    store.verify(names)
+
+
 def test_a_plane_under_another_name_is_noticed(folder: Path) -> None:
     """Its own root is right, but its first page names another limb."""
     manifest = json.loads((folder / "x.json").read_text())
@@ -189,8 +221,9 @@ def test_a_manifest_of_the_older_format_is_refused(folder: Path) -> None:
 @pytest.mark.parametrize(
     "size", [0, 3 * PAGE_BYTES, 3 * PAGE_BYTES + 100, PLANE_BYTES - PAGE_BYTES, PLANE_BYTES - 9]
 )
+@pytest.mark.parametrize("cold", [False, True])
 def test_a_file_cut_short_under_a_kernel_is_an_error_and_not_the_end(
-    folder: Path, size: int
+    folder: Path, size: int, cold: bool
 ) -> None:
     store = opened(folder)
     kernels = (
@@ -198,9 +231,12 @@ def test_a_file_cut_short_under_a_kernel_is_an_error_and_not_the_end(
         lambda: store.sum(["x"], [1], LIMBS, 1, 2, threads=2),
         lambda: store.tensor_sum([(["x"], [1], 0), (["x"], [1], 1)], LIMBS, 0, BLOCKS),
         lambda: store.read_all(["x"], LIMBS),
+        lambda: store.preload(["x"], LIMBS),
         lambda: store.verify(["x"]),
     )
     before = hashlib.sha256(kernels[1]()).digest()
+    if cold:
+        store.evict(["x"])
     os.truncate(folder / "x.1.tiles", size)
     for kernel in kernels:
         with pytest.raises(native.HeCorruptColumn, match=r"x\.1\.tiles"):

@@ -19,7 +19,10 @@ use crate::error::{refuse, HeError, HeResult};
 use crate::guard::Guard;
 use crate::kernels::{Packing, Source, TILE};
 use crate::params::Profile;
+use crate::readahead::{ask, evict};
 
+// Read ahead of the hashing.
+const READ_BYTES: usize = 4 << 20;
 const FORMAT: u32 = 3;
 const MAGIC: &[u8; 8] = b"HE tiles";
 /// Bytes before the first tile: one page, so that tiles begin on one.
@@ -294,8 +297,15 @@ impl Plane {
     // Compares the bytes with the root they were written with.
     fn verify(&self) -> HeResult<()> {
         let (page, tiles) = self.map.split_at(HEADER_BYTES);
-        let tiles = tiles.chunks_exact(self.header.leaf_bytes());
-        let leaves: Vec<Hash> = std::iter::once(page).chain(tiles).map(leaf).collect();
+        let mut leaves = vec![leaf(page)];
+        let window = READ_BYTES.next_multiple_of(self.header.leaf_bytes());
+        let mut windows = tiles.chunks(window);
+        windows.by_ref().take(1).for_each(ask);
+        for tiles in tiles.chunks(window) {
+            // The disk reads the next window while this one is hashed.
+            windows.by_ref().take(1).for_each(ask);
+            leaves.extend(tiles.chunks_exact(self.header.leaf_bytes()).map(leaf));
+        }
         if root(&leaves) != self.root {
             return corrupt(
                 &self.path,
@@ -321,6 +331,24 @@ impl Plane {
         if self.guard.struck() || found != last {
             return corrupt(&self.path, "changed its length after it was opened");
         }
+        Ok(())
+    }
+
+    /// The stored bytes of some pieces.
+    pub fn pieces(&self, first: usize, count: usize) -> &[u8] {
+        let size = self.header.packing.piece_words() * 8;
+        &self.map[HEADER_BYTES + first * size..][..count * size]
+    }
+
+    /// All stored bytes.
+    pub fn all(&self) -> &[u8] {
+        &self.map
+    }
+
+    /// Drops the file from memory, as far as nobody else holds it there.
+    pub fn evict(&self) -> HeResult<()> {
+        let file = File::open(&self.path).map_err(|error| io_error(&self.path, &error))?;
+        evict(&file, &self.map);
         Ok(())
     }
 

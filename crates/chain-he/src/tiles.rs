@@ -11,6 +11,7 @@ use crate::error::{refuse, HeResult};
 use crate::kernels::{read, tensor_sum, weighted_panel, weighted_sum};
 use crate::kernels::{Side, Span, TILE};
 use crate::params::{profile, Profile};
+use crate::readahead::{preload, warm, Gate};
 use crate::store::{io_error, Column};
 
 thread_local! {
@@ -23,11 +24,20 @@ const GROUP_TILES: usize = 64;
 const PANEL_PIECES: usize = 128;
 const PANEL_PIECES_MIN: usize = 16;
 const THREADS_MAX: usize = 256;
+const PLANES_AT_ONCE: usize = 64;
 
 /// The columns of one folder.
 pub struct Columns {
     profile: &'static Profile,
     columns: BTreeMap<String, Column>,
+}
+
+// The limb, polynomials and tiles of one step of a pass.
+#[derive(Clone, Copy)]
+struct Step<'a> {
+    limb: usize,
+    polynomials: &'a [usize],
+    first_tile: usize,
 }
 
 /// Columns with signed weights and a constant added to every slot.
@@ -101,6 +111,51 @@ impl Columns {
             self.column(name)?.verify()?;
         }
         Ok(())
+    }
+
+    /// Drops columns from memory, as a benchmark of cold reads needs.
+    pub fn evict(&self, names: &[String]) -> HeResult<()> {
+        for name in names {
+            for plane in &self.column(name)?.planes {
+                plane.evict()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the leading limbs of columns into memory, a column's plane at a time.
+    pub fn preload(&self, names: &[String], limbs: usize) -> HeResult<()> {
+        let mut planes = Vec::new();
+        for name in names {
+            planes.extend(self.column(name)?.planes.iter().take(limbs));
+        }
+        for few in planes.chunks(PLANES_AT_ONCE) {
+            let runs: Vec<&[u8]> = few.iter().map(|plane| plane.all()).collect();
+            preload(&runs);
+        }
+        planes.iter().try_for_each(|plane| plane.check_intact())
+    }
+
+    // What one step of a pass reads: pieces of a limb plane of each column.
+    fn runs(&self, names: &[&[String]], step: Step<'_>, blocks: usize, pass: Pass) -> Vec<&[u8]> {
+        let tiles = self.profile.ring.degree / TILE;
+        let mut runs = Vec::new();
+        for column in names.iter().copied().flatten() {
+            let Some(column) = self.columns.get(column) else {
+                continue;
+            };
+            let plane = &column.planes[step.limb];
+            for polynomial in step.polynomials {
+                let first = |tile| place(tiles, *polynomial, tile, blocks, pass.first_block);
+                if pass.block_count == blocks {
+                    runs.push(plane.pieces(first(step.first_tile), GROUP_TILES * blocks));
+                } else {
+                    let all = step.first_tile..step.first_tile + GROUP_TILES;
+                    runs.extend(all.map(|tile| plane.pieces(first(tile), pass.block_count)));
+                }
+            }
+        }
+        runs
     }
 
     // Refuses a result computed on a file that shrank meanwhile.
@@ -211,7 +266,15 @@ impl Columns {
         let size = 2 * pass.limbs * ring.degree;
         let mut out = vec![vec![0; size]; models.len() * pass.block_count];
         let parts = out.iter_mut().map(Vec::as_mut_slice).collect();
-        run(tiles, pass, parts, |row, first_tile, parts| {
+        let touched = |row: usize, first_tile| {
+            let step = Step {
+                limb: row % pass.limbs,
+                polynomials: &[row / pass.limbs],
+                first_tile,
+            };
+            self.runs(&[columns], step, blocks, pass)
+        };
+        run(tiles, pass, parts, touched, |row, first_tile, parts| {
             let limb = row % pass.limbs;
             let sides: Vec<&Side<'_>> = models.iter().map(|model| &model[limb]).collect();
             let q = self.profile.ring.modulus(limb);
@@ -260,7 +323,16 @@ impl Columns {
         let ring = self.profile.ring;
         let tiles = ring.degree / TILE;
         let mut out = vec![0; 2 * pass.limbs * ring.degree];
-        run(tiles, pass, vec![&mut out], |row, first_tile, parts| {
+        let touched = |row: usize, first_tile| {
+            let step = Step {
+                limb: row % pass.limbs,
+                polynomials: &[row / pass.limbs],
+                first_tile,
+            };
+            self.runs(&[columns], step, blocks, pass)
+        };
+        let parts = vec![out.as_mut_slice()];
+        run(tiles, pass, parts, touched, |row, first_tile, parts| {
             let (polynomial, limb) = (row / pass.limbs, row % pass.limbs);
             let q = self.profile.ring.modulus(limb);
             for (i, part) in parts[0].chunks_exact_mut(TILE).enumerate() {
@@ -295,7 +367,15 @@ impl Columns {
         let tiles = ring.degree / TILE;
         let mut out = vec![0; (factors.len() + 1) * pass.limbs * ring.degree];
         let parts = out.chunks_exact_mut(pass.limbs * ring.degree).collect();
-        run(tiles, pass, parts, |limb, first_tile, parts| {
+        let touched = |limb, first_tile| {
+            let step = Step {
+                limb,
+                polynomials: &[0, 1],
+                first_tile,
+            };
+            self.runs(&names, step, blocks, pass)
+        };
+        run(tiles, pass, parts, touched, |limb, first_tile, parts| {
             let q = ring.modulus(limb);
             let sides: Vec<&Side<'_>> = factors.iter().map(|factor| &factor[limb]).collect();
             let mut sums = vec![0; parts.len() * TILE];
@@ -364,17 +444,32 @@ fn panels(
 }
 
 // Runs `kernel(row, first tile, parts)` for every group of tiles. The parts are equally long rows
-// of tiles; a kernel gets its group of each.
-fn run(
+// of tiles; a kernel gets its group of each. What `touched` says a group reads is read ahead of it
+// when it is not in memory.
+fn run<'a>(
     tiles: usize,
     pass: Pass,
     parts: Vec<&mut [u64]>,
+    touched: impl Fn(usize, usize) -> Vec<&'a [u8]> + Sync,
     kernel: impl Fn(usize, usize, &mut [&mut [u64]]) + Sync,
 ) {
     let words = GROUP_TILES * TILE;
     let groups_per_row = tiles / GROUP_TILES;
     let groups = parts.first().map_or(0, |part| part.len() / words);
     let share = groups.div_ceil(pass.threads).max(1);
+    let shares = groups.div_ceil(share);
+    let at = |group: usize| (group / groups_per_row, group % groups_per_row * GROUP_TILES);
+    let runs = |group: usize| {
+        let (row, first_tile) = at(group);
+        touched(row, first_tile)
+    };
+    let cold = groups > 0 && !(warm(&runs(0)) && warm(&runs(groups - 1)));
+    let gate = cold.then(|| Gate::new(shares));
+    // The threads' windows in turn: the first of each, the second of each, ...
+    let order: Vec<usize> = (0..share)
+        .flat_map(|step| (0..shares).map(move |thread| thread * share + step))
+        .filter(|group| *group < groups)
+        .collect();
     let work = |first: usize, parts: Vec<&mut [u64]>| {
         let mut rest: Vec<_> = parts
             .into_iter()
@@ -386,24 +481,27 @@ fn run(
             if pieces.is_empty() {
                 return;
             }
-            kernel(
-                group / groups_per_row,
-                group % groups_per_row * GROUP_TILES,
-                &mut pieces,
-            );
+            let _turn = gate
+                .as_ref()
+                .map(|gate| gate.enter(order.iter().position(|g| *g == group).unwrap_or(groups)));
+            let (row, first_tile) = at(group);
+            kernel(row, first_tile, &mut pieces);
             group += 1;
         }
     };
-    if pass.threads == 1 {
+    if pass.threads == 1 && !cold {
         return work(0, parts);
     }
-    let mut shares: Vec<_> = parts
+    let mut rows: Vec<_> = parts
         .into_iter()
         .map(|p| p.chunks_mut(share * words))
         .collect();
     std::thread::scope(|scope| {
+        if let Some(gate) = &gate {
+            scope.spawn(|| gate.read(order.iter().map(|group| runs(*group))));
+        }
         for first in (0..groups).step_by(share) {
-            let mine: Vec<&mut [u64]> = shares.iter_mut().filter_map(Iterator::next).collect();
+            let mine: Vec<&mut [u64]> = rows.iter_mut().filter_map(Iterator::next).collect();
             let work = &work;
             scope.spawn(move || work(first, mine));
         }

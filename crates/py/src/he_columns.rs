@@ -82,6 +82,15 @@ impl HeColumns {
         py.detach(|| self.0.verify(&columns)).map_err(value_error)
     }
 
+    fn evict(&self, py: Python<'_>, columns: Vec<String>) -> PyResult<()> {
+        py.detach(|| self.0.evict(&columns)).map_err(value_error)
+    }
+
+    fn preload(&self, py: Python<'_>, columns: Vec<String>, limbs: usize) -> PyResult<()> {
+        py.detach(|| self.0.preload(&columns, limbs))
+            .map_err(value_error)
+    }
+
     fn read_all(&self, py: Python<'_>, columns: Vec<String>, limbs: usize) -> PyResult<u64> {
         py.detach(|| self.0.read_all(&columns, limbs))
             .map_err(value_error)
