@@ -5,6 +5,7 @@ CPython, and compiles to WebAssembly for the chain (`chainnode.contract.package.
 """
 
 from chainnode.contract.frame import Context, ctx
+from chainnode.contract.interface import CallFailed, Interface, at
 from chainnode.contract.paillier import (
     paillier_add,
     paillier_add_plain,
@@ -25,19 +26,33 @@ from chainnode.contract.sdk import (
     sha256,
     view,
 )
-from chainnode.contract.values import Address, Bytes32, i64, u8, u16, u32, u64, u128
+from chainnode.contract.values import (
+    Address,
+    Bytes32,
+    contract_address,
+    i64,
+    u8,
+    u16,
+    u32,
+    u64,
+    u128,
+)
 
 __all__ = [
     "Address",
     "Bytes32",
+    "CallFailed",
     "Context",
     "Contract",
     "Counter",
     "Error",
     "Event",
+    "Interface",
     "Map",
     "Var",
+    "at",
     "call",
+    "contract_address",
     "ctx",
     "emit",
     "error",

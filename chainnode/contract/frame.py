@@ -6,19 +6,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from chainnode.contract.values import Address, Bytes32
+from chainnode.contract.values import Address, Bytes32, contract_address
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who signed the transaction."""
+    """Who calls: the member who signed the transaction, or a contract."""
 
     address: Address
     organisation: str
     role: str
     name: str
     public_key: bytes = b""
+
+
+class Calls(Protocol):
+    """The other contracts of a chain."""
+
+    def call(self, frame: Frame, contract: str, kind: str, method: str, args: bytes) -> bytes:
+        """Call a method for the contract of a frame and return its encoded result."""
+        ...
 
 
 @dataclass(slots=True)
@@ -29,6 +38,9 @@ class Frame:
         height: of the block being executed.
         time_ms: block time, milliseconds since 1970.
         committed: storage before the call; never written.
+        outer: the frame of the contract that calls this one.
+        inner: the calls this one made that succeeded, in order.
+        calls: how this one calls others; without it there are none.
     """
 
     caller: Caller
@@ -41,6 +53,9 @@ class Frame:
     writes: dict[bytes, bytes | None] = field(default_factory=dict)
     events: list[tuple[str, bytes]] = field(default_factory=list)
     read_only: bool = False
+    outer: Frame | None = None
+    inner: list[Frame] = field(default_factory=list)
+    calls: Calls | None = None
 
     def get(self, key: bytes) -> bytes | None:
         if key in self.writes:
@@ -61,6 +76,24 @@ class Frame:
         if self.read_only:
             raise PermissionError("a @view cannot emit events; make the method a @call")
         self.events.append((name, data))
+
+    def call(self, contract: str, kind: str, method: str, args: bytes) -> bytes:
+        """Call another contract and return its encoded result.
+
+        Raises:
+            CallFailed: the other contract failed; what it did is undone.
+            PermissionError: the method is a view and the other's is not.
+            RuntimeError: nothing else is deployed.
+        """
+        if self.read_only and kind != "view":
+            raise PermissionError("a @view calls only views; make the method a @call")
+        if self.calls is None:
+            raise RuntimeError("no other contract is deployed; use deploy(..., beside=other)")
+        return self.calls.call(self, contract, kind, method, args)
+
+    def origin(self) -> Address:
+        """The address of the member who signed."""
+        return self.caller.address if self.outer is None else self.outer.origin()
 
 
 _current: ContextVar[Frame] = ContextVar("contract_frame")
@@ -92,7 +125,10 @@ def entered(frame: Frame) -> Iterator[Frame]:
 
 
 class Context:
-    """The transaction and block a method runs in. Read-only; the instance is `ctx`."""
+    """The transaction and block a method runs in. Read-only; the instance is `ctx`.
+
+    The sender is whoever calls the method: a member, or a contract under its own address.
+    """
 
     @property
     def sender(self) -> Address:
@@ -100,16 +136,33 @@ class Context:
 
     @property
     def sender_org(self) -> str:
+        """Empty where a contract calls."""
         return current().caller.organisation
 
     @property
     def sender_role(self) -> str:
-        """One of `admin client consensus common light`."""
+        """One of `admin client consensus common light`, or `contract`."""
         return current().caller.role
 
     @property
     def sender_name(self) -> str:
         return current().caller.name
+
+    @property
+    def caller(self) -> str:
+        """Name of the calling contract; empty where a member calls."""
+        outer = current().outer
+        return "" if outer is None else outer.contract
+
+    @property
+    def origin(self) -> Address:
+        """Who signed the transaction. Not whom to trust: it may not know what it set off."""
+        return current().origin()
+
+    @property
+    def address(self) -> Address:
+        """The contract's own address, its `sender` in the contracts it calls."""
+        return contract_address(current().contract)
 
     @property
     def contract(self) -> str:

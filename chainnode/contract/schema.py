@@ -112,6 +112,7 @@ FAULT_DECODE: Final = 6
 FAULT_VALUE: Final = 7
 FAULT_PAILLIER_KEY: Final = 8
 FAULT_PAILLIER_CIPHERTEXT: Final = 9
+FAULT_CALL: Final = 10
 USER_ERROR: Final = 100
 
 FAULT_NAMES: Final[Mapping[int, str]] = {
@@ -124,6 +125,7 @@ FAULT_NAMES: Final[Mapping[int, str]] = {
     FAULT_VALUE: "InvalidValue",
     FAULT_PAILLIER_KEY: "PaillierKeyInvalid",
     FAULT_PAILLIER_CIPHERTEXT: "PaillierCiphertextInvalid",
+    FAULT_CALL: "CallFailed",
 }
 
 _TOKEN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[\[\],]")

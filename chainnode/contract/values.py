@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated, Final
 
 from chainnode.contract import schema
 
+CONTRACT_ADDRESS_DOMAIN: Final = b"chainnode/contract-address/v1"
 _FIXED_BYTES: Final = 32
 
 
@@ -23,11 +25,16 @@ class Bytes32(bytes):
 
 
 class Address(Bytes32):
-    """A member: SHA-256 of a domain prefix and its public key.
+    """A member, or a contract: SHA-256 of a domain prefix and its public key or its name.
 
     Raises:
         ValueError: not 32 bytes.
     """
+
+
+def contract_address(name: str) -> Address:
+    """Return the address under which a contract calls others: approve or pay this one."""
+    return Address(hashlib.sha256(CONTRACT_ADDRESS_DOMAIN + name.encode()).digest())
 
 
 u8 = Annotated[int, schema.U8]

@@ -55,6 +55,9 @@ CONTRACT_EVENTS_PER_TRANSACTION_MAX: Final = 256
 CONTRACT_VALUE_SIZE_MAX_BYTES: Final = 256 * KIBI
 CONTRACT_KEY_SIZE_MAX_BYTES: Final = 1 * KIBI
 CONTRACT_SCAN_ROWS_MAX: Final = 1_000
+CONTRACT_CALL_DEPTH_MAX: Final = 8
+"""Contracts that call one another at once; the memory above is that of all of them."""
+CONTRACT_CALLS_PER_TRANSACTION_MAX: Final = 256
 
 # Queries
 SQL_LENGTH_MAX_CHARACTERS: Final = 8_192

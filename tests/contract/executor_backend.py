@@ -1,6 +1,7 @@
 """Contract tests on the real executor: the Rust state, gas injection and engine."""
 
 import hashlib
+from dataclasses import replace
 
 from compiled_contract import compiled
 
@@ -9,7 +10,7 @@ from chainnode._proto import types_pb2
 from chainnode.contract import Contract
 from chainnode.contract.frame import Frame
 from chainnode.contract.schema import FAULT_OVERFLOW
-from chainnode.contract.testing import Outcome
+from chainnode.contract.testing import Deployed, Neighbours, Outcome
 from chainnode.types.codec import encode
 
 ROLES = {"admin": 1, "client": 2, "consensus": 3, "common": 4, "light": 5}
@@ -32,18 +33,18 @@ class ExecutorBackend:
         executor = self._executor(frame, installed=kind != "init")
         if kind == "view":
             data = executor.evaluate(
-                bytes(frame.caller.address), self.compiled.name, method, args, GAS_LIMIT
+                bytes(frame.caller.address), frame.contract, method, args, GAS_LIMIT
             )
             return self._outcome(data)
         if kind == "init":
-            return self._execute(executor, frame, "install", self._package(args))
+            return self._execute(executor, frame, "install", self._package(frame.contract, args))
         return self._execute(executor, frame, method, args)
 
-    def _package(self, init_args: bytes) -> bytes:
+    def _package(self, name: str, init_args: bytes) -> bytes:
         made = self.compiled
         return encode(
             types_pb2.ContractPackage(
-                name=made.name,
+                name=name,
                 version=made.version,
                 wasm=made.wasm,
                 abi=made.abi,
@@ -53,7 +54,7 @@ class ExecutorBackend:
         )
 
     def _executor(self, frame: Frame, *, installed: bool) -> _native.Executor:
-        caller, name = frame.caller, self.compiled.name.encode()
+        caller = frame.caller
         config = types_pb2.ChainConfig(
             chain_id=frame.chain_id,
             suite="ed25519-sha256",
@@ -76,26 +77,47 @@ class ExecutorBackend:
             (b"\x02" + bytes(caller.address), encode(member)),
         ]
         if installed:
-            code_hash = hashlib.sha256(self.compiled.wasm).digest()
-            record = types_pb2.ContractRecord(
-                name=self.compiled.name,
-                version=self.compiled.version,
-                code_hash=code_hash,
-                abi_hash=hashlib.sha256(self.compiled.abi).digest(),
-                source_hash=self.compiled.source_sha256,
-                status=types_pb2.CONTRACT_STATUS_ACTIVE,
-                installed_height=1,
-            )
-            entries += [
-                (b"\x03" + name, encode(record)),
-                (b"\x05" + name, self.compiled.abi),
-                (b"\x06" + code_hash, self.compiled.wasm),
-            ]
-        prefix = b"\x04" + bytes([len(name)]) + name
-        entries += [(prefix + key, value) for key, value in frame.committed.items()]
+            entries += self.entries(frame.contract, frame.committed)
+        entries += [
+            entry
+            for name, other in self.others(frame)
+            for entry in other.backend.entries(name, other.storage, frozen=other.frozen)  # type: ignore[attr-defined]
+        ]
         executor = _native.Executor(frame.chain_id)
-        executor.load(entries)
+        # Two contracts may share their code.
+        executor.load(list(dict(entries).items()))
         return executor
+
+    def others(self, frame: Frame) -> list[tuple[str, Deployed]]:
+        """The contracts that are installed beside this one."""
+        if not isinstance(frame.calls, Neighbours):
+            return []
+        found = frame.calls.contracts.items()
+        return [(name, other) for name, other in found if name != frame.contract]
+
+    def entries(
+        self, name: str, storage: dict[bytes, bytes], *, frozen: bool = False
+    ) -> list[tuple[bytes, bytes]]:
+        """What the state holds for the installed contract."""
+        made, text = self.compiled, name.encode()
+        code_hash = hashlib.sha256(made.wasm).digest()
+        frozen_or_not = (types_pb2.CONTRACT_STATUS_ACTIVE, types_pb2.CONTRACT_STATUS_FROZEN)
+        record = types_pb2.ContractRecord(
+            name=name,
+            version=made.version,
+            code_hash=code_hash,
+            abi_hash=hashlib.sha256(made.abi).digest(),
+            source_hash=made.source_sha256,
+            status=frozen_or_not[frozen],
+            installed_height=1,
+        )
+        prefix = b"\x04" + bytes([len(text)]) + text
+        return [
+            (b"\x03" + text, encode(record)),
+            (b"\x05" + text, made.abi),
+            (b"\x06" + code_hash, made.wasm),
+            *((prefix + key, value) for key, value in storage.items()),
+        ]
 
     def _execute(
         self, executor: _native.Executor, frame: Frame, method: str, args: bytes
@@ -106,7 +128,7 @@ class ExecutorBackend:
             kind=types_pb2.PAYLOAD_KIND_CONTRACT_ADMIN
             if install
             else types_pb2.PAYLOAD_KIND_INVOKE,
-            contract=self.compiled.name,
+            contract=frame.contract,
             method=method,
             args=args,
             sender=frame.caller.public_key,
@@ -122,12 +144,22 @@ class ExecutorBackend:
         block = executor.execute_block(encode(context), batch, b"\x01")
         self.receipts.append(block.receipts[0])
         outcome = self._outcome(block.receipts[0], frame)
-        name = self.compiled.name.encode()
-        prefix = b"\x04" + bytes([len(name)]) + name
         for key, value in block.writes:
-            if key.startswith(prefix):
-                frame.put(key[len(prefix) :], value)
+            if key.startswith(b"\x04"):
+                name, short = key[2 : 2 + key[1]].decode(), key[2 + key[1] :]
+                self._frame(frame, name).put(short, value)
         return outcome
+
+    def _frame(self, frame: Frame, name: str) -> Frame:
+        """The frame of a contract that was called, as if it had been called once."""
+        if name == frame.contract:
+            return frame
+        for item in frame.inner:
+            if item.contract == name:
+                return item
+        made = replace(frame, contract=name, writes={}, events=[], inner=[], outer=frame)
+        frame.inner.append(made)
+        return made
 
     def _outcome(self, data: bytes, frame: Frame | None = None) -> Outcome:
         receipt = types_pb2.Receipt.FromString(data)
@@ -135,7 +167,7 @@ class ExecutorBackend:
         if receipt.status == types_pb2.RECEIPT_STATUS_OK:
             for item in receipt.events:
                 if frame is not None:
-                    frame.emit(item.name, item.data)
+                    self._frame(frame, item.contract).emit(item.name, item.data)
             return Outcome(result=receipt.result)
         if receipt.status == types_pb2.RECEIPT_STATUS_REVERTED:
             return Outcome(code=receipt.error_code, data=receipt.message.encode())

@@ -1,7 +1,7 @@
 """Contract tests that also hold every call's access template against what the call touched."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from compiled_contract import compiled
 
@@ -35,19 +35,11 @@ class HintedBackend(NativeBackend):
         self.templates = _native.AccessTemplates(made.abi)
 
     def run(self, frame: Frame, kind: str, method: str, args: bytes) -> Outcome:
-        if kind != "call":
+        # Templates are for what a member calls.
+        if kind != "call" or frame.outer is not None:
             return super().run(frame, kind, method, args)
-        recording = RecordingFrame(
-            caller=frame.caller,
-            contract=frame.contract,
-            chain_id=frame.chain_id,
-            tx_id=frame.tx_id,
-            height=frame.height,
-            time_ms=frame.time_ms,
-            committed=frame.committed,
-            writes=frame.writes,
-            events=frame.events,
-        )
+        whole = {item.name: getattr(frame, item.name) for item in fields(frame)}
+        recording = RecordingFrame(**whole)
         outcome = super().run(recording, kind, method, args)
         self.check(recording, method, args, ok=outcome.ok)
         return outcome
@@ -55,7 +47,7 @@ class HintedBackend(NativeBackend):
     def check(self, frame: RecordingFrame, method: str, args: bytes, *, ok: bool) -> None:
         caller = frame.caller
         predicted = self.templates.predict(
-            self.name,
+            frame.contract,
             method,
             args,
             sender=bytes(caller.address),
@@ -67,7 +59,8 @@ class HintedBackend(NativeBackend):
             height=frame.height,
             time_ms=frame.time_ms,
         )
-        prefix = b"\x04" + bytes([len(self.name)]) + self.name.encode()
+        name = frame.contract.encode()
+        prefix = b"\x04" + bytes([len(name)]) + name
         asked = {prefix + key for key in frame.asked}
         written = {prefix + key for key in frame.writes}
         if predicted is None:

@@ -8,7 +8,9 @@ import wasmtime
 from compiled_contract import compiled
 
 from chainnode.contract import (
+    CallFailed,
     Contract,
+    contract_address,
     paillier_add,
     paillier_add_plain,
     paillier_scalar_multiply,
@@ -100,6 +102,9 @@ class _Host:
             bytes(frame.tx_id),
             frame.chain_id.encode(),
             caller.name.encode(),
+            frame.outer.contract.encode() if frame.outer else b"",
+            bytes(frame.origin()),
+            bytes(contract_address(frame.contract)),
         ]
         return self._write(fields[number], at, capacity)
 
@@ -132,6 +137,32 @@ class _Host:
 
     def sc1_emit(self, name: int, name_length: int, data: int, length: int) -> None:
         self.frame.emit(self._read(name, name_length).decode(), self._read(data, length))
+
+    def sc1_call(
+        self,
+        name: int,
+        name_n: int,
+        method: int,
+        method_n: int,
+        args: int,
+        n: int,
+        _gas: int,
+        f: int,
+    ) -> int:
+        contract = self._read(name, name_n).decode()
+        kind = "view" if f & 2 else "call"
+        entry = self._read(method, method_n).decode()
+        try:
+            self.pending = self.frame.call(contract, kind, entry, self._read(args, n))
+            return 0
+        except CallFailed as failed:
+            if not f & 1:
+                raise _Reverted(8, str(failed).encode()[:1024]) from None
+            texts = [failed.contract, failed.method, failed.status, failed.text]
+            sized = [len(t.encode()).to_bytes(4, "big") + t.encode() for t in texts]
+            sized.insert(3, failed.code.to_bytes(4, "big"))
+            self.pending = b"".join(sized)
+            return 1
 
     def sc1_hash(self, algorithm: int, data: int, length: int, at: int) -> None:
         assert algorithm == 0

@@ -71,6 +71,7 @@ class Accesses:
     reads: dict[Key, None] = field(default_factory=dict)
     writes: dict[Key, None] = field(default_factory=dict)
     adds: dict[Key, None] = field(default_factory=dict)
+    calls_out: bool = False
 
 
 def access_section(program: Program, bodies: Mapping[str, list[Stmt]]) -> list[dict[str, Any]]:
@@ -84,7 +85,8 @@ def access_section(program: Program, bodies: Mapping[str, list[Stmt]]) -> list[d
 
 def _entry(found: Accesses) -> dict[str, Any]:
     groups = {"reads": found.reads, "writes": found.writes, "adds": found.adds}
-    return {
+    outside: dict[str, Any] = {"calls_out": True} if found.calls_out else {}
+    return outside | {
         name: [{"storage": number, "key": [dict(part) for part in parts]} for number, parts in keys]
         for name, keys in groups.items()
     }
@@ -100,8 +102,22 @@ def _names(items: list[Stmt]) -> Iterator[str]:
             pending += item.body + item.other
         if item.op in {"assign", "bind", "for_items"}:
             yield item.value
+        elif item.op == "try":
+            yield from item.value
         elif item.op == "for_range":
             yield item.value[0]
+
+
+def _calls_out(bodies: Mapping[str, list[Stmt]]) -> bool:
+    pending: list[Stmt | Expr] = [item for body in bodies.values() for item in body]
+    while pending:
+        item = pending.pop()
+        if item.op == "invoke":
+            return True
+        pending += item.args
+        if isinstance(item, Stmt):
+            pending += item.body + item.other
+    return False
 
 
 def _joined(one: Variables | None, other: Variables | None) -> Variables | None:
@@ -140,7 +156,7 @@ class _Walk:
         }
         single: dict[Key, None] = {(item.id, ()): None for item in fields if item.kind != "map"}
         counters: dict[Key, None] = {(i.id, ()): None for i in fields if i.kind == "counter"}
-        return Accesses(keys | single, keys | single, counters)
+        return Accesses(keys | single, keys | single, counters, _calls_out(self.bodies))
 
     def inline(self, info: FunctionInfo, arguments: tuple[Symbol, ...]) -> Symbol:
         """Run a function on symbols and return its result."""
@@ -184,6 +200,8 @@ class _Walk:
             case "if":
                 other = self.block(item.other, dict(now))
                 return _joined(self.block(item.body, now), other)
+            case "try":
+                return self.tried(item, now)
             case "return":
                 self.results.append(values[0] if values else None)
                 return None
@@ -198,6 +216,12 @@ class _Walk:
             case _:
                 pass
         return now
+
+    def tried(self, item: Stmt, now: Variables) -> Variables | None:
+        # Both arms begin with what the call left, of which nothing is known.
+        now = {name: value for name, value in now.items() if name not in item.value}
+        other = dict(now)
+        return _joined(self.block(item.body, now), self.block(item.other, other))
 
     def loop(self, item: Stmt, now: Variables) -> Variables:
         changed = set(_names([item]))
@@ -266,6 +290,8 @@ class _Walk:
                 self.touch(self.found.writes, item.value, None, None)
             case "counter_add":
                 self.touch(self.found.adds, item.value, None, None)
+            case "invoke":
+                self.found.calls_out = True
             case _:
                 pass
         return None

@@ -25,12 +25,14 @@ from chainnode.contract.schema import (
     INT,
     NONE,
     STR,
+    U64,
     Int,
     ListOf,
     OptionalOf,
     Struct,
     Type,
 )
+from chainnode.contract.values import CONTRACT_ADDRESS_DOMAIN
 
 _STORAGE_METHODS: Final = {
     "map": {"get"},
@@ -53,6 +55,8 @@ class Calls(Expressions):
                 if name not in self.program.methods:
                     raise Refused(node, f"self.{name} is no method", "declare it in the class")
                 return self._own(node, self.program.methods[name])
+            case ast.Attribute(value=ast.Call(func=ast.Name(id="at")) as other, attr=name):
+                return self.of_other(node, other, name)
             case ast.Attribute(value=target) if self.self_storage(target) is not None:
                 storage = self.self_storage(target)
                 assert storage is not None
@@ -75,9 +79,9 @@ class Calls(Expressions):
             raise Refused(
                 node,
                 f"{name} cannot be called here",
-                "available: len min max abs str sha256 replace Address Bytes32 paillier_add "
-                "paillier_add_plain paillier_scalar_multiply, records, own functions; "
-                "range and enumerate in for",
+                "available: len min max abs str sha256 replace Address Bytes32 contract_address "
+                "paillier_add paillier_add_plain paillier_scalar_multiply, records, own "
+                "functions, at(...).method(...); range and enumerate in for",
             )
         if node.keywords and name != "replace":
             raise Refused(node, f"{name} takes no named arguments", "pass them in order")
@@ -137,6 +141,38 @@ class Calls(Expressions):
             raise
         finally:
             self.program, self.variables = program, variables | self.variables
+
+    # --- other contracts
+
+    def of_other(self, node: ast.Call, other: ast.Call, name: str) -> Expr:
+        """A call of another contract: `at(name, Interface).method(...)`."""
+        keywords = {item.arg: item.value for item in other.keywords}
+        match other.args:
+            case [contract, ast.Name(id=interface)] if not keywords.keys() - {"gas"}:
+                known = self.program.interfaces.get(interface)
+            case _:
+                raise Refused(other, "at takes a name and an interface", "at(name, Interface)")
+        if known is None:
+            hint = "declare class X(Interface) with its methods"
+            raise Refused(other, f"{interface} is no interface", hint)
+        if name not in known:
+            has = f"it has: {', '.join(known)}"
+            raise Refused(node, f"{interface} has no {name}", has)
+        target = self.value(contract, STR)
+        gas = Expr("int", U64, value=0)
+        if "gas" in keywords:
+            gas = self.value(keywords["gas"], U64)
+        info = known[name]
+        args = self._arguments(node, name, info.params, {}, info.home)
+        return Expr("invoke", info.returns, (target, gas, *args), info)
+
+    def _builtin_at(self, node: ast.Call) -> Expr:
+        raise Refused(node, "at(...) is no value", "call a method of it: at(name, X).method(...)")
+
+    def _builtin_contract_address(self, node: ast.Call) -> Expr:
+        name = Expr("same", BYTES, (self._only(node, STR),))
+        domain = Expr("bytes", BYTES, value=CONTRACT_ADDRESS_DOMAIN)
+        return Expr("sha256", ADDRESS, (Expr("concat", BYTES, (domain, name)),))
 
     # --- storage
 

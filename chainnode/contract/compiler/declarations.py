@@ -95,6 +95,7 @@ class Program:
     storage: dict[str, Storage] = field(default_factory=dict)
     functions: dict[str, FunctionInfo] = field(default_factory=dict)
     methods: dict[str, FunctionInfo] = field(default_factory=dict)
+    interfaces: dict[str, dict[str, FunctionInfo]] = field(default_factory=dict)
 
     def report(self, refused: Refused) -> None:
         file = refused.file or self.file
@@ -151,6 +152,8 @@ def read_declaration(program: Program, node: ast.stmt) -> None:
         case ast.FunctionDef():
             info = read_function(program, node, method=False)
             program.functions[node.name] = info
+        case ast.ClassDef() if base_names(node) == ["Interface"]:
+            program.interfaces[node.name] = _interface(program, node)
         case ast.ClassDef():
             _record(program, node)
         case ast.Assign(targets=[ast.Name(id=name)], value=value):
@@ -194,6 +197,8 @@ def _import_name(program: Program, other: Program, alias: ast.alias) -> None:
         (program.errors, other.errors),
     ):
         mine.update({name: theirs[name]} if name in theirs else {})
+    if name in other.interfaces:
+        program.interfaces[name] = other.interfaces[name]
     if name in other.constants:
         program.constants[name] = other.constants[name]
     if name in other.functions:
@@ -321,6 +326,47 @@ def _record(program: Program, node: ast.ClassDef) -> None:
         program.shared.errors.append(node.name)
 
 
+def _interface(program: Program, node: ast.ClassDef) -> dict[str, FunctionInfo]:
+    """Read what is known of another contract's methods."""
+    methods: dict[str, FunctionInfo] = {}
+    hint = "write @call or @view methods whose body is ..."
+    for item in node.body:
+        match item:
+            case ast.FunctionDef(name=name):
+                info = read_function(program, item, method=True)
+                body = [line for line in item.body if not _is_text(line)]
+                if info.kind not in {"call", "view"}:
+                    raise Refused(item, f"{name} is neither @call nor @view", hint)
+                if not _is_ellipsis(body):
+                    raise Refused(
+                        item, f"{name} has a body", "the other contract has it: write ..."
+                    )
+                methods[name] = info
+            case _ if _is_docstring(item):
+                pass
+            case _:
+                raise Refused(item, f"the interface {node.name} may only have methods", hint)
+    return methods
+
+
+def _is_text(node: ast.stmt) -> bool:
+    match node:
+        case ast.Expr(value=ast.Constant(value=str())):
+            return True
+        case _:
+            return False
+
+
+def _is_ellipsis(body: list[ast.stmt]) -> bool:
+    match body:
+        case [] | [ast.Pass()]:
+            return True
+        case [ast.Expr(value=ast.Constant(value=value))]:
+            return value is ...
+        case _:
+            return False
+
+
 def _record_kind(node: ast.ClassDef) -> str:
     bases = base_names(node)
     for item in node.decorator_list:
@@ -343,7 +389,7 @@ def _record_kind(node: ast.ClassDef) -> str:
     raise Refused(
         node,
         f"the class {node.name} is neither a record nor a contract",
-        "use @dataclass(frozen=True), @event, @error or (Contract)",
+        "use @dataclass(frozen=True), @event, @error, (Interface) or (Contract)",
     )
 
 

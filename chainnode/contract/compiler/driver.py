@@ -121,7 +121,10 @@ def _check_views(program: Program, bodies: dict[str, list[Stmt]]) -> None:
     writes: dict[str, bool] = {}
     calls: dict[str, list[str]] = {}
     for name, body in bodies.items():
-        writes[name] = any(item.op in _WRITES for item in _nodes(body))
+        writes[name] = any(
+            item.op in _WRITES or (item.op == "invoke" and item.value.kind != "view")
+            for item in _nodes(body)
+        )
         calls[name] = [item.value.symbol for item in _nodes(body) if item.op == "call"]
     for info in program.methods.values():
         if info.kind != "view":

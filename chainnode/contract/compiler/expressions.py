@@ -56,7 +56,7 @@ _COMPARE: Final[dict[type[ast.cmpop], str]] = {
 CONTEXT: Final[dict[str, tuple[Type, int]]] = {
     "sender": (ADDRESS, 0), "sender_org": (STR, 1), "sender_role": (STR, 2), "contract": (STR, 3),
     "tx_id": (BYTES32, 4), "chain_id": (STR, 5), "sender_name": (STR, 6), "height": (U64, 0),
-    "time_ms": (U64, 1),
+    "time_ms": (U64, 1), "caller": (STR, 7), "origin": (ADDRESS, 8), "address": (ADDRESS, 9),
 }  # fmt: skip
 
 # Expression classes of Python that contracts do not have, with the way around.

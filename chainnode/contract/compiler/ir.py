@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from chainnode.contract.compiler.diagnostics import Refused
 from chainnode.contract.compiler.wasm import I32, I64
@@ -18,6 +18,8 @@ from chainnode.contract.schema import (
     INT_MIN,
     NONE,
     STR,
+    U32,
+    Field,
     Int,
     ListOf,
     OptionalOf,
@@ -27,6 +29,16 @@ from chainnode.contract.schema import (
 )
 
 BYTES_FAMILY = (BYTES, BYTES32, ADDRESS)
+CALL_FAILED: Final = Struct(
+    "CallFailed",
+    (
+        Field("contract", STR),
+        Field("method", STR),
+        Field("status", STR),
+        Field("code", U32),
+        Field("text", STR),
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chainnode.contract.compiler.declarations import FunctionInfo
-from chainnode.contract.compiler.ir import Expr, Stmt, representation, slot_bytes
+from chainnode.contract.compiler.ir import CALL_FAILED, Expr, Stmt, representation, slot_bytes
 from chainnode.contract.compiler.layout import emit_store
 from chainnode.contract.compiler.lowering_expressions import ExpressionLowering, fix_range
 from chainnode.contract.compiler.wasm import I32, Function
@@ -51,6 +51,21 @@ class FunctionLowering(ExpressionLowering):
         if item.other:
             self.f.op("else")
             self.block(item.other)
+        self.f.end()
+
+    def _do_try(self, item: Stmt) -> None:
+        result, failed = item.value
+        (invoke,) = item.args
+        self.invoke(invoke, catch=True)
+        self.f.op("i32.eqz")
+        self.f.begin("if")
+        self._decoded(invoke.type)
+        self.store_variable(result, invoke.type)
+        self.block(item.body)
+        self.f.op("else")
+        self._decoded(CALL_FAILED)
+        self.store_variable(failed, CALL_FAILED)
+        self.block(item.other)
         self.f.end()
 
     def _do_while(self, item: Stmt) -> None:

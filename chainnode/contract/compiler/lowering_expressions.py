@@ -21,7 +21,7 @@ from chainnode.contract.compiler.layout import (
     slot_total,
 )
 from chainnode.contract.compiler.wasm import I32, I64, Function
-from chainnode.contract.schema import INT_MAX, Int, ListOf, OptionalOf, Type
+from chainnode.contract.schema import INT_MAX, NONE, Int, ListOf, OptionalOf, Type
 
 _INLINE64: Final = {"add", "sub", "mul", "and", "or", "xor"}
 _SIMPLE: Final = {
@@ -283,6 +283,25 @@ class ExpressionLowering:
         else:
             self.f.call("context")
 
+    def _expr_invoke(self, e: Expr) -> None:
+        self.invoke(e, catch=False)
+        self.f.op("drop")
+        self._decoded(e.type)
+
+    def invoke(self, e: Expr, *, catch: bool) -> None:
+        """Call another contract; leaves the status, with the result or failure to be read."""
+        contract, gas, *args = (self.kept(item) for item in e.args)
+        start = self.mark()
+        for item, slots in zip(e.args[2:], args, strict=True):
+            self.push(slots)
+            self.layout.write(self.f, item.type)
+        self.push(contract)
+        self.f.op("i32.const", self.constant(e.value.name.encode()))
+        self.f.op("local.get", start)
+        self.f.op("local.get", gas[0])
+        self.f.op("i32.const", (1 if catch else 0) | (2 if e.value.kind == "view" else 0))
+        self.f.call("invoke")
+
     # --- records and lists
 
     def _make(self, kind: Type, parts: tuple[Expr, ...]) -> None:
@@ -392,7 +411,8 @@ class ExpressionLowering:
         return self.storage_key(e.value, e.args[0] if e.args else None)
 
     def _decoded(self, kind: Type) -> None:
-        self.layout.read(self.f, kind)
+        if kind != NONE:
+            self.layout.read(self.f, kind)
         self.f.call("get_end")
 
     def _expr_map_get(self, e: Expr) -> None:

@@ -40,6 +40,7 @@ def read_program(sources: list[Source]) -> Program:
         whole.events |= item.events
         whole.errors |= item.errors
         whole.functions |= item.functions
+        whole.interfaces |= item.interfaces
     return whole
 
 

@@ -20,6 +20,7 @@
 (import $paillier_add_plain (param $k $n $a $m i32) (param $l $h i64) (param $d i32) (result i32))
 (import $paillier_scalar_multiply
   (param $k $n $a $m i32) (param $l $h i64) (param $d i32) (result i32))
+(import $call (param $c $n $m $k $a $l i32) (param $g i64) (param $f i32) (result i32))
 
 (global $heap i32 0)
 (global $rp i32 0)
@@ -670,6 +671,20 @@
     (local.get $p) (i32.sub (global.get $heap) (local.get $p))))
 (func $finish (param $p i32)
   (call $ret (local.get $p) (i32.sub (global.get $heap) (local.get $p))))
+;; Another contract's method with the arguments between p and the heap's end. What comes back, a
+;; result or a failure, is there to be read.
+(func $invoke (param $name $method $p i32) (param $gas i64) (param $flags i32) (result i32)
+  (local $status i32)
+  (local.set $status (call $call
+    (i32.add (local.get $name) (i32.const 4)) (i32.load (local.get $name))
+    (i32.add (local.get $method) (i32.const 4)) (i32.load (local.get $method))
+    (local.get $p) (i32.sub (global.get $heap) (local.get $p))
+    (local.get $gas) (local.get $flags)))
+  (global.set $heap (local.get $p))
+  (local.set $p (call $take (i32.const 256)))
+  (call $fetched (local.get $p) (call $fetch (local.get $p) (i32.const 256)))
+  (local.get $status))
+
 ;; A receipt keeps text, so a declared error travels as its name and its fields in hexadecimal.
 (func $hex (param $d i32) (result i32)
   (i32.add (local.get $d) (i32.add (i32.const 48)

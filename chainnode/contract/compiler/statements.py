@@ -12,6 +12,7 @@ from chainnode.contract.compiler.declarations import FunctionInfo, Program, read
 from chainnode.contract.compiler.diagnostics import Refused
 from chainnode.contract.compiler.ir import (
     BYTES_FAMILY,
+    CALL_FAILED,
     Expr,
     Stmt,
     coerce,
@@ -33,8 +34,7 @@ UNSUPPORTED: Final[dict[str, tuple[str, str]]] = {
     "AsyncWith": ("async is not supported", "contracts hold no resources"),
     "With": ("with is not supported", "contracts hold no resources"),
     "Match": ("match is not supported", "use if and elif"),
-    "Try": ("try is not supported", "a failure undoes the whole call; test before you act"),
-    "TryStar": ("try is not supported", "a failure undoes the whole call; test before you act"),
+    "TryStar": ("except* is not supported", "write except CallFailed"),
     "Import": ("imports stand at module level", "from chainnode.contract import ..."),
     "ImportFrom": ("imports stand at module level", "from chainnode.contract import ..."),
     "Global": ("global is not supported", "keep state in storage fields"),
@@ -311,6 +311,74 @@ class FunctionChecker(Calls):
             self.nonnull = self.nonnull & after[1]
         done = Stmt("if", (test,), None, body, other)
         return [done], body_ends and other_ends and bool(node.orelse)
+
+    def _do_try(self, node: ast.Try) -> tuple[list[Stmt], bool]:
+        match node:
+            case ast.Try(
+                body=[line],
+                handlers=[ast.ExceptHandler(type=ast.Name(id="CallFailed"), name=name) as handler],
+                finalbody=[],
+            ):
+                pass
+            case _:
+                raise Refused(
+                    node,
+                    "try is only for one call of another contract",
+                    "try: at(name, X).method(...), except CallFailed; other failures undo all",
+                )
+        invoke, targets = self._tried(line)
+        assigned, nonnull = set(self.assigned), set(self.nonnull)
+        result, failed = self.hidden("result"), self.hidden("failed")
+        self.variables |= {result: invoke.type, failed: CALL_FAILED}
+        start: list[Stmt] = []
+        for target in targets:
+            start += self.assign(target, Expr("local", invoke.type, value=result), line)
+        body, body_ends = self.block(node.orelse)
+        after = self.assigned, self.nonnull
+        self.assigned, self.nonnull = set(assigned), nonnull
+        caught: list[Stmt] = []
+        if name is not None:
+            target = ast.copy_location(ast.Name(name, ast.Store()), handler)
+            caught = self.assign(target, Expr("local", CALL_FAILED, value=failed), handler)
+        other, other_ends = self.block(handler.body)
+        self.assigned.discard(name or "")
+        if other_ends:
+            self.assigned, self.nonnull = after
+        elif not body_ends:
+            self.assigned = self.assigned & after[0]
+            self.nonnull = self.nonnull & after[1]
+        done = Stmt("try", (invoke,), (result, failed), start + body, caught + other)
+        return [done], body_ends and other_ends
+
+    def _tried(self, line: ast.stmt) -> tuple[Expr, list[ast.expr]]:
+        """The call that a try is about, and the variables that get its result."""
+        targets: list[ast.expr] = []
+        hint = "at(name, X).method(...), or x = at(name, X).method(...); compute arguments before"
+        match line:
+            case ast.Expr(value=value):
+                pass
+            case ast.Assign(targets=[ast.Name() | ast.Tuple() as target], value=value):
+                targets = [target]
+            case ast.AnnAssign(target=ast.Name() as target, value=ast.expr() as value):
+                kind = read_type(self.program, line.annotation, target.id)
+                if self.variables.setdefault(target.id, kind) != kind:
+                    raise Refused(line, f"{target.id} has another type already", "rename it")
+                targets = [target]
+            case _:
+                raise Refused(line, "try holds one call of another contract", hint)
+        invoke = self.check(value)
+        if invoke.op != "invoke":
+            raise Refused(line, "try holds one call of another contract", hint)
+        pending = list(invoke.args)
+        while pending:
+            item = pending.pop()
+            if item.op in {"invoke", "call"}:
+                raise Refused(line, "an argument inside try calls something itself", hint)
+            pending += item.args
+        names = [item for target in targets for item in ast.walk(target)]
+        if not all(isinstance(i, ast.Name | ast.Tuple | ast.expr_context) for i in names):
+            raise Refused(line, "try assigns to plain variables", hint)
+        return invoke, targets
 
     def _loop_body(self, nodes: list[ast.stmt], known: set[str]) -> tuple[list[Stmt], bool]:
         self.loops.append(False)

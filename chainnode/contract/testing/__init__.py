@@ -9,6 +9,7 @@ from chainnode.contract.modules import load_contract
 from chainnode.contract.testing.harness import (
     Backend,
     Deployed,
+    Neighbours,
     Outcome,
     Reverted,
     default_backend,
@@ -21,6 +22,7 @@ __all__ = [
     "Backend",
     "Deployed",
     "NativeBackend",
+    "Neighbours",
     "Outcome",
     "Reverted",
     "default_backend",

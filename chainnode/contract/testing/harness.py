@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -14,9 +14,11 @@ from chainnode.contract import codec
 from chainnode.contract.abi import Abi
 from chainnode.contract.describe import describe, entry_points, records
 from chainnode.contract.frame import Caller, Frame
+from chainnode.contract.interface import CallFailed
 from chainnode.contract.schema import Struct
 from chainnode.contract.sdk import Contract, method_types
-from chainnode.contract.values import Address, Bytes32
+from chainnode.contract.values import Address, Bytes32, contract_address
+from chainnode.types.limits import CONTRACT_CALL_DEPTH_MAX
 
 START_TIME_MS: Final = 1_750_000_000_000
 BLOCK_INTERVAL_MS: Final = 1_000
@@ -66,23 +68,114 @@ def member(name: str, organisation: str = "bank-a", role: str = "client") -> Cal
 
 
 @dataclass(slots=True)
+class Neighbours:
+    """The contracts of one test chain, which can call each other."""
+
+    contracts: dict[str, Deployed] = field(default_factory=dict)
+
+    def call(self, frame: Frame, contract: str, kind: str, method: str, args: bytes) -> bytes:
+        """Run a method for the contract of a frame, as the chain does it.
+
+        Raises:
+            CallFailed: it failed; nothing of it remains.
+        """
+        waiting = [item.contract for item in _up(frame)]
+        found = self.contracts.get(contract)
+        refusal = ("", "")
+        if len(waiting) >= CONTRACT_CALL_DEPTH_MAX:
+            text = f"contracts call one another {CONTRACT_CALL_DEPTH_MAX} deep"
+            refusal = ("CALL_DEPTH", text)
+        elif contract in waiting:
+            refusal = ("REENTRANT", "the contract waits for this call itself")
+        elif found is None:
+            refusal = ("UNKNOWN_CONTRACT", "no such contract")
+        elif found.frozen:
+            refusal = ("CONTRACT_FROZEN", "the contract is frozen or revoked")
+        elif method not in found.abi.methods or found.abi.methods[method].kind != kind:
+            refusal = ("UNKNOWN_METHOD", "the contract has no such method")
+        if refusal[0] or found is None:
+            raise CallFailed(contract, method, refusal[0], 0, refusal[1])
+        caller = Caller(contract_address(frame.contract), "", "contract", frame.contract)
+        made = Frame(
+            caller=caller,
+            contract=contract,
+            chain_id=frame.chain_id,
+            tx_id=frame.tx_id,
+            height=frame.height,
+            time_ms=frame.time_ms,
+            committed=self.storage(frame, contract),
+            read_only=frame.read_only or kind == "view",
+            outer=frame,
+            calls=self,
+        )
+        outcome = found.backend.run(made, kind, method, args)
+        if not outcome.ok:
+            text = outcome.data.decode(errors="replace")
+            raise CallFailed(contract, method, "REVERTED", outcome.code, text)
+        frame.inner.append(made)
+        return outcome.result
+
+    def storage(self, frame: Frame, contract: str) -> dict[bytes, bytes]:
+        """A contract's storage as a transaction under way sees it."""
+        stored = dict(self.contracts[contract].storage)
+        for item in reversed(_up(frame)):
+            for done in finished(item.inner):
+                if done.contract == contract:
+                    apply_writes(stored, done.writes)
+        return stored
+
+
+def _up(frame: Frame) -> list[Frame]:
+    found = [frame]
+    while found[-1].outer is not None:
+        found.append(found[-1].outer)
+    return found
+
+
+def finished(frames: Iterable[Frame]) -> Iterator[Frame]:
+    """Successful calls in the order they ended, those inside others first."""
+    for item in frames:
+        yield from finished(item.inner)
+        yield item
+
+
+def apply_writes(storage: dict[bytes, bytes], writes: dict[bytes, bytes | None]) -> None:
+    """Put a call's writes into storage."""
+    for key, value in writes.items():
+        if value is None:
+            storage.pop(key, None)
+        else:
+            storage[key] = value
+
+
+@dataclass(slots=True)
 class Deployed:
     """A contract with its storage. Every call is its own block: height and time advance.
 
     Args:
         sender: who calls when a call names nobody.
+        name: its name on chain.
         events: everything emitted so far, as (name, fields).
+        frozen: whether other contracts are refused.
     """
 
     contract: type[Contract]
     backend: Backend
     abi: Abi
     sender: Caller
+    name: str
+    neighbours: Neighbours
     chain_id: str = "test"
     height: int = 0
     time_ms: int = START_TIME_MS
     storage: dict[bytes, bytes] = field(default_factory=dict)
     events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    frozen: bool = False
+
+    @property
+    def address(self) -> Address:
+        """The address under which it calls others."""
+        return contract_address(self.name)
 
     def call(self, method: str, *, sender: Caller | None = None, **kwargs: Any) -> Any:
         """Run a `@call` method as a transaction and return its result.
@@ -118,25 +211,23 @@ class Deployed:
         tx_id = hashlib.sha256(b"test-tx" + self.height.to_bytes(8, "big")).digest()
         frame = Frame(
             caller=sender or self.sender,
-            contract=self.abi.name,
+            contract=self.name,
             chain_id=self.chain_id,
             tx_id=Bytes32(tx_id),
             height=self.height,
             time_ms=self.time_ms,
             committed=self.storage,
             read_only=kind == "view",
+            calls=self.neighbours,
         )
         outcome = self.backend.run(frame, kind, method, args)
         if outcome.ok and kind != "view":
-            self._commit(frame)
+            for item in finished([frame]):
+                self.neighbours.contracts[item.contract]._commit(item)
         return outcome
 
     def _commit(self, frame: Frame) -> None:
-        for key, value in frame.writes.items():
-            if value is None:
-                self.storage.pop(key, None)
-            else:
-                self.storage[key] = value
+        apply_writes(self.storage, frame.writes)
         kinds: dict[str, Struct] = {item.name: item for item in records(self.contract)[0]}
         for name, data in frame.events:
             record = codec.decode(kinds[name], data)
@@ -150,6 +241,8 @@ def deploy(
     *,
     sender: Caller | None = None,
     backend: Callable[[type[Contract]], Backend] | None = None,
+    beside: Deployed | None = None,
+    called: str = "",
     **init_args: Any,
 ) -> Deployed:
     """Install a contract, run its `@init` method if it has one, and return it.
@@ -157,6 +250,8 @@ def deploy(
     Args:
         sender: who installs it and calls it by default.
         backend: makes what executes the contract; see `default_backend`.
+        beside: a contract on whose chain this one is installed, so that both can call each other.
+        called: its name on chain; that of the class unless given.
         init_args: the arguments of the `@init` method.
 
     Raises:
@@ -164,7 +259,13 @@ def deploy(
     """
     abi = Abi.parse(abi_module.dump(describe(contract)))
     made = (backend or _default_backend.get())(contract)
-    deployed = Deployed(contract, made, abi, sender or member("deployer", role="admin"))
+    name = called or abi.name
+    neighbours = beside.neighbours if beside else Neighbours()
+    if name in neighbours.contracts:
+        raise ValueError(f"a contract {name} is there already; give another name with called=")
+    deployer = sender or member("deployer", role="admin")
+    deployed = Deployed(contract, made, abi, deployer, name, neighbours)
+    neighbours.contracts[name] = deployed
     inits = [name for name, kind, _ in entry_points(contract) if kind == "init"]
     if inits:
         deployed.run("init", inits[0], None, init_args)

@@ -7,6 +7,7 @@ from chainnode.contract.abi import REVERT_TEXT_MAX_BYTES, error_text
 from chainnode.contract.codec import CodecError, RangeError, Reader, decode_from, encode
 from chainnode.contract.describe import records
 from chainnode.contract.frame import Frame, entered
+from chainnode.contract.interface import CallFailed, MalformedResult
 from chainnode.contract.paillier import PaillierCiphertextInvalid, PaillierKeyInvalid
 from chainnode.contract.schema import USER_ERROR
 from chainnode.contract.sdk import Contract, Error, method_types
@@ -39,6 +40,9 @@ class NativeBackend:
             return Outcome(result=encode(returns, result))
         except Error as fault:
             return self._declared(fault)
+        except CallFailed as fault:
+            shown = str(fault).encode()[:REVERT_TEXT_MAX_BYTES].decode(errors="ignore")
+            return Outcome(code=schema.FAULT_CALL, data=shown.encode())
         except Exception as fault:
             code = fault_code(fault)
             if code is None:
@@ -64,6 +68,8 @@ def fault_code(fault: Exception) -> int | None:
             return schema.FAULT_PAILLIER_CIPHERTEXT
         case AssertionError():
             return schema.FAULT_ASSERT
+        case MalformedResult():
+            return schema.FAULT_DECODE
         case RangeError() | OverflowError():
             return schema.FAULT_OVERFLOW
         case ZeroDivisionError():

@@ -11,7 +11,7 @@ use chain_types::{
     decode_transaction, encode_canonical, endorsement_message, sender_message, wid,
     CheckedTransaction, FormatError, Hash,
 };
-use chain_vm::{Frame, Machine};
+use chain_vm::{Frame, Machine, Missing};
 
 use crate::admin::{config_action, contract, contract_action, unknown_contract, Hook};
 use crate::members::{check_policy, find, role_name, sender, View};
@@ -311,6 +311,18 @@ pub(crate) fn target(view: &View, name: &str, export: &str, args: &[u8]) -> Resu
     })
 }
 
+/// The code of a contract that another one calls. The record is read: it decides the outcome. The
+/// code is not: under its hash it never changes.
+fn callee(view: &mut View, name: &str) -> Result<Hash, Missing> {
+    view.get(&keys::contract(name));
+    let record = contract(view, name).ok_or(Missing::Unknown)?;
+    if record.status() != ContractStatus::Active {
+        return Err(Missing::Frozen);
+    }
+    let code_hash = record.code_hash.as_slice().try_into();
+    Ok(code_hash.expect("written as a SHA-256 digest"))
+}
+
 /// Run a call in the machine.
 pub(crate) fn call(
     machine: &mut Machine,
@@ -329,12 +341,15 @@ pub(crate) fn call(
             caller.tx_id,
             caller.chain_id.as_bytes(),
             caller.member.name.as_bytes(),
+            b"",
+            b"",
         ],
         height: signed(caller.height),
         time_ms: signed(caller.time_ms),
         args: &hook.args,
         storage_prefix: &keys::storage_prefix(&hook.contract),
         read_only: caller.read_only,
+        find: Some(callee),
     };
     let code = |view: &View| {
         let code = view.peek(&keys::code(&hook.code_hash));

@@ -5,6 +5,7 @@
 //! are advisory: a wrong or hostile template costs time, never correctness, so that whatever does
 //! not fit is simply not predicted.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 
 use chain_state::keys;
@@ -49,12 +50,14 @@ pub struct Prediction {
     pub read_prefixes: Vec<Vec<u8>>,
     /// Beginnings of keys that are written or added to.
     pub write_prefixes: Vec<Vec<u8>>,
+    /// Whether keys of other contracts may come on top.
+    pub calls_out: bool,
 }
 
 impl Prediction {
     /// Whether every key is known in full.
     pub fn is_complete(&self) -> bool {
-        self.read_prefixes.is_empty() && self.write_prefixes.is_empty()
+        self.read_prefixes.is_empty() && self.write_prefixes.is_empty() && !self.calls_out
     }
 }
 
@@ -71,6 +74,8 @@ struct Method {
     reads: Vec<Key>,
     writes: Vec<Key>,
     adds: Vec<Key>,
+    /// Whether it calls other contracts, whose keys are not among these.
+    calls_out: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -99,6 +104,9 @@ enum Field {
     ChainId,
     Height,
     TimeMs,
+    Caller,
+    Origin,
+    Address,
 }
 
 #[derive(Deserialize)]
@@ -138,6 +146,9 @@ struct RawAccess {
     reads: Vec<RawKey>,
     writes: Vec<RawKey>,
     adds: Vec<RawKey>,
+    /// Absent means that it does not.
+    #[serde(default)]
+    calls_out: bool,
 }
 
 #[derive(Deserialize)]
@@ -195,6 +206,7 @@ impl Templates {
                 reads: key_templates(&types, access.reads)?,
                 writes: key_templates(&types, access.writes)?,
                 adds: key_templates(&types, access.adds)?,
+                calls_out: access.calls_out,
             };
             methods.insert(access.method, method);
         }
@@ -212,13 +224,17 @@ impl Templates {
         let method = self.methods.get(method)?;
         let call = Call {
             prefix: keys::storage_prefix(contract),
+            address: OnceCell::new(),
             contract,
             context,
             types: &self.types,
             places: self.types.places(&method.arguments, args)?,
             args,
         };
-        let mut found = Prediction::default();
+        let mut found = Prediction {
+            calls_out: method.calls_out,
+            ..Prediction::default()
+        };
         call.fill(&method.reads, &mut found.reads, &mut found.read_prefixes)?;
         call.fill(&method.writes, &mut found.writes, &mut found.write_prefixes)?;
         call.fill(&method.adds, &mut found.adds, &mut found.write_prefixes)?;
@@ -272,6 +288,9 @@ fn field(name: &str) -> Option<Field> {
         "chain_id" => Field::ChainId,
         "height" => Field::Height,
         "time_ms" => Field::TimeMs,
+        "caller" => Field::Caller,
+        "origin" => Field::Origin,
+        "address" => Field::Address,
         _ => return None,
     })
 }
@@ -290,6 +309,7 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 /// One call being filled in.
 struct Call<'a> {
     prefix: Vec<u8>,
+    address: OnceCell<chain_types::Hash>,
     contract: &'a str,
     context: &'a CallContext<'a>,
     types: &'a Types,
@@ -345,7 +365,13 @@ impl Call<'_> {
     fn context_value(&self, field: Field) -> Result<&[u8], u64> {
         let context = self.context;
         Ok(match field {
-            Field::Sender => context.sender,
+            // Templates are for what a member calls.
+            Field::Sender | Field::Origin => context.sender,
+            Field::Caller => b"",
+            Field::Address => {
+                let address = || chain_vm::contract_address(self.contract.as_bytes());
+                self.address.get_or_init(address)
+            }
             Field::SenderOrg => context.sender_org.as_bytes(),
             Field::SenderRole => context.sender_role.as_bytes(),
             Field::SenderName => context.sender_name.as_bytes(),

@@ -64,7 +64,11 @@ pub(crate) fn from_outcome(outcome: chain_vm::Outcome, contract: &str) -> Receip
         Status::BadModule(rule) => (ReceiptStatus::Trapped, 0, format!("module rule `{rule}`")),
     };
     let event = |event: chain_vm::Event| Event {
-        contract: contract.to_owned(),
+        contract: if event.contract.is_empty() {
+            contract.to_owned()
+        } else {
+            event.contract
+        },
         name: event.name,
         data: event.data,
     };

@@ -8,7 +8,8 @@ use chain_exec::oracle::Random;
 use chain_exec::{dependencies, Cause, Engine, Strategy};
 use chain_types::encode_canonical;
 use chain_types::proto::{
-    ContractName, Endorsement, MemberChange, Payload, PayloadKind, ReceiptStatus, Transaction,
+    ContractName, Endorsement, MemberChange, Payload, PayloadKind, Receipt, ReceiptStatus,
+    Transaction,
 };
 use fixtures::*;
 
@@ -25,8 +26,12 @@ const STEPS: &str = r#"(module
   (import "sc1" "db_scan" (func $db_scan (param i32 i32 i32 i32 i32) (result i32)))
   (import "sc1" "db_next" (func $db_next (param i32 i32 i32) (result i32)))
   (import "sc1" "emit" (func $emit (param i32 i32 i32 i32)))
+  (import "sc1" "fetch" (func $fetch (param i32 i32) (result i32)))
+  (import "sc1" "call" (func $call (param i32 i32 i32 i32 i32 i32 i64 i32) (result i32)))
   (memory (export "memory") 1)
   (data (i32.const 8) "step")
+  (data (i32.const 12) "run")
+  (data (i32.const 300) "stepscall1call2call3call4call5call6call7call8call9nobod")
   (data (i32.const 16) "\ffpanic")
   (global $state (mut i64) (i64.const 1))
   (func $fold (param i64)
@@ -45,7 +50,19 @@ const STEPS: &str = r#"(module
       (call $fold (i64.load (i32.const 200)))
       (call $fold (i64.load (i32.const 208)))
       (br_if $row (i32.ge_s (local.get $length) (i32.const 0)))))
-  (func (export "c:run") (local $at i32) (local $end i32) (local $op i32) (local $n i32)
+  (func $other (param $key i32) (param $n i32) (param $at i32) (param $length i32)
+    (call $fold (i64.extend_i32_u (call $call
+      (i32.add (i32.const 300) (i32.mul (i32.const 5)
+        (i32.rem_u (i32.load8_u (local.get $key)) (i32.const 11)))) (i32.const 5)
+      (i32.const 12) (i32.const 3) (local.get $at) (local.get $length)
+      (select (i64.const 4000) (i64.const 0) (i32.and (local.get $n) (i32.const 16)))
+      (i32.and (i32.shr_u (local.get $n) (i32.const 5)) (i32.const 3)))))
+    (call $clear)
+    (call $fold (i64.extend_i32_u (call $fetch (i32.const 200) (i32.const 64))))
+    (call $fold (i64.load (i32.const 200)))
+    (call $fold (i64.load (i32.const 208))))
+  (export "v:run" (func $run))
+  (func $run (export "c:run") (local $rest i32) (local $at i32) (local $end i32) (local $op i32) (local $n i32)
     (local $key i32)
     (local.set $at (i32.const 1024))
     (local.set $end (i32.add (i32.const 1024) (call $input (i32.const 1024) (i32.const 4096))))
@@ -86,6 +103,12 @@ const STEPS: &str = r#"(module
       (if (i32.eq (local.get $op) (i32.const 9)) (then (loop $for_ever (br $for_ever))))
       (if (i32.eq (local.get $op) (i32.const 10)) (then
         (drop (call $db_get (i32.const 16) (i32.const 6) (i32.const 200) (i32.const 64)))))
+      (if (i32.eq (local.get $op) (i32.const 11)) (then
+        (local.set $rest (i32.mul (i32.const 3) (i32.and (local.get $n) (i32.const 15))))
+        (if (i32.gt_u (local.get $rest) (i32.sub (local.get $end) (local.get $at)))
+          (then (local.set $rest (i32.sub (local.get $end) (local.get $at)))))
+        (call $other (local.get $key) (local.get $n) (local.get $at) (local.get $rest))
+        (local.set $at (i32.add (local.get $at) (local.get $rest)))))
       (br $next)))
     (i64.store (i32.const 200) (global.get $state))
     (call $ret (i32.const 200) (i32.const 8))))"#;
@@ -107,13 +130,25 @@ fn unsigned(payload: &Payload, endorsers: &[u8]) -> Vec<u8> {
     })
 }
 
+/// Contracts with the one code, which call each other; there is no `nobod`.
+const NAMES: [&str; 10] = [
+    "steps", "call1", "call2", "call3", "call4", "call5", "call6", "call7", "call8", "call9",
+];
+
 fn steps(random: &mut Random, keys: u64, harsh: bool) -> Vec<u8> {
     let mut args = Vec::new();
-    for _ in 0..1 + random.below(6) {
+    if random.below(24) == 0 {
+        // A ladder: each calls the next with all the rest, deeper than allowed.
+        for next in 3..11 {
+            args.extend([11, next, 15 | 32 * u8::from(random.below(16) == 0)]);
+        }
+    }
+    for _ in 0..1 + random.below(8) {
         let op = match random.below(64) {
             0 if harsh => 8,
             1 if harsh => 9,
             2 if harsh => 10,
+            3..15 => 11,
             _ => [0, 0, 1, 1, 2, 3, 3, 3, 4, 5, 6, 7][random.below(12) as usize],
         };
         args.extend([op, random.below(keys) as u8, random.below(256) as u8]);
@@ -133,14 +168,14 @@ fn random_block(random: &mut Random, salt: &mut u64) -> Vec<Vec<u8>> {
             [11, 1, 2, 3, 12, 12, 11, 1, 2, 3, 11, 1, 2, 3, 13, 14, 99][random.below(17) as usize];
         let mut payload = invoke(sender, 0, "run", &steps(random, keys, harsh));
         payload.salt[..8].copy_from_slice(&salt.to_be_bytes());
-        payload.contract = "steps".into();
-        payload.gas_limit = 30_000;
+        payload.contract = NAMES[(random.below(12) as usize).saturating_sub(8)].into();
+        payload.gas_limit = [30_000, 30_000, 90_000][random.below(3) as usize];
         let change = encode_canonical(&MemberChange {
             member: None,
             address: chain_types::address(&public(&key(12))).to_vec(),
         });
         let name = encode_canonical(&ContractName {
-            name: "steps".into(),
+            name: NAMES[random.below(2) as usize].into(),
         });
         let which = if salt.is_multiple_of(200) {
             4
@@ -191,10 +226,15 @@ fn random_block(random: &mut Random, salt: &mut u64) -> Vec<Vec<u8>> {
 
 fn chain(threads: usize, strategy: Strategy) -> Chain {
     let mut chain = Chain::new();
-    let args = package("steps", STEPS, b"");
-    let install = system(PayloadKind::ContractAdmin, 1, 0, "install", args);
-    let installed = chain.block(&[sign(&install, 1, &[2])]);
-    assert_eq!(statuses(&installed), [ReceiptStatus::Ok]);
+    let installs: Vec<Vec<u8>> = (NAMES.iter().zip(200..))
+        .map(|(name, salt)| {
+            let args = package(name, STEPS, b"");
+            let install = system(PayloadKind::ContractAdmin, 1, salt, "install", args);
+            sign(&install, 1, &[2])
+        })
+        .collect();
+    let installed = chain.block(&installs);
+    assert_eq!(statuses(&installed), [ReceiptStatus::Ok; NAMES.len()]);
     chain.executor.set_engine(threads, strategy);
     chain
 }
@@ -207,6 +247,31 @@ fn quiet() {
             eprintln!("{text}");
         }
     }));
+}
+
+/// Ends of calls of other contracts that a receipt shows when they were not caught.
+const CALL_ENDS: [&str; 7] = [
+    "REVERTED",
+    "TRAPPED",
+    "OUT_OF_GAS",
+    "UNKNOWN_CONTRACT",
+    "CONTRACT_FROZEN",
+    "REENTRANT",
+    "CALL_DEPTH",
+];
+
+fn count_calls(receipt: &Receipt, seen: &mut std::collections::BTreeMap<String, u64>) {
+    let nested = receipt.events.iter().any(|event| event.contract != "steps");
+    if nested {
+        *seen
+            .entry("events of several contracts".into())
+            .or_insert(0) += 1;
+    }
+    for end in CALL_ENDS {
+        if receipt.error_code == 8 && receipt.message.contains(&format!(".run: {end}")) {
+            *seen.entry(format!("a call ended {end}")).or_insert(0) += 1;
+        }
+    }
 }
 
 #[test]
@@ -239,8 +304,10 @@ fn every_engine_gives_the_serial_result() {
         for _ in 0..40.min(wanted - blocks) {
             let block = random_block(&mut random, &mut salt);
             let expected = serial.block_verified(&block, 1);
-            for status in statuses(&expected) {
-                *seen.entry(status.as_str_name()).or_insert(0u64) += 1;
+            for receipt in receipts(&expected) {
+                let status = receipt.status().as_str_name();
+                *seen.entry(status.to_owned()).or_insert(0u64) += 1;
+                count_calls(&receipt, &mut seen);
             }
             for (other, engine) in others.iter_mut().zip(engines) {
                 let found = other.block_verified(&block, 1);
@@ -262,7 +329,7 @@ fn every_engine_gives_the_serial_result() {
     );
     println!("mismatches 0; receipts by status {seen:?}");
     assert!(
-        seen.len() >= 10,
+        seen.len() >= 10 + CALL_ENDS.len(),
         "the blocks must hold every kind of end: {seen:?}"
     );
 }

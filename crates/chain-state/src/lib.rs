@@ -14,7 +14,7 @@ mod view;
 pub use access::AccessSet;
 pub use overlay::{BlockOverlay, SharedState, State, StateGuard};
 pub use tree::{verify_proof, Proof, StateTree};
-pub use view::{CounterError, Parts, TxView, Write};
+pub use view::{CounterError, Parts, Savepoint, TxView, Write};
 
 /// A SHA-256 digest.
 pub type Hash = [u8; 32];

@@ -38,7 +38,15 @@ pub struct TxView<B> {
     lens: Option<Lens>,
     writes: BTreeMap<Vec<u8>, Write>,
     access: AccessSet,
+    /// What each write replaced since the first savepoint that is still open.
+    undo: Vec<(Vec<u8>, Option<Write>)>,
+    savepoints: u32,
 }
+
+/// A place in a view's writes to which it can go back.
+#[derive(Debug)]
+#[must_use = "a savepoint is kept or undone"]
+pub struct Savepoint(usize);
 
 /// What a view held when it ended: the base, the lens, the writes and what was read.
 pub type Parts<B> = (B, Lens, BTreeMap<Vec<u8>, Write>, AccessSet);
@@ -61,6 +69,8 @@ impl<B: Deref<Target = State>> TxView<B> {
             lens: None,
             writes: BTreeMap::new(),
             access: AccessSet::default(),
+            undo: Vec::new(),
+            savepoints: 0,
         }
     }
 
@@ -169,12 +179,46 @@ impl<B: Deref<Target = State>> TxView<B> {
 
     /// Replace a value.
     pub fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
-        self.writes.insert(key, Write::Put(value));
+        self.write(key, Write::Put(value));
     }
 
     /// Remove a key.
     pub fn delete(&mut self, key: Vec<u8>) {
-        self.writes.insert(key, Write::Delete);
+        self.write(key, Write::Delete);
+    }
+
+    fn write(&mut self, key: Vec<u8>, write: Write) {
+        if self.savepoints == 0 {
+            self.writes.insert(key, write);
+        } else {
+            let old = self.writes.insert(key.clone(), write);
+            self.undo.push((key, old));
+        }
+    }
+
+    /// Remember the writes so far. Savepoints end in the reverse of their order.
+    pub fn savepoint(&mut self) -> Savepoint {
+        self.savepoints += 1;
+        Savepoint(self.undo.len())
+    }
+
+    /// End a savepoint and keep what was written since.
+    pub fn keep(&mut self, _: Savepoint) {
+        self.savepoints -= 1;
+        if self.savepoints == 0 {
+            self.undo.clear();
+        }
+    }
+
+    /// End a savepoint and take back what was written since; reads stay recorded.
+    pub fn undo(&mut self, savepoint: Savepoint) {
+        for (key, old) in self.undo.drain(savepoint.0..).rev() {
+            match old {
+                Some(write) => self.writes.insert(key, write),
+                None => self.writes.remove(&key),
+            };
+        }
+        self.savepoints -= 1;
     }
 
     /// Add to a counter; not a read.
@@ -198,7 +242,7 @@ impl<B: Deref<Target = State>> TxView<B> {
                 Write::Put(sum.ok_or(CounterError::Overflow)?.to_be_bytes().to_vec())
             }
         };
-        self.writes.insert(key, write);
+        self.write(key, write);
         Ok(())
     }
 

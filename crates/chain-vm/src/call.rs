@@ -1,10 +1,12 @@
 //! What goes into one contract call and what comes out.
 
+use chain_state::{Hash, StateGuard, TxView};
+
 /// Who calls what, and when.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Frame<'a> {
     /// Values of `ctx_get`, indexed by [`Field`].
-    pub fields: [&'a [u8]; 7],
+    pub fields: [&'a [u8]; 9],
     /// Height of the block.
     pub height: i64,
     /// BFT time of the block in milliseconds.
@@ -15,17 +17,32 @@ pub struct Frame<'a> {
     pub storage_prefix: &'a [u8],
     /// Whether writes and events trap: a view.
     pub read_only: bool,
+    /// How the contracts that this one calls are found; without it there are none.
+    pub find: Option<Find>,
+}
+
+/// The code hash of an active contract by name; what it reads is part of the transaction's reads.
+pub type Find = fn(&mut TxView<StateGuard>, &str) -> Result<Hash, Missing>;
+
+/// Why there is no contract to call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// None has this name.
+    Unknown,
+    /// It is frozen or revoked.
+    Frozen,
 }
 
 /// A frame's own copy, whose buffers serve one call after another.
 #[derive(Default)]
 pub(crate) struct Kept {
-    pub(crate) fields: [Vec<u8>; 7],
+    pub(crate) fields: [Vec<u8>; 9],
     pub(crate) height: i64,
     pub(crate) time_ms: i64,
     pub(crate) args: Vec<u8>,
     pub(crate) storage_prefix: Vec<u8>,
     pub(crate) read_only: bool,
+    pub(crate) find: Option<Find>,
 }
 
 impl Kept {
@@ -42,6 +59,7 @@ impl Kept {
         self.height = frame.height;
         self.time_ms = frame.time_ms;
         self.read_only = frame.read_only;
+        self.find = frame.find;
     }
 }
 
@@ -49,11 +67,11 @@ impl Kept {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Field {
-    /// Sender's address, 32 bytes.
+    /// Address of whoever calls, 32 bytes: a member or a contract.
     Sender,
-    /// Sender's organisation id.
+    /// Sender's organisation id; empty where a contract calls.
     Organisation,
-    /// Sender's role in lower case.
+    /// Sender's role in lower case, or `contract`.
     Role,
     /// The contract's own name.
     Contract,
@@ -61,13 +79,19 @@ pub enum Field {
     TxId,
     /// Chain id.
     ChainId,
-    /// Sender's name within the organisation.
+    /// Sender's name within the organisation; a calling contract's name.
     Name,
+    /// Name of the calling contract; empty where a member calls.
+    Caller,
+    /// Address of the member who signed; empty where it is the sender.
+    Origin,
 }
 
 /// An event as the contract emitted it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
+    /// Who emitted it where that is another contract than the one called, else empty.
+    pub contract: String,
     /// Event name.
     pub name: String,
     /// ABI-encoded fields.

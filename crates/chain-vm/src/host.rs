@@ -4,9 +4,11 @@ use std::collections::VecDeque;
 
 use chain_state::{keys, CounterError, StateGuard, TxView};
 use sha2::{Digest, Sha256};
-use wasmi::{Caller, Error, Func, Global, Memory, Store, Val};
+use wasmi::{Caller, Error, Func, Global, Memory, ResourceLimiter, Store, Val};
+use wasmi_core::LimiterError;
 
-use crate::call::{Event, Kept};
+use crate::call::{Event, Field, Kept};
+use crate::nested::{self, Transit};
 use crate::paillier;
 use crate::price::{self, Price};
 
@@ -14,12 +16,16 @@ const EVENT_SIZE_MAX_BYTES: usize = 64 * 1024;
 const EVENTS_MAX: usize = 256;
 const VALUE_SIZE_MAX_BYTES: usize = 256 * 1024;
 const KEY_SIZE_MAX_BYTES: usize = 1024;
-const MESSAGE_SIZE_MAX_BYTES: usize = 1024;
+pub(crate) const MESSAGE_SIZE_MAX_BYTES: usize = 1024;
 const SCANS_MAX: usize = 64;
 const SCAN_ROWS_MAX: u32 = 1_000;
 const ABSENT: i32 = -1;
 /// Never in a receipt: whoever interrupts an execution drops it.
-const INTERRUPTED: &str = "interrupted";
+pub(crate) const INTERRUPTED: &str = "interrupted";
+/// A fault of ours: no contract may catch it.
+pub(crate) const HOST_FAULT: &str = "host fault";
+/// Number of `ctx_get` for the contract's own address, which is computed when asked for.
+const OWN_ADDRESS: i32 = 9;
 
 /// Why the host stopped a call.
 #[derive(Debug)]
@@ -72,7 +78,8 @@ pub(crate) struct CallData {
     pub(crate) gas: Option<Global>,
     /// End of the highest bytes that the host wrote.
     pub(crate) reach: usize,
-    pending: Option<Vec<u8>>,
+    pub(crate) transit: Transit,
+    pub(crate) pending: Option<Vec<u8>>,
     scans: VecDeque<Option<Scan>>,
 }
 
@@ -107,14 +114,52 @@ impl CallData {
     }
 }
 
-type Guest<'a> = Caller<'a, CallData>;
+/// The memory of one transaction is that of all its contracts that wait for one another.
+impl ResourceLimiter for CallData {
+    fn memory_growing(
+        &mut self,
+        _: usize,
+        desired: usize,
+        _: Option<usize>,
+    ) -> Result<bool, LimiterError> {
+        if self.transit.memory_bytes + desired > nested::MEMORY_MAX_BYTES {
+            self.stop = Some(Stop::Trap(nested::MEMORY_SPENT));
+            return Err(LimiterError::ResourceLimiterDeniedAllocation);
+        }
+        Ok(true)
+    }
 
-fn stopped(guest: &mut Guest<'_>, stop: Stop) -> Error {
+    fn table_growing(
+        &mut self,
+        _: usize,
+        _: usize,
+        _: Option<usize>,
+    ) -> Result<bool, LimiterError> {
+        Ok(true)
+    }
+
+    fn instances(&self) -> usize {
+        usize::MAX
+    }
+
+    fn tables(&self) -> usize {
+        usize::MAX
+    }
+
+    fn memories(&self) -> usize {
+        usize::MAX
+    }
+}
+
+pub(crate) type Guest<'a> = Caller<'a, CallData>;
+
+pub(crate) fn stopped(guest: &mut Guest<'_>, stop: Stop) -> Error {
     guest.data_mut().stop = Some(stop);
     Error::i32_exit(1)
 }
 
-pub(crate) fn charge(guest: &mut Guest<'_>, price: Price, bytes: usize) -> Result<(), Error> {
+/// Charge a price; returns the gas left.
+pub(crate) fn charge(guest: &mut Guest<'_>, price: Price, bytes: usize) -> Result<i64, Error> {
     let global = guest.data().gas.expect("set when the instance was made");
     let Val::I64(gas) = global.get(&*guest) else {
         unreachable!("the injector declares an i64")
@@ -127,7 +172,7 @@ pub(crate) fn charge(guest: &mut Guest<'_>, price: Price, bytes: usize) -> Resul
     global
         .set(&mut *guest, Val::I64(left))
         .expect("mutable and of this type");
-    Ok(())
+    Ok(left)
 }
 
 /// Run a step with the guest's memory and the call's data.
@@ -142,7 +187,7 @@ pub(crate) fn step<R>(
     let run = std::panic::AssertUnwindSafe(|| run(&mut memory, data));
     let end = std::panic::catch_unwind(run);
     data.reach = data.reach.max(memory.reach);
-    let end = end.unwrap_or(Err(Stop::Trap("host fault")));
+    let end = end.unwrap_or(Err(Stop::Trap(HOST_FAULT)));
     let end = end.and_then(|value| match &data.view {
         Some(view) if view.interrupted() => Err(Stop::Trap(INTERRUPTED)),
         _ => Ok(value),
@@ -230,11 +275,21 @@ fn log(mut guest: Guest<'_>, _level: i32, at: i32, length: i32) -> Result<(), Er
 }
 
 fn ctx_get(mut guest: Guest<'_>, field: i32, at: i32, capacity: i32) -> Result<i32, Error> {
-    let known = guest.data().frame.fields.get(field as u32 as usize);
-    let length = known.map_or(0, Vec::len);
+    let fields = &guest.data().frame.fields;
+    let own = if field == OWN_ADDRESS {
+        nested::address(&fields[Field::Contract as usize]).to_vec()
+    } else {
+        Vec::new()
+    };
+    let mut number = field as u32 as usize;
+    if number == Field::Origin as usize && fields[number].is_empty() {
+        number = Field::Sender as usize;
+    }
+    let length = fields.get(number).unwrap_or(&own).len();
     charge(&mut guest, price::CTX_GET, length)?;
     step(&mut guest, |memory, data| {
-        let value = data.frame.fields.get(field as u32 as usize);
+        let value = data.frame.fields.get(number);
+        let value = value.or((field == OWN_ADDRESS).then_some(&own));
         let value = value.ok_or(Stop::Trap("unknown context field"))?;
         deliver(memory, &mut data.pending, value, at, capacity)
     })
@@ -452,11 +507,12 @@ fn emit(
         if name.len() + fields.len() > EVENT_SIZE_MAX_BYTES {
             return Err(Stop::Trap("event too long"));
         }
-        if data.events.len() >= EVENTS_MAX {
+        if data.transit.events + data.events.len() >= EVENTS_MAX {
             return Err(Stop::Trap("too many events"));
         }
         let name = std::str::from_utf8(name).map_err(|_| Stop::Trap("event name is not UTF-8"))?;
         data.events.push(Event {
+            contract: String::new(),
             name: name.to_owned(),
             data: fields.to_vec(),
         });
@@ -496,6 +552,7 @@ pub(crate) fn function(store: &mut Store<CallData>, name: &str) -> Option<Func> 
         "db_close" => Func::wrap(store, db_close),
         "emit" => Func::wrap(store, emit),
         "hash" => Func::wrap(store, hash),
+        "call" => Func::wrap(store, nested::call),
         _ => return paillier::function(store, name),
     })
 }

@@ -13,6 +13,7 @@ use crate::call::{Frame, Outcome, Status};
 use crate::host::{function, CallData, Stop};
 use crate::image::Image;
 use crate::meter::{track, CALL_DEPTH_MAX};
+use crate::nested::{Transit, MEMORY_MAX_BYTES, MEMORY_SPENT};
 use crate::rules::ModuleError;
 
 const MODULES_MAX: usize = 256;
@@ -24,6 +25,14 @@ const ENGINE_STACK_MAX_BYTES: usize = 256 * 1024 * 1024;
 
 /// Runs contracts. One call at a time; a thread that wants its own makes its own.
 pub struct Machine {
+    /// Lent to the call that is running, so that a contract can call another.
+    shop: Option<Box<Shop>>,
+    reuse: bool,
+    metered: bool,
+}
+
+/// What calls are made with; one call inside another uses the same.
+pub(crate) struct Shop {
     engine: Engine,
     slots: HashMap<Hash, Slot, BuildHasherDefault<Prefix>>,
     reuse: bool,
@@ -87,7 +96,7 @@ impl std::fmt::Debug for Machine {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
             .debug_struct("Machine")
-            .field("modules", &self.slots.len())
+            .field("reuse", &self.reuse)
             .finish()
     }
 }
@@ -101,6 +110,77 @@ impl Default for Machine {
 impl Machine {
     /// A machine; with `reuse` off, every call gets a fresh instance.
     pub fn new(reuse: bool) -> Self {
+        Self::made(reuse, true)
+    }
+
+    /// A machine that charges for host functions alone, to measure metering against.
+    pub(crate) fn unmetered(reuse: bool) -> Self {
+        Self::made(reuse, false)
+    }
+
+    fn made(reuse: bool, metered: bool) -> Self {
+        Self {
+            shop: Some(Box::new(Shop::new(reuse, metered))),
+            reuse,
+            metered,
+        }
+    }
+
+    /// What is left after a panic in the middle of a call is made again.
+    fn shop(&mut self) -> &mut Box<Shop> {
+        let (reuse, metered) = (self.reuse, self.metered);
+        self.shop
+            .get_or_insert_with(|| Box::new(Shop::new(reuse, metered)))
+    }
+
+    /// Call an export of the module stored under a hash; `code` gives its bytes when not known yet.
+    ///
+    /// The view comes back with the call's writes in it, whatever the outcome: keep or drop them.
+    ///
+    /// # Panics
+    /// Never: the machine comes back with the call.
+    pub fn call(
+        &mut self,
+        code_hash: &Hash,
+        code: impl FnOnce(&TxView<StateGuard>) -> Option<Vec<u8>>,
+        entry: &str,
+        gas_limit: u64,
+        frame: &Frame<'_>,
+        view: TxView<StateGuard>,
+    ) -> (Outcome, TxView<StateGuard>) {
+        self.shop();
+        let shop = self.shop.take().expect("made above where it was gone");
+        let transit = Transit::default();
+        let (outcome, view, transit) =
+            shop.call(code_hash, code, entry, gas_limit, frame, view, transit);
+        self.shop = transit.shop;
+        (outcome, view)
+    }
+
+    /// The first export whose name starts with a prefix, in the module's order.
+    ///
+    /// # Errors
+    /// A rule that the module breaks.
+    pub fn find_export(
+        &mut self,
+        code_hash: &Hash,
+        code: &[u8],
+        prefix: &str,
+    ) -> Result<Option<String>, ModuleError> {
+        self.shop().find_export(code_hash, code, prefix)
+    }
+
+    /// Instantiate a module once, so that segments out of bounds are found at installation.
+    ///
+    /// # Errors
+    /// A rule that the module breaks.
+    pub fn try_instantiate(&mut self, code_hash: &Hash, code: &[u8]) -> Result<(), ModuleError> {
+        self.shop().try_instantiate(code_hash, code)
+    }
+}
+
+impl Shop {
+    fn new(reuse: bool, metered: bool) -> Self {
         let mut config = Config::default();
         config
             .floats(false)
@@ -119,61 +199,67 @@ impl Machine {
             engine,
             slots: HashMap::default(),
             reuse,
-            metered: true,
+            metered,
         }
     }
 
-    /// A machine that charges for host functions alone, to measure metering against.
-    pub(crate) fn unmetered(reuse: bool) -> Self {
-        Self {
-            metered: false,
-            ..Self::new(reuse)
-        }
-    }
-
-    /// Call an export of the module stored under a hash; `code` gives its bytes when not known yet.
-    ///
-    /// The view comes back with the call's writes in it, whatever the outcome: keep or drop them.
-    pub fn call(
-        &mut self,
+    /// Call an export; view and transit come back, with the shop in the transit.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn call(
+        mut self: Box<Self>,
         code_hash: &Hash,
         code: impl FnOnce(&TxView<StateGuard>) -> Option<Vec<u8>>,
         entry: &str,
         gas_limit: u64,
         frame: &Frame<'_>,
         view: TxView<StateGuard>,
-    ) -> (Outcome, TxView<StateGuard>) {
-        if !self.slots.contains_key(code_hash) {
-            if let Err(error) = self.prepare(code_hash, || code(&view)) {
-                return (Outcome::without_run(Status::BadModule(error.rule)), view);
+        mut transit: Transit,
+    ) -> (Outcome, TxView<StateGuard>, Transit) {
+        let mut live = match self.live(code_hash, || code(&view)) {
+            Ok(live) => live,
+            Err(rule) => {
+                transit.shop = Some(self);
+                return (Outcome::without_run(Status::BadModule(rule)), view, transit);
             }
+        };
+        transit.shop = Some(self);
+        let (outcome, view, mut transit, clean) = live.run(entry, gas_limit, frame, view, transit);
+        let shop = transit.shop.as_mut().expect("lent above");
+        let reuse = shop.reuse;
+        // A contract called in between may have pushed this one's module out.
+        if let Some(slot) = shop.slots.get_mut(code_hash) {
+            let span = slot.store_span_bytes;
+            let image = slot.image.as_ref();
+            if image.is_some_and(|image| live.restore(image, span))
+                && ((clean && reuse) || live.renew(&slot.module))
+            {
+                slot.idle = Some(live);
+            }
+        }
+        (outcome, view, transit)
+    }
+
+    /// The idle instance of a module, else a new one; or the rule that the module breaks.
+    fn live(
+        &mut self,
+        code_hash: &Hash,
+        code: impl FnOnce() -> Option<Vec<u8>>,
+    ) -> Result<Box<Live>, &'static str> {
+        if !self.slots.contains_key(code_hash) {
+            self.prepare(code_hash, code).map_err(|error| error.rule)?;
         }
         let slot = self.slots.get_mut(code_hash).expect("prepared above");
         let live = match slot.idle.take() {
-            Some(live) => Ok(live),
-            None => Live::new(&self.engine, &slot.module),
-        };
-        let mut live = match live {
-            Ok(live) => live,
+            Some(live) => live,
             // Segments that do not fit are the one thing validation cannot see.
-            Err(_) => return (Outcome::without_run(Status::BadModule("segment")), view),
+            None => Live::new(&self.engine, &slot.module).map_err(|_| "segment")?,
         };
         let memory = live.memory.data(&live.store);
-        let image = slot.image.get_or_insert_with(|| Image::of(memory));
-        let (outcome, view, clean) = live.run(entry, gas_limit, frame, view);
-        if live.restore(image, slot.store_span_bytes)
-            && ((clean && self.reuse) || live.renew(&slot.module))
-        {
-            slot.idle = Some(live);
-        }
-        (outcome, view)
+        slot.image.get_or_insert_with(|| Image::of(memory));
+        Ok(live)
     }
 
-    /// The first export whose name starts with a prefix, in the module's order.
-    ///
-    /// # Errors
-    /// A rule that the module breaks.
-    pub fn find_export(
+    fn find_export(
         &mut self,
         code_hash: &Hash,
         code: &[u8],
@@ -187,11 +273,7 @@ impl Machine {
         Ok(names.find(|name| name.starts_with(prefix)))
     }
 
-    /// Instantiate a module once, so that segments out of bounds are found at installation.
-    ///
-    /// # Errors
-    /// A rule that the module breaks.
-    pub fn try_instantiate(&mut self, code_hash: &Hash, code: &[u8]) -> Result<(), ModuleError> {
+    fn try_instantiate(&mut self, code_hash: &Hash, code: &[u8]) -> Result<(), ModuleError> {
         self.prepare(code_hash, || Some(code.to_vec()))?;
         match Live::new(&self.engine, &self.slots[code_hash].module) {
             Ok(_) => Ok(()),
@@ -276,6 +358,7 @@ impl Current {
 impl Live {
     fn new(engine: &Engine, module: &Module) -> Result<Box<Self>, Error> {
         let mut store = Store::new(engine, CallData::default());
+        store.limiter(|data| data);
         let mut imports = Vec::new();
         let mut memory = None;
         for import in module.imports() {
@@ -322,10 +405,16 @@ impl Live {
         gas_limit: u64,
         frame: &Frame<'_>,
         view: TxView<StateGuard>,
-    ) -> (Outcome, TxView<StateGuard>, bool) {
+        transit: Transit,
+    ) -> (Outcome, TxView<StateGuard>, Transit, bool) {
         let Some(function) = self.current.entry(&self.store, entry) else {
-            return (Outcome::without_run(Status::UnknownMethod), view, true);
+            let outcome = Outcome::without_run(Status::UnknownMethod);
+            return (outcome, view, transit, true);
         };
+        if transit.memory_bytes + self.memory.data_size(&self.store) > MEMORY_MAX_BYTES {
+            let outcome = Outcome::without_run(Status::Trapped(MEMORY_SPENT));
+            return (outcome, view, transit, true);
+        }
         let limit = i64::try_from(gas_limit).unwrap_or(i64::MAX);
         self.current
             .gas
@@ -334,6 +423,7 @@ impl Live {
         let data = self.store.data_mut();
         data.frame.copy(frame);
         data.view = Some(view);
+        data.transit = transit;
         let end = function.call(&mut self.store, ());
         let gas = match self.current.gas.get(&self.store) {
             Val::I64(gas) => gas,
@@ -347,7 +437,8 @@ impl Live {
         let view = data
             .view
             .take()
-            .expect("lent above and never taken by the host");
+            .expect("lent above and never kept by the host");
+        let transit = std::mem::take(&mut data.transit);
         let ok = status == Status::Ok;
         let used = if status == Status::OutOfGas {
             limit
@@ -369,7 +460,7 @@ impl Live {
             gas_used: used.unsigned_abs(),
         };
         data.clear();
-        (outcome, view, ok)
+        (outcome, view, transit, ok)
     }
 
     fn failure(&mut self, error: &Error, gas: i64) -> Status {

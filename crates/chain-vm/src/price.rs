@@ -37,9 +37,10 @@ pub(crate) const HASH: Price = price(100, 2);
 pub(crate) const PAILLIER_ADD: Price = price(10_000, 180);
 pub(crate) const PAILLIER_ADD_PLAIN: Price = price(10_000, 180);
 pub(crate) const PAILLIER_SCALAR_MULTIPLY: Price = price(100_000, 3_600);
+pub(crate) const CALL: Price = price(2_000, 1);
 
 /// Every host function with its price, in the order of the specification.
-pub fn host_prices() -> [(&'static str, Price); 21] {
+pub fn host_prices() -> [(&'static str, Price); 22] {
     [
         ("input", INPUT),
         ("fetch", FETCH),
@@ -62,6 +63,7 @@ pub fn host_prices() -> [(&'static str, Price); 21] {
         ("paillier_add", PAILLIER_ADD),
         ("paillier_add_plain", PAILLIER_ADD_PLAIN),
         ("paillier_scalar_multiply", PAILLIER_SCALAR_MULTIPLY),
+        ("call", CALL),
     ]
 }
 

@@ -93,6 +93,7 @@ pub(crate) fn host_signature(name: &str) -> Option<(&'static [ValType], &'static
         "paillier_add_plain" | "paillier_scalar_multiply" => {
             (&[I32, I32, I32, I32, I64, I64, I32], I)
         }
+        "call" => (&[I32, I32, I32, I32, I32, I32, I64, I32], I),
         _ => return None,
     })
 }

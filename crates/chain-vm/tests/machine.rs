@@ -223,7 +223,7 @@ fn traps_have_fixed_texts() {
            (func (export "c:long") (drop (call $db_has (i32.const 0) (i32.const 1025))))
            (func (export "c:fetch") (drop (call $fetch (i32.const 0) (i32.const 9))))
            (func (export "c:field")
-             (drop (call $ctx_get (i32.const 7) (i32.const 0) (i32.const 9))))
+             (drop (call $ctx_get (i32.const 10) (i32.const 0) (i32.const 9))))
            (func (export "c:number") (drop (call $ctx_i64 (i32.const 2))))
            (func (export "c:scan")
              (drop (call $db_next (i32.const 0) (i32.const 0) (i32.const 9))))
