@@ -157,7 +157,7 @@ class _Host:
             return 0
         except CallFailed as failed:
             if not f & 1:
-                raise _Reverted(8, str(failed).encode()[:1024]) from None
+                raise _Reverted(10, str(failed).encode()[:1024]) from None
             texts = [failed.contract, failed.method, failed.status, failed.text]
             sized = [len(t.encode()).to_bytes(4, "big") + t.encode() for t in texts]
             sized.insert(3, failed.code.to_bytes(4, "big"))

@@ -7,6 +7,7 @@ contract by passing another backend. `load_contract` imports a contract from its
 
 from chainnode.contract.modules import load_contract
 from chainnode.contract.testing.harness import (
+    START_TIME_MS,
     Backend,
     Deployed,
     Neighbours,
@@ -19,6 +20,7 @@ from chainnode.contract.testing.harness import (
 from chainnode.contract.testing.native import NativeBackend
 
 __all__ = [
+    "START_TIME_MS",
     "Backend",
     "Deployed",
     "NativeBackend",

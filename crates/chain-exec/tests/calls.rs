@@ -231,7 +231,7 @@ fn every_failure_names_the_contract_the_method_and_why() {
         assert_eq!(found, number, "{texts:?}");
         assert_eq!(texts[..3], [contract, method, status]);
         let uncaught = calls.call(&args(0, contract, method, 20_000, b""));
-        assert_eq!((uncaught.status(), uncaught.error_code), (S::Reverted, 8));
+        assert_eq!((uncaught.status(), uncaught.error_code), (S::Reverted, 10));
         let shown = if code > 0 {
             format!(" {code}")
         } else {

@@ -268,7 +268,7 @@ fn count_calls(receipt: &Receipt, seen: &mut std::collections::BTreeMap<String, 
             .or_insert(0) += 1;
     }
     for end in CALL_ENDS {
-        if receipt.error_code == 8 && receipt.message.contains(&format!(".run: {end}")) {
+        if receipt.error_code == 10 && receipt.message.contains(&format!(".run: {end}")) {
             *seen.entry(format!("a call ended {end}")).or_insert(0) += 1;
         }
     }
