@@ -20,6 +20,7 @@ from chainnode.cli.output import Format, reporting, say, show
 from chainnode.cli.rendering import plain
 from chainnode.contract import abi
 from chainnode.contract.package import BuiltContract, build
+from chainnode.contract.values import contract_address
 from chainnode.sdk.client import AsyncClient
 from chainnode.types.errors import ClientFault
 from chainnode.types.receipt import Receipt
@@ -29,7 +30,11 @@ app = typer.Typer(help="Contracts: build, deploy, call, query.")
 Source = Annotated[Path, typer.Argument(help="Contract folder or file.")]
 Arguments = Annotated[
     list[str],
-    typer.Option("--arg", help="name=value; JSON values; @org/name for a member's address."),
+    typer.Option(
+        "--arg",
+        help="name=value; JSON values; @org/name for a member's address, @contract:name for a "
+        "contract's.",
+    ),
 ]
 Output = Annotated[Format, typer.Option("-o")]
 
@@ -59,6 +64,7 @@ def deploy(
         list[str], typer.Option("--endorse", help="An admin of another organisation: org/name.")
     ] = [],  # noqa: B006
     upgrade: Annotated[bool, typer.Option(help="Replace the installed version.")] = False,
+    name: Annotated[str, typer.Option(help="Name on chain; the contract's own if empty.")] = "",
     network: Network = Path(DEFAULT_NETWORK),
     member: Member = "bank-a/admin",
     output: Output = Format.TABLE,
@@ -66,6 +72,7 @@ def deploy(
     """Build a contract and install it under several organisations' approval."""
     built = build(source)
     package = built.package_for(parse_arguments(arg, network))
+    package.name = name or built.name
     endorsers = [identity_of(network, name) for name in endorse]
     action = "upgrade" if upgrade else "install"
 
@@ -75,10 +82,15 @@ def deploy(
 
     receipt, height = with_client(network, member, use)
     show(
-        {"height": height, "tx_id": receipt.tx_id, **_built_fields(built)},
+        {
+            "height": height,
+            "tx_id": receipt.tx_id,
+            **_built_fields(built),
+            "contract": package.name,
+        },
         output,
     )
-    say(f"next: chainnode contract call {built.name} METHOD --arg name=value")
+    say(f"next: chainnode contract call {package.name} METHOD --arg name=value")
 
 
 @app.command("call")
@@ -103,11 +115,7 @@ def call_command(
             "tx_id": receipt.tx_id,
             "gas_used": receipt.gas_used,
             "result": plain(abi.decode_result(described, method, receipt.result)),
-            "events": [
-                {event.name: plain(abi.decode_event(described, event.name, event.data))}
-                for event in receipt.events
-                if event.contract == name
-            ],
+            "events": await _events(client, receipt, name),
         }
 
     show(with_client(network, member, use), output)
@@ -143,10 +151,22 @@ def abi_command(
     print(with_client(network, member, lambda client: client.get_contract(name)).abi.decode())
 
 
+async def _events(client: AsyncClient, receipt: Receipt, name: str) -> list[dict[str, Any]]:
+    """Events with their fields; those of other contracts that were called carry their name."""
+    found = []
+    for event in receipt.events:
+        described = await client.contract(event.contract).abi()
+        fields = plain(abi.decode_event(described, event.name, event.data))
+        shown = event.name if event.contract == name else f"{event.contract}.{event.name}"
+        found.append({shown: fields})
+    return found
+
+
 def parse_arguments(pairs: list[str], network: Path) -> dict[str, Any]:
     """`name=value` pairs as argument values.
 
-    A value is JSON where it parses as JSON, a member's address where it starts with @, else text.
+    A value is JSON where it parses as JSON, a member's or a contract's address where it starts
+    with @, else text.
 
     Raises:
         ClientFault: ARGUMENT_MALFORMED.
@@ -167,6 +187,8 @@ def parse_arguments(pairs: list[str], network: Path) -> dict[str, Any]:
 
 
 def _value(text: str, network: Path) -> Any:
+    if text.startswith("@contract:"):
+        return contract_address(text.removeprefix("@contract:"))
     if text.startswith("@"):
         return identity_of(network, text[1:]).address
     try:

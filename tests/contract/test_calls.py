@@ -97,7 +97,8 @@ class Program(Contract, name="callee"):
 
     @view
     def who(self) -> tuple[str, Address, Address, str, str, str]:
-        return (ctx.caller, ctx.sender, ctx.origin, ctx.sender_role, ctx.sender_name, ctx.sender_org)
+        first = (ctx.caller, ctx.sender, ctx.origin)
+        return (first[0], first[1], first[2], ctx.sender_role, ctx.sender_name, ctx.sender_org)
 
     @view
     def total(self) -> int:

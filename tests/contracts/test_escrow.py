@@ -81,7 +81,7 @@ def test_a_frozen_asset_stops_both_legs(market: tuple[Deployed, ...]) -> None:
     cash, paper, escrow = market
     number = offer(escrow, 4, 300)
     paper.frozen = True
-    with pytest.raises(Reverted, match="paper.transfer: CONTRACT_FROZEN"):
+    with pytest.raises(Reverted, match=r"paper\.transfer: CONTRACT_FROZEN"):
         escrow.call("accept", sender=BOB, offer=number)
     assert held(cash, BOB.address) == [500]
     paper.frozen = False
@@ -115,7 +115,7 @@ def test_what_is_not_approved_cannot_be_offered(market: tuple[Deployed, ...]) ->
     offer(escrow, 10, 1)
     with pytest.raises(Reverted, match="InsufficientAllowance"):
         offer(escrow, 1, 1)
-    with pytest.raises(Reverted, match="gold.transfer_from: UNKNOWN_CONTRACT no such contract"):
+    with pytest.raises(Reverted, match=r"gold\.transfer_from: UNKNOWN_CONTRACT no"):
         escrow.call(
             "offer", sender=ALICE, gives="gold", amount=1, wants="cash", price=1, until_ms=LATE_MS
         )

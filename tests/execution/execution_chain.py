@@ -40,6 +40,7 @@ BANK = """(module
     (func $paillier_add_plain (param i32 i32 i32 i32 i64 i64 i32) (result i32)))
   (import "sc1" "paillier_scalar_multiply"
     (func $paillier_scalar_multiply (param i32 i32 i32 i32 i64 i64 i32) (result i32)))
+  (import "sc1" "call" (func $call (param i32 i32 i32 i32 i32 i32 i64 i32) (result i32)))
   (memory (export "memory") 1 4)
   (global $calls (mut i32) (i32.const 0))
   (data (i32.const 0) "total")
@@ -121,6 +122,29 @@ BANK = """(module
       (i32.const 4004) (i32.const 256) (i32.const 10512) (i32.const 512)
       (i64.const 77) (i64.const 3) (i32.const 11024)))
     (call $ret (i32.const 9000) (i32.const 2600)))
+  ;; Flags, length of a contract's name, of a method's, gas in 8 bytes, names, arguments.
+  (func (export "c:ask") (local $n i32) (local $name i32) (local $method i32) (local $at i32)
+    (call $db_put (i32.const 8) (i32.const 5) (i32.const 0) (i32.const 3))
+    (local.set $n (call $input (i32.const 30000) (i32.const 4096)))
+    (local.set $name (i32.load8_u (i32.const 30001)))
+    (local.set $method (i32.load8_u (i32.const 30002)))
+    (local.set $at (i32.add (i32.const 30011) (local.get $name)))
+    (i32.store (i32.const 40000) (call $call (i32.const 30011) (local.get $name)
+      (local.get $at) (local.get $method) (i32.add (local.get $at) (local.get $method))
+      (i32.sub (local.get $n)
+        (i32.add (i32.const 11) (i32.add (local.get $name) (local.get $method))))
+      (i64.load (i32.const 30003)) (i32.load8_u (i32.const 30000))))
+    (call $emit (i32.const 0) (i32.const 5) (i32.const 40000) (i32.const 4))
+    (local.set $n (call $fetch (i32.const 40004) (i32.const 4096)))
+    (call $ret (i32.const 40000) (i32.add (local.get $n) (i32.const 4))))
+  (func (export "c:who") (local $at i32) (local $field i32) (local $n i32)
+    (local.set $at (i32.const 50000))
+    (loop $next
+      (local.set $n (call $ctx_get (local.get $field) (local.get $at) (i32.const 100)))
+      (local.set $at (i32.add (local.get $at) (local.get $n)))
+      (local.set $field (i32.add (local.get $field) (i32.const 1)))
+      (br_if $next (i32.lt_u (local.get $field) (i32.const 10))))
+    (call $ret (i32.const 50000) (i32.sub (local.get $at) (i32.const 50000))))
   (func (export "c:trap") (drop (i32.div_u (i32.const 1) (i32.const 0))))
   (func (export "c:outside") (call $ret (i32.const 65530) (i32.const 7)))
   (func (export "c:spin") (loop $again (br $again)))
@@ -204,9 +228,11 @@ def transaction(
     )
 
 
-def install(salt: int = 0, text: str = BANK, init_args: bytes | None = None) -> bytes:
+def install(
+    salt: int = 0, text: str = BANK, init_args: bytes | None = None, name: str = "bank"
+) -> bytes:
     package = types_pb2.ContractPackage(
-        name="bank",
+        name=name,
         version="1",
         wasm=bytes(wasmtime.wat2wasm(text)),
         abi=b"{}",

@@ -5,19 +5,32 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import wasmtime
 
-from chainnode.contract import paillier_add, paillier_add_plain, paillier_scalar_multiply
+from chainnode.contract import (
+    contract_address,
+    paillier_add,
+    paillier_add_plain,
+    paillier_scalar_multiply,
+)
 from chainnode.contract.paillier import PaillierCiphertextInvalid, PaillierKeyInvalid
 
 SPECIFICATION = Path(__file__).parents[2] / "docs/spec/contract-vm.md"
 I32, I64 = wasmtime.ValType.i32(), wasmtime.ValType.i64()
 ABSENT = -1
 MASK = 2**32 - 1
+CALL_TEXTS = {
+    "TRAPPED": "integer division by zero",
+    "OUT_OF_GAS": "gas limit reached",
+    "UNKNOWN_CONTRACT": "no such contract",
+    "UNKNOWN_METHOD": "the contract has no such method",
+    "REENTRANT": "the contract waits for this call itself",
+}
+"""What a caught failure says; of traps only `c:trap` is called."""
 
 
 def prices() -> dict[str, tuple[int, int]]:
@@ -53,6 +66,7 @@ class Call:
     ranges: set[tuple[bytes, bytes]] = field(default_factory=set)
     events: list[tuple[str, bytes]] = field(default_factory=list)
     result: bytes = b""
+    waiting: tuple[str, ...] = ()
 
     def value(self, key: bytes) -> bytes | None:
         written = self.writes.get(key, 0)
@@ -105,9 +119,15 @@ class Call:
 
 
 class Machine:
-    """A metered module in wasmtime; every run has a fresh instance."""
+    """A metered module in wasmtime; every run has a fresh instance.
 
-    def __init__(self, metered: bytes) -> None:
+    Args:
+        contracts: names under which the module is installed; it can call itself as another.
+    """
+
+    def __init__(self, metered: bytes, contracts: tuple[str, ...] = ()) -> None:
+        self.contracts = contracts
+        self.reverted: tuple[int, bytes] = (0, b"")
         self.engine = wasmtime.Engine()
         self.module = wasmtime.Module(self.engine, metered)
         self.prices = prices()
@@ -116,6 +136,8 @@ class Machine:
         """Run an export; returns how it ended ("ok", "gas", "trap", "revert") and the gas used."""
         run = Run(self, call)
         run.gas.set_value(run.store, gas_limit)
+        if entry not in [item.name for item in self.module.exports]:
+            return "unknown", 0
         function = run.instance.exports(run.store)[entry]
         assert isinstance(function, wasmtime.Func)
         try:
@@ -123,6 +145,8 @@ class Machine:
             end = "ok"
         except (wasmtime.Trap, wasmtime.WasmtimeError, OutOfGas, Trap, Revert) as error:
             end = {OutOfGas: "gas", Trap: "trap", Revert: "revert"}.get(type(error), "trap")
+            if isinstance(error, Revert):
+                self.reverted = error.args
         left = run.gas.value(run.store)
         if left < 0:
             end = "gas"
@@ -133,7 +157,7 @@ class Run:
     """One instance and the host functions bound to it."""
 
     def __init__(self, machine: Machine, call: Call) -> None:
-        self.call, self.prices = call, machine.prices
+        self.machine, self.call, self.prices = machine, call, machine.prices
         self.store = wasmtime.Store(machine.engine)
         self.pending = b""
         self.scans: dict[int, list[Any]] = {}
@@ -306,3 +330,59 @@ class Run:
             return 2
         self.deliver(result, out, len(result))
         return 0
+
+    def host_call(
+        self, cp: int, cn: int, mp: int, mn: int, ap: int, an: int, gas: int, flags: int
+    ) -> int:
+        self.charge("call", (cn & MASK) + (mn & MASK) + (an & MASK))
+        names = [self.bytes_at(cp, cn).decode(), self.bytes_at(mp, mn).decode()]
+        left = self.gas.value(self.store)
+        most = left - left // 64
+        granted = min(gas or most, most)
+        status, name, used = self._nested(names, self.bytes_at(ap, an), granted)
+        self.gas.set_value(self.store, left - used)
+        if status == 0:
+            return 0
+        if not flags & 1:
+            raise Revert(10, b"")
+        code, text = self.machine.reverted if status == 1 else (0, CALL_TEXTS[name].encode())
+        parts = [item.encode() for item in [*names, name]]
+        parts = [len(item).to_bytes(4, "big") + item for item in parts]
+        tail = code.to_bytes(4, "big") + len(text).to_bytes(4, "big") + text
+        self.pending = b"".join(parts) + tail
+        return status
+
+    def _nested(self, names: list[str], args: bytes, granted: int) -> tuple[int, str, int]:
+        call, (contract, method) = self.call, names
+        own = call.fields[3].decode()
+        if contract in (own, *call.waiting):
+            return 7, "REENTRANT", 0
+        call.reads.add(b"\x03" + contract.encode())
+        if contract not in self.machine.contracts:
+            return 4, "UNKNOWN_CONTRACT", 0
+        sender, name = bytes(contract_address(own)), contract.encode()
+        about = [call.fields[4], call.fields[5], own.encode(), own.encode(), call.fields[8]]
+        address = bytes(contract_address(contract))
+        inner = replace(
+            call,
+            prefix=b"\x04" + bytes([len(name)]) + name,
+            fields=[sender, b"", b"contract", name, *about, address],
+            args=args,
+            writes=dict(call.writes),
+            events=[],
+            result=b"",
+            waiting=(*call.waiting, own),
+        )
+        end, used = self.machine.run(f"c:{method}", inner, granted)
+        if end == "ok":
+            call.writes = inner.writes
+            call.events += inner.events
+            self.pending = inner.result
+            return 0, "", used
+        status, shown = {
+            "revert": (1, "REVERTED"),
+            "trap": (2, "TRAPPED"),
+            "gas": (3, "OUT_OF_GAS"),
+            "unknown": (6, "UNKNOWN_METHOD"),
+        }[end]
+        return status, shown, used

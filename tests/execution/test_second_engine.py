@@ -22,6 +22,7 @@ from wasmtime import wat2wasm
 
 from chainnode import _native
 from chainnode._proto import types_pb2
+from chainnode.contract import contract_address
 
 PAILLIER = json.loads((Path(__file__).parents[1] / "vectors/paillier.json").read_text())[0]
 CIPHERTEXTS = [bytes.fromhex(item["ciphertext"]) for item in PAILLIER["encryptions"]]
@@ -30,6 +31,12 @@ CIPHERTEXTS = [bytes.fromhex(item["ciphertext"]) for item in PAILLIER["encryptio
 def paillier_args(length: int = 512, key: str = PAILLIER["public_key"]) -> bytes:
     """For `paillier`: how much of the first ciphertext to read, key, two ciphertexts."""
     return length.to_bytes(4, "little") + bytes.fromhex(key) + CIPHERTEXTS[3] + CIPHERTEXTS[4]
+
+
+def ask_args(flags: int, contract: str, method: str, gas: int, args: bytes) -> bytes:
+    """For `ask`: whom to call, how."""
+    head = bytes([flags, len(contract), len(method)]) + gas.to_bytes(8, "little")
+    return head + contract.encode() + method.encode() + args
 
 
 ENDS = {
@@ -56,18 +63,37 @@ CALLS = [
     ("paillier", paillier_args(511)),
     ("paillier", paillier_args(key="00" * 256)),
     ("paillier", paillier_args(10**6)),
+    ("who", b""),
+    *(
+        ("ask", ask_args(flags, contract, method, gas, args))
+        for contract, method, args in [
+            ("clerk", "who", b""),
+            ("clerk", "transfer", transfer_args(BOB, 30)),
+            ("clerk", "counters", b""),
+            ("clerk", "trap", b""),
+            ("clerk", "spin", b""),
+            ("clerk", "nothing", b""),
+            ("nobody", "who", b""),
+            ("bank", "who", b""),
+            ("clerk", "ask", ask_args(1, "bank", "who", 0, b"")),
+            ("clerk", "ask", ask_args(0, "nobody", "who", 0, b"")),
+        ]
+        for flags in (0, 1)
+        for gas in (0, 9_000)
+    ),
 ]
 
 
 @pytest.fixture(scope="module")
 def machine() -> Machine:
-    return Machine(_native.meter_module(bytes(wat2wasm(BANK))))
+    return Machine(_native.meter_module(bytes(wat2wasm(BANK))), ("bank", "clerk"))
 
 
 @pytest.fixture
 def chain() -> Chain:
     chain = Chain()
-    assert [receipt.status for receipt in chain.run(install())] == [1]
+    clerk = install(1, name="clerk")
+    assert [receipt.status for receipt in chain.run(install(), clerk)] == [1, 1]
     return chain
 
 
@@ -75,7 +101,7 @@ def compare(chain: Chain, machine: Machine, method: str, args: bytes, salt: int,
     """Run one call in both; everything observable must be equal. Returns the gas used."""
     sent = transaction(ALICE, method, args, salt, gas_limit=gas)
     call = Call(
-        state={key: value for key, value in chain.stored.items() if key.startswith(PREFIX)},
+        state=dict(chain.stored),
         prefix=PREFIX,
         fields=[
             ALICE.address,
@@ -85,6 +111,9 @@ def compare(chain: Chain, machine: Machine, method: str, args: bytes, salt: int,
             _native.check_transaction(sent),
             CHAIN_ID.encode(),
             b"alice",
+            b"",
+            ALICE.address,
+            bytes(contract_address("bank")),
         ],
         numbers=[chain.height + 1, GENESIS_TIME_MS + chain.height + 1],
         args=args,
@@ -109,11 +138,11 @@ def test_both_engines_agree_on_everything(chain: Chain, machine: Machine) -> Non
         compare(chain, machine, method, args, salt, 4_000_000 if method == "paillier" else 200_000)
 
 
-@pytest.mark.parametrize("method", ["transfer", "memory", "counters", "scan"])
-def test_both_engines_stop_at_the_same_gas(machine: Machine, method: str) -> None:
-    chain = Chain()
-    chain.run(install())
+@pytest.mark.parametrize("method", ["transfer", "memory", "counters", "scan", "ask"])
+def test_both_engines_stop_at_the_same_gas(chain: Chain, machine: Machine, method: str) -> None:
     args = transfer_args(BOB, 1)
+    if method == "ask":
+        args = ask_args(1, "clerk", "transfer", 0, args)
     needed = compare(chain, machine, method, args, 1, 10**6)
     step = max(1, needed // 40)
     for salt, limit in enumerate([*range(0, needed, step), needed - 1, needed, needed + 1]):
@@ -122,4 +151,4 @@ def test_both_engines_stop_at_the_same_gas(machine: Machine, method: str) -> Non
 
 
 def test_the_specification_prices_every_function() -> None:
-    assert len(prices()) == 21
+    assert len(prices()) == 22

@@ -140,7 +140,7 @@ fn steps(random: &mut Random, keys: u64, harsh: bool) -> Vec<u8> {
     if random.below(24) == 0 {
         // A ladder: each calls the next with all the rest, deeper than allowed.
         for next in 3..11 {
-            args.extend([11, next, 15 | 32 * u8::from(random.below(16) == 0)]);
+            args.extend([11, next, 15 | (32 * u8::from(random.below(16) == 0))]);
         }
     }
     for _ in 0..1 + random.below(8) {
