@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import cast
 
 import grpc
@@ -128,7 +129,8 @@ class TransactionFailed(ClientFault):
             receipt.status.name,
             f"The chain refused the transaction: {told}",
             subject=receipt.tx_id.hex(),
-            fix=_FIXES.get(receipt.status.name, f"chainnode tx get {receipt.tx_id.hex()}"),
+            fix=(error == "CallFailed" and _call_fix(receipt.message))
+            or _FIXES.get(receipt.status.name, f"chainnode tx get {receipt.tx_id.hex()}"),
         )
         self.receipt = receipt
         self.error = error
@@ -139,6 +141,27 @@ def _plain(value: object) -> str:
     return value.hex() if isinstance(value, bytes) else str(value)
 
 
+def _call_fix(text: str) -> str:
+    """What to do about the innermost of the calls that a text tells of; empty without any."""
+    found = _CALL.findall(text)
+    if not found:
+        return ""
+    contract, method, status = found[-1]
+    advice = _CALL_FIXES.get(status, _CALL_FIXES["REVERTED"])
+    return advice.format(contract=contract, method=method)
+
+
+_CALL = re.compile(r"([\w-]+)\.(\w+): ([A-Z_]+)\b")
+_CALL_FIXES = {
+    "REVERTED": "do first what {contract}.{method} asks for; its errors are in: "
+    "chainnode contract abi {contract}",
+    "OUT_OF_GAS": "raise the transaction's gas limit",
+    "UNKNOWN_CONTRACT": "pass the name a contract has on chain, not {contract}",
+    "CONTRACT_FROZEN": "ask the consortium's admins about {contract}",
+    "UNKNOWN_METHOD": "correct the caller's interface: chainnode contract abi {contract}",
+    "REENTRANT": "let the caller return before {contract} is called",
+    "CALL_DEPTH": "have fewer contracts call one another",
+}
 _FIXES = {
     "POLICY_NOT_MET": "have admins of more organisations endorse the same payload: "
     "--endorse ORGANISATION/admin, once for each",
