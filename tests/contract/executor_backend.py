@@ -78,11 +78,9 @@ class ExecutorBackend:
         ]
         if installed:
             entries += self.entries(frame.contract, frame.committed)
-        entries += [
-            entry
-            for name, other in self.others(frame)
-            for entry in other.backend.entries(name, other.storage, frozen=other.frozen)  # type: ignore[attr-defined]
-        ]
+        for name, other in self.others(frame):
+            assert isinstance(other.backend, ExecutorBackend)
+            entries += other.backend.entries(name, other.storage, frozen=other.frozen)
         executor = _native.Executor(frame.chain_id)
         # Two contracts may share their code.
         executor.load(list(dict(entries).items()))

@@ -200,6 +200,7 @@ def transaction(
     kind: types_pb2.PayloadKind = types_pb2.PAYLOAD_KIND_INVOKE,
     endorsers: Sequence[Person] = (),
     gas_limit: int = 10**8,
+    expiry_height: int = 50,
     forge: bool = False,
 ) -> bytes:
     payload = types_pb2.Payload(
@@ -210,7 +211,7 @@ def transaction(
         args=args,
         sender=sender.public_key,
         salt=salt.to_bytes(16, "big"),
-        expiry_height=50,
+        expiry_height=expiry_height,
         gas_limit=gas_limit,
     )
     tx_id = _native.tx_id(encode(payload))

@@ -343,9 +343,10 @@ class Run:
         self.gas.set_value(self.store, left - used)
         if status == 0:
             return 0
-        if not flags & 1:
-            raise Revert(10, b"")
         code, text = self.machine.reverted if status == 1 else (0, CALL_TEXTS[name].encode())
+        if not flags & 1:
+            shown = f"{names[0]}.{names[1]}: {name}" + (f" {code}" if code else "")
+            raise Revert(10, shown.encode() + (b" " + text if text else b""))
         parts = [item.encode() for item in [*names, name]]
         parts = [len(item).to_bytes(4, "big") + item for item in parts]
         tail = code.to_bytes(4, "big") + len(text).to_bytes(4, "big") + text

@@ -79,7 +79,7 @@ CALLS = [
             ("clerk", "ask", ask_args(0, "nobody", "who", 0, b"")),
         ]
         for flags in (0, 1)
-        for gas in (0, 9_000)
+        for gas in ((0, 9_000) if method in {"transfer", "counters", "spin"} else (0,))
     ),
 ]
 
@@ -99,7 +99,7 @@ def chain() -> Chain:
 
 def compare(chain: Chain, machine: Machine, method: str, args: bytes, salt: int, gas: int) -> int:
     """Run one call in both; everything observable must be equal. Returns the gas used."""
-    sent = transaction(ALICE, method, args, salt, gas_limit=gas)
+    sent = transaction(ALICE, method, args, salt, gas_limit=gas, expiry_height=100)
     call = Call(
         state=dict(chain.stored),
         prefix=PREFIX,

@@ -324,7 +324,8 @@ class FunctionChecker(Calls):
                 raise Refused(
                     node,
                     "try is only for one call of another contract",
-                    "try: at(name, X).method(...), except CallFailed; other failures undo all",
+                    "a failure undoes the whole call; only at(name, X).method(...) can be tried, "
+                    "with except CallFailed",
                 )
         invoke, targets = self._tried(line)
         assigned, nonnull = set(self.assigned), set(self.nonnull)

@@ -62,8 +62,8 @@ const STEPS: &str = r#"(module
     (call $fold (i64.load (i32.const 200)))
     (call $fold (i64.load (i32.const 208))))
   (export "v:run" (func $run))
-  (func $run (export "c:run") (local $rest i32) (local $at i32) (local $end i32) (local $op i32) (local $n i32)
-    (local $key i32)
+  (func $run (export "c:run") (local $rest i32) (local $at i32) (local $end i32)
+    (local $op i32) (local $n i32) (local $key i32)
     (local.set $at (i32.const 1024))
     (local.set $end (i32.add (i32.const 1024) (call $input (i32.const 1024) (i32.const 4096))))
     (block $done (loop $next
