@@ -19,9 +19,7 @@ from chainnode.he.profiles import PROFILES, SCORES, ProfileName
 from chainnode.he.schema import (
     EXACT,
     PRESENCE_COLUMN,
-    ROWS_PER_BLOCK,
     SENTINEL_SLOTS,
-    SLOTS_PER_BLOCK,
     Bins,
     Column,
     Digits,
@@ -160,10 +158,11 @@ def pack(values: NDArray[np.uint64], rows: int, profile: ProfileName = "S") -> l
     return [row.tobytes() for row in table]
 
 
-def unpack(blocks: Sequence[bytes], rows: int) -> NDArray[np.uint64]:
+def unpack(blocks: Sequence[bytes], rows: int, profile: ProfileName = "S") -> NDArray[np.uint64]:
     """The rows of slot blocks, sentinels left out."""
-    table = np.frombuffer(b"".join(blocks), dtype="<u8").reshape(len(blocks), SLOTS_PER_BLOCK)
-    return table[:, :ROWS_PER_BLOCK].reshape(-1)[:rows].astype(np.uint64)
+    slots, held = PROFILES[profile].slots, rows_per_block(profile)
+    table = np.frombuffer(b"".join(blocks), dtype="<u8").reshape(len(blocks), slots)
+    return table[:, :held].reshape(-1)[:rows].astype(np.uint64)
 
 
 def column_blocks(
@@ -282,9 +281,9 @@ def selected_rows(plan: Plan, ids: Sequence[str]) -> NDArray[np.bool_]:
     return chosen
 
 
-def mask_blocks(keep: NDArray[np.bool_], rows: int) -> list[bytes]:
+def mask_blocks(keep: NDArray[np.bool_], rows: int, profile: ProfileName = "S") -> list[bytes]:
     """The public 0/1 mask (WHERE and consent and presence) as slot blocks."""
-    return pack(keep.astype(np.uint64), rows)
+    return pack(keep.astype(np.uint64), rows, profile)
 
 
 def sentinel_values(query_id: bytes, block: int) -> NDArray[np.uint64]:

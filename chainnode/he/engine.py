@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import numpy as np
 
 from chainnode import _native
-from chainnode.he import answer, encode
+from chainnode.he import answer, encode, private_points
 from chainnode.he.answer import Average, Row
 from chainnode.he.plan import (
     AggregatePart,
@@ -27,8 +27,9 @@ from chainnode.he.plan import (
     ScorePart,
     Term,
 )
-from chainnode.he.profiles import PROFILES
-from chainnode.he.schema import ROWS_PER_BLOCK
+from chainnode.he.private_points import EncryptedPoints
+from chainnode.he.profiles import PROFILES, ProfileName
+from chainnode.he.schema import rows_per_block
 from chainnode.types.errors import ClientFault, InternalError, PeerFault
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Engine(Protocol):
         columns: HeColumns,
         mask_blocks: Sequence[bytes],
         query_id: bytes,
+        points: EncryptedPoints | None = None,
     ) -> bytes:
         """One chunk's result container.
 
@@ -75,6 +77,7 @@ class Engine(Protocol):
             columns: opened with the plan's profile; all blocks of every column the plan reads.
             mask_blocks: for scores, the 0/1 mask of all blocks of the table; else empty.
             query_id: seeds the sentinel values of a score result.
+            points: of a model with private points; None for every other plan.
         """
         ...
 
@@ -106,11 +109,12 @@ class LocalEngine:
         columns: HeColumns,
         mask_blocks: Sequence[bytes],
         query_id: bytes,
+        points: EncryptedPoints | None = None,
     ) -> bytes:
         """See `Engine.run_chunk`."""
         first, count = chunk_blocks(plan, chunk_index)
         masks = mask_blocks[first : first + count]
-        return self.run_blocks(plan, columns, first, count, masks, query_id, first)
+        return self.run_blocks(plan, columns, first, count, masks, query_id, first, points)
 
     def run_blocks(
         self,
@@ -121,6 +125,7 @@ class LocalEngine:
         mask_blocks: Sequence[bytes],
         query_id: bytes,
         table_first: int,
+        points: EncryptedPoints | None = None,
     ) -> bytes:
         """The result container of a few blocks, which may be all that `columns` holds.
 
@@ -132,6 +137,7 @@ class LocalEngine:
             mask_blocks: for scores, the 0/1 mask of these blocks only.
             query_id: seeds the sentinel values of a score result.
             table_first: the table's number of that first block.
+            points: see `Engine.run_chunk`.
         """
         if plan.scores is None:
             outputs = _aggregate(plan).outputs
@@ -139,14 +145,23 @@ class LocalEngine:
                 [self._output(plan, output, columns, first, count) for output in outputs]
             )
         part = plan.scores
-        vectors = columns.mac_scalar(
-            part.points.columns, [part.points.weights], plan.limbs, first, count, self._threads
-        )[0]
+        vectors: list[bytes] = []
+        if not plan.has_private_points():
+            vectors = columns.mac_scalar(
+                part.points.columns, [part.points.weights], plan.limbs, first, count, self._threads
+            )[0]
+
+        def scores(index: int) -> bytes:
+            if not plan.has_private_points():
+                return vectors[index]
+            if points is None:
+                raise InternalError("POINTS_MISSING", "a private plan needs its points")
+            return private_points.score_block(plan, columns, first + index, points)
 
         def finish(index: int) -> bytes:
             mask = mask_blocks[index]
-            masked = _native.he_multiply_plain(plan.profile, plan.limbs, vectors[index], mask)
-            added = public_addend(part, mask, query_id, table_first + index)
+            masked = _native.he_multiply_plain(plan.profile, plan.limbs, scores(index), mask)
+            added = public_addend(part, mask, query_id, table_first + index, plan.profile)
             return _native.he_add_plain(plan.profile, plan.limbs, masked, added)
 
         with ThreadPoolExecutor(self._threads) as pool:
@@ -277,12 +292,14 @@ def validate_result(plan: Plan, result: bytes) -> list[bytes]:
     return items
 
 
-def public_addend(part: ScorePart, mask: bytes, query_id: bytes, block: int) -> bytes:
+def public_addend(
+    part: ScorePart, mask: bytes, query_id: bytes, block: int, profile: ProfileName = "S"
+) -> bytes:
     """The public slots added to a masked score block: the offset where the mask keeps a row, the
     sentinel values at the end, zero elsewhere."""
-    modulus = PROFILES["S"].plain_modulus
+    modulus = PROFILES[profile].plain_modulus
     slots = np.frombuffer(mask, dtype="<u8") * np.uint64(part.offset % modulus)
-    slots[ROWS_PER_BLOCK:] = encode.sentinel_values(query_id, block)
+    slots[rows_per_block(profile) :] = encode.sentinel_values(query_id, block)
     return slots.astype("<u8").tobytes()
 
 
@@ -392,17 +409,17 @@ def open_scores(
     part = plan.scores
     if part is None:
         raise InternalError("PLAN_KIND", "not a score plan", subject=plan.hash().hex())
-    modulus = PROFILES[plan.profile].plain_modulus
+    modulus, rows = PROFILES[plan.profile].plain_modulus, rows_per_block(plan.profile)
     for block, (slots, mask) in enumerate(zip(block_slots, mask_blocks, strict=True)):
         values = np.frombuffer(slots, dtype="<u8")
-        kept = np.frombuffer(mask, dtype="<u8")[:ROWS_PER_BLOCK] != 0
+        kept = np.frombuffer(mask, dtype="<u8")[:rows] != 0
         sentinels = encode.sentinel_values(query_id, block)
-        if not np.array_equal(values[ROWS_PER_BLOCK:], sentinels):
+        if not np.array_equal(values[rows:], sentinels):
             raise _wrong_share(plan, block, "a sentinel value is wrong")
-        if np.any(values[:ROWS_PER_BLOCK][~kept]):
+        if np.any(values[:rows][~kept]):
             raise _wrong_share(plan, block, "a masked slot is not zero")
-    residues = encode.unpack(block_slots, plan.rows).astype(np.int64)
-    keep = encode.unpack(mask_blocks, plan.rows) != 0
+    residues = encode.unpack(block_slots, plan.rows, plan.profile).astype(np.int64)
+    keep = encode.unpack(mask_blocks, plan.rows, plan.profile) != 0
     scores = part.minimum + (residues - part.minimum) % modulus
     if np.any(scores[keep] > part.maximum):
         raise _wrong_share(plan, -1, "a score is outside the model's range")

@@ -155,7 +155,7 @@ class ScorePart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Args:
         model: registered name.
         model_hash: SHA-256 of the scorecard, hex.
-        points: indicator columns and their points.
+        points: indicator columns and their points; no weights where the points are ciphertexts.
         offset: added in every slot the mask keeps.
         minimum: smallest possible score.
         maximum: largest possible score.
@@ -255,6 +255,18 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for form in self.forms():
             names.update(form.columns)
         return tuple(sorted(names))
+
+    def scored_columns(self) -> tuple[str, ...]:
+        """A score's indicator columns in the order of its points."""
+        return () if self.scores is None else self.scores.points.columns
+
+    def has_private_points(self) -> bool:
+        """Whether the score's points are ciphertexts, which the plan's model names by hash."""
+        return (
+            bool(self.scored_columns())
+            and self.scores is not None
+            and not (self.scores.points.weights)
+        )
 
     def forms(self) -> tuple[LinearForm, ...]:
         """Every linear form the plan evaluates, in order."""

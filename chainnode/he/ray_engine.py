@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 from chainnode.he.engine import LocalEngine, chunk_blocks, combine
 from chainnode.he.plan import Plan
 from chainnode.he.planner.chunks import split
+from chainnode.he.private_points import EncryptedPoints
 from chainnode.he.shards import ShardOrder, ShardStore, order_of, place, tiles_of
 from chainnode.types.errors import ChainnodeError, ConfigError, PeerFault
 from chainnode.types.limits import MEBI
@@ -192,8 +193,12 @@ class RayEngine:
         columns: HeColumns,
         mask_blocks: Sequence[bytes],
         query_id: bytes,
+        points: EncryptedPoints | None = None,
     ) -> bytes:
-        """See `Engine.run_chunk`."""
+        """See `Engine.run_chunk`. Private points are computed with here: they change with the
+        model, and would cost each Ray node as many bytes as its tiles."""
+        if points is not None:
+            return self._local.run_chunk(plan, chunk_index, columns, mask_blocks, query_id, points)
         start, blocks = chunk_blocks(plan, chunk_index)
         orders = [
             self._order(plan, columns, start + first, count)

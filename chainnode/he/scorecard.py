@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from chainnode.he import canonical
 from chainnode.he.encode import Cell, bin_indices
 from chainnode.he.plan import LinearForm
-from chainnode.he.profiles import SCORES
+from chainnode.he.profiles import SCORES, ProfileName
 from chainnode.he.schema import Bins, OneHot, TableSchema
 from chainnode.types.errors import ClientFault
 
@@ -77,8 +77,8 @@ class Scorecard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             high += max(0, item.missing, *item.points)
         return low, high
 
-    def validate(self, schema: TableSchema) -> None:
-        """Check the model against the table it scores.
+    def validate(self, schema: TableSchema, profile: ProfileName = "S") -> None:
+        """Check the model against the table it scores, whose columns are stored in a profile.
 
         Raises:
             ClientFault: `MODEL_INVALID` naming the feature and the rule.
@@ -92,8 +92,9 @@ class Scorecard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise _invalid(item.feature, "the table has no such column")
             if not isinstance(column.encoding, OneHot | Bins):
                 raise _invalid(item.feature, "a feature has categories or bins")
-            if "S" not in column.profiles:
-                raise _invalid(item.feature, "the column is not stored for scores")
+            if profile not in column.profiles:
+                where = "for scores" if profile == "S" else f"in profile {profile}"
+                raise _invalid(item.feature, f"the column is not stored {where}")
             if len(item.points) != column.encoding.bin_count():
                 raise _invalid(item.feature, "there is one number of points for every bin")
             if item.feature in seen:

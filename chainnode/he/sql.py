@@ -10,10 +10,12 @@ from collections.abc import Mapping
 
 import msgspec
 
+from chainnode.he import private_points
 from chainnode.he.plan import (
     PLAN_VERSION,
     AggregatePart,
     Cost,
+    LinearForm,
     Output,
     Plan,
     ScorePart,
@@ -24,8 +26,9 @@ from chainnode.he.planner.bind import BoundQuery, bind
 from chainnode.he.planner.parse import parse
 from chainnode.he.planner.policy import Policy
 from chainnode.he.planner.refusals import unsupported
-from chainnode.he.profiles import SCORES, SUMS, Profile
-from chainnode.he.schema import TableSchema
+from chainnode.he.private_points import Model, PrivateScorecard
+from chainnode.he.profiles import DEEP, SCORES, SUMS, Profile
+from chainnode.he.schema import TableSchema, rows_per_block
 from chainnode.he.scorecard import Scorecard
 from chainnode.types.errors import ClientFault
 
@@ -53,7 +56,7 @@ class Catalog(msgspec.Struct, frozen=True):
     """
 
     schema: TableSchema
-    models: Mapping[str, Scorecard]
+    models: Mapping[str, Model]
     policy: Policy = Policy()
     parties: int = 4
 
@@ -103,33 +106,58 @@ def _score_plan(bound: BoundQuery, catalog: Catalog, chunk_count: int) -> Plan:
     cuts = () if score is None else score.cuts
     model = catalog.models[name]
     form = model.linear_form(schema)
-    noise = degree_and_noise.score_noise_bits(form, catalog.parties)
-    capacity = degree_and_noise.vector_capacity_bits(catalog.parties)
-    degree_and_noise.check_noise(noise, capacity, SCORES, f"CREDIT_SCORE('{name}')")
+    profile, limbs, noise = _score_ring(model, form, catalog.parties)
+    capacity = degree_and_noise.vector_capacity_bits(catalog.parties, profile, limbs)
+    degree_and_noise.check_noise(noise, capacity, profile, f"CREDIT_SCORE('{name}')")
     low, high = model.bounds()
-    degree_and_noise.check_range(low, high, SCORES, f"CREDIT_SCORE('{name}')")
-    block_bytes = _block_bytes(SCORES, SCORES.limbs)
-    blocks = schema.block_count()
-    cost = Cost(
-        bytes_read=len(form.columns) * blocks * block_bytes,
-        products=0,
-        relinearisations=0,
-        result_bytes=blocks * block_bytes,
-    )
+    degree_and_noise.check_range(low, high, profile, f"CREDIT_SCORE('{name}')")
+    cost = _score_cost(model, form, schema, profile, limbs)
+    blocks = schema.block_count(profile.name)
     return Plan(
         version=PLAN_VERSION,
         kind="scores",
         sql=bound.query.sql,
         table=schema.table,
         schema_hash=schema.hash().hex(),
-        profile=SCORES.name,
-        limbs=SCORES.limbs,
+        profile=profile.name,
+        limbs=limbs,
         rows=schema.rows,
         chunks=chunks.split(blocks, chunk_count),
         noise_bits=noise,
         capacity_bits=capacity,
         cost=cost,
         scores=ScorePart(name, model.hash().hex(), form, model.offset, low, high, bound.ids, cuts),
+    )
+
+
+def _score_ring(model: Model, form: LinearForm, parties: int) -> tuple[Profile, int, int]:
+    """Profile, limbs and noise of a score vector."""
+    if isinstance(model, Scorecard):
+        return SCORES, SCORES.limbs, degree_and_noise.score_noise_bits(form, parties)
+    noise = degree_and_noise.private_score_noise_bits(len(form.columns), parties)
+    limbs = private_points.private_limbs(len(form.columns), parties)
+    if limbs != model.limbs:
+        raise ClientFault(
+            "MODEL_STALE",
+            f"its points have {model.limbs} limbs where this council needs {limbs}",
+            subject=model.name,
+            fix="encrypt the points again, under another name",
+        )
+    return DEEP, limbs, noise
+
+
+def _score_cost(
+    model: Model, form: LinearForm, schema: TableSchema, profile: Profile, limbs: int
+) -> Cost:
+    """Each private point is a ciphertext to read too, and a product a block."""
+    block_bytes, blocks = _block_bytes(profile, limbs), schema.block_count(profile.name)
+    private = isinstance(model, PrivateScorecard)
+    ciphertexts = len(form.columns) * blocks + private * (len(form.columns) + 1)
+    return Cost(
+        bytes_read=ciphertexts * block_bytes,
+        products=private * len(form.columns) * blocks,
+        relinearisations=private * blocks,
+        result_bytes=blocks * block_bytes,
     )
 
 
@@ -252,6 +280,8 @@ def explain(plan: Plan) -> str:
             f"  model     {plan.scores.model}: {len(plan.scores.points.columns)} indicators, "
             f"scores {plan.scores.minimum}..{plan.scores.maximum}, {asked}"
         )
+        if plan.has_private_points():
+            lines.append(_explain_private(plan))
         if plan.scores.bands:
             lines.append("  bands     counted by the bank, cut at " + _listed(plan.scores.bands))
     if plan.aggregate is not None:
@@ -262,18 +292,34 @@ def explain(plan: Plan) -> str:
     return "\n".join(lines)
 
 
+def _explain_private(plan: Plan) -> str:
+    """What private points cost against the same model with public ones."""
+    columns = len(plan.scored_columns())
+    blocks = -(-plan.rows // rows_per_block(SCORES.name))
+    public = Cost(columns * blocks * _block_bytes(SCORES, SCORES.limbs), 0, 0, 0)
+    bytes_factor = plan.cost.bytes_read / public.bytes_read
+    time_factor = _microseconds(plan.cost) / _microseconds(public)
+    return (
+        f"  private   points are {columns + 1} ciphertexts; {bytes_factor:.1f} times the bytes and "
+        f"about {time_factor:.0f} times the time of public points"
+    )
+
+
 def _listed(numbers: tuple[int, ...]) -> str:
     return ", ".join(map(str, numbers))
 
 
 def _degree(plan: Plan) -> int:
     outputs = () if plan.aggregate is None else plan.aggregate.outputs
-    return max((output.degree() for output in outputs), default=1)
+    return max((output.degree() for output in outputs), default=1 + plan.has_private_points())
 
 
 def _milliseconds(cost: Cost) -> int:
-    micros = cost.bytes_read // READ_BYTES_PER_US + cost.relinearisations * RELINEARISE_US
-    return -(-micros // 1_000)
+    return -(-_microseconds(cost) // 1_000)
+
+
+def _microseconds(cost: Cost) -> int:
+    return cost.bytes_read // READ_BYTES_PER_US + cost.relinearisations * RELINEARISE_US
 
 
 def _explain_output(output: Output) -> str:

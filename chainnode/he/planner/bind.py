@@ -42,8 +42,8 @@ from chainnode.he.planner.tree import (
     Value,
     Within,
 )
+from chainnode.he.private_points import Model
 from chainnode.he.schema import Bins, Column, Digits, OneHot, TableSchema
-from chainnode.he.scorecard import Scorecard
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class BoundQuery:
     ids: tuple[str, ...] | None = None
 
 
-def bind(query: Query, schema: TableSchema, models: Mapping[str, Scorecard]) -> BoundQuery:
+def bind(query: Query, schema: TableSchema, models: Mapping[str, Model]) -> BoundQuery:
     """Bind a query to its table.
 
     Raises:
@@ -107,7 +107,7 @@ def tested(node: Having | None) -> tuple[Aggregate, ...]:
 # --- scores ---------------------------------------------------------------------------------------
 
 
-def _bind_scores(query: Query, schema: TableSchema, models: Mapping[str, Scorecard]) -> BoundQuery:
+def _bind_scores(query: Query, schema: TableSchema, models: Mapping[str, Model]) -> BoundQuery:
     rewrite = f"SELECT CREDIT_SCORE('model') FROM {schema.table} [WHERE {schema.id_column} IN (..)]"
     for item in query.items:
         if item.name.casefold() != schema.id_column.casefold():

@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import Final
 
 from chainnode.he.plan import LinearForm, Term
-from chainnode.he.profiles import SCORES, Profile
+from chainnode.he.profiles import DEEP, SCORES, Profile
 from chainnode.types.errors import ClientFault
 
 LIMBS_MIN: Final = 2
@@ -66,9 +66,28 @@ def fewest_limbs(profile: Profile, noise_bits: int, parties: int) -> int:
     return next(enough, profile.limbs)
 
 
-def vector_capacity_bits(parties: int) -> int:
-    """The most noise a masked score vector of profile S may have."""
-    return flood_bits(SCORES, parties, VECTOR_MARGIN_BITS) - VECTOR_HIDING_BITS
+def vector_capacity_bits(parties: int, profile: Profile = SCORES, limbs: int = 0) -> int:
+    """The most noise a masked score vector may have, on all limbs or on fewer."""
+    # A ring of twice the coefficients needs the root of twice as many hidden.
+    hiding = VECTOR_HIDING_BITS + (profile.slots > SCORES.slots)
+    return flood_bits(profile, parties, VECTOR_MARGIN_BITS, limbs) - hiding
+
+
+def fewest_vector_limbs(profile: Profile, noise_bits: int, parties: int) -> int:
+    """How many limbs a score vector reads: the fewest whose flooding hides its noise."""
+    enough = (
+        limbs
+        for limbs in range(LIMBS_MIN, profile.limbs)
+        if noise_bits <= vector_capacity_bits(parties, profile, limbs)
+    )
+    return next(enough, profile.limbs)
+
+
+def private_score_noise_bits(columns: int, parties: int) -> int:
+    """Noise of a masked score block of profile M whose points are ciphertexts."""
+    mask = DEEP.plain_modulus**2 * DEEP.slots // 12
+    growth = root_bits(parties**2 * columns)
+    return DEEP.noise_bits[1] + TAIL_BITS + growth + root_bits(mask)
 
 
 def output_noise_bits(profile: Profile, terms: tuple[Term, ...], blocks: int, parties: int) -> int:
