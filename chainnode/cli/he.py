@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from secrets import token_bytes
 from typing import Annotated, TypeVar
 
 import typer
@@ -17,7 +18,14 @@ from chainnode.cli.context import (
 )
 from chainnode.cli.output import Format, progress_bar, reporting, show, show_rows
 from chainnode.he.answer import shown
+from chainnode.he.private_points import (
+    SECRET_SIZE_BYTES,
+    Model,
+    PrivateScorecard,
+    decode_model,
+)
 from chainnode.he.schema import TableSchema
+from chainnode.he.scorecard import Scorecard
 from chainnode.he.sql import explain as explain_plan
 from chainnode.sdk.bank import BankClient, BankKeys, OwnerSecret
 from chainnode.sdk.client import AsyncClient
@@ -27,7 +35,7 @@ from chainnode.sdk.ingest import align
 from chainnode.sdk.openings import CHOSEN_BLOCKS, OpeningsFile
 from chainnode.sdk.schema_file import load_schema
 from chainnode.sdk.scoring_chain import SdkScoringChain
-from chainnode.sdk.sealed_files import replace_private
+from chainnode.sdk.sealed_files import read_or_write, replace_private
 from chainnode.sdk.source_table import read_source
 from chainnode.types.errors import ConfigError
 
@@ -51,6 +59,13 @@ Passphrase = Annotated[
 Secret = Annotated[
     Path | None,
     typer.Option("--secret", help="Folder of the owner's secret; made at first use."),
+]
+PointsSecret = Annotated[
+    Path | None,
+    typer.Option(
+        "--points-secret",
+        help="Randomness of private points; made at first use. Not given: beside the record.",
+    ),
 ]
 Count = Annotated[int, typer.Option("--count", min=1, help="Blocks of each profile.")]
 FromHeight = Annotated[
@@ -378,6 +393,78 @@ def _described(schema: Path, rows: int, profiles: list[str]) -> TableSchema:
     every = described.stored_in(*added)
     every.validate()
     return every
+
+
+@app.command("approve-model")
+@reporting
+def approve_model(
+    model: Annotated[Path, typer.Argument(help="A scorecard, or a record of private points.")],
+    table: Table,
+    private_points: Annotated[
+        Path | None,
+        typer.Option(
+            "--private-points",
+            help="Encrypt the points first; the public record, for other owners, is written here.",
+        ),
+    ] = None,
+    points_secret: PointsSecret = None,
+    network: Network = Path(DEFAULT_NETWORK),
+    member: Member = DEFAULT_MEMBER,
+) -> None:
+    """Register or confirm a model, as one of the table's owners; `--private-points` hides points."""
+    named = decode_model(model.read_bytes())
+
+    async def approve(bank: BankClient) -> Model:
+        approved = named
+        if private_points is not None:
+            card = _scorecard(model, named)
+            secret = _points_secret(private_points, points_secret)
+            approved = await bank.encrypt_model(table, card, secret)
+            replace_private(private_points, approved.encode())
+        await bank.approve_model(table, approved)
+        return approved
+
+    approved = _ask(network, member, None, approve)
+    print(f"{table}: {approved.name} approved by {member.partition('/')[0]}")
+
+
+@app.command("check-points")
+@reporting
+def check_points(
+    record: Annotated[Path, typer.Argument(help="The public record of private points.")],
+    model: Annotated[Path, typer.Argument(help="The scorecard that the bank shows.")],
+    table: Table,
+    points_secret: PointsSecret = None,
+    network: Network = Path(DEFAULT_NETWORK),
+    member: Member = DEFAULT_MEMBER,
+) -> None:
+    """Encrypt shown points again, as an auditor; fails unless every ciphertext is equal."""
+    stated = PrivateScorecard.decode(record.read_bytes())
+    card = _scorecard(model, decode_model(model.read_bytes()))
+    secret = _points_secret(record, points_secret)
+    _ask(
+        network,
+        member,
+        None,
+        lambda bank: bank.check_private_points(table, stated, card, secret),
+    )
+    print(f"{stated.name}: {len(stated.points)} ciphertexts are those of the points shown")
+
+
+def _scorecard(path: Path, model: Model) -> Scorecard:
+    if isinstance(model, Scorecard):
+        return model
+    raise ConfigError(
+        "MODEL_INVALID",
+        "the file holds a record without points",
+        subject=str(path),
+        fix="name the scorecard that the record was made from",
+    )
+
+
+def _points_secret(record: Path, file: Path | None) -> bytes:
+    path = file or record.with_suffix(".secret")
+    return read_or_write(path, lambda: token_bytes(SECRET_SIZE_BYTES))
 
 
 def _keys(network: Path, member: str, keys: Path | None, passphrase_file: Path | None) -> BankKeys:

@@ -219,7 +219,8 @@ class BankClient(DataOwner):
         if plan.scores is not None:
             # A typing error in an id must not cost budget.
             encode.selected_rows(plan, await read_ids(self.chain, facts))
-        target = await self.chain.put_blob(keys.score_key.public_key())
+        receiving = keys.score_key("S" if plan.scores is None else plan.profile)
+        target = await self.chain.put_blob(receiving.public_key())
         query = secrets.token_bytes(32)
         ask = {
             "table": table,
@@ -319,7 +320,7 @@ class BankClient(DataOwner):
         ids = await read_ids(self.chain, table)
         mask = await score_mask(self.chain, table, plan, self.organisation, ids)
         blobs = await self._share_blobs(facts, sharing, stated)
-        key = self._receiving().score_key
+        key = self._receiving().score_key(plan.profile)
 
         def read(parts: Mapping[int, bytes]) -> dict[str, int]:
             shares = {sharing.label(place): blobs[digest] for place, digest in parts.items()}

@@ -15,11 +15,12 @@ from chainnode.he.profiles import ProfileName
 from chainnode.sdk.sealed_files import read_or_write, sealing_key
 from chainnode.types.errors import ConfigError
 
-SCORE_PROFILE: Final[ProfileName] = "S"
+_FILES: Final[dict[ProfileName, str]] = {"S": "bank.score.key", "M": "bank.score.m.key"}
+"""Of the keys that score vectors are received with: in S, or in M where points are private."""
 
 
 class BankKeys:
-    """A bank's two keys for receiving results, as handles: their bytes are only ever sealed.
+    """A bank's keys for receiving results, as handles: their bytes are only ever sealed.
 
     Args:
         folder: made if missing, mode 0700; files are 0600.
@@ -37,20 +38,40 @@ class BankKeys:
         box = read_or_write(
             folder / "bank.reply.key", lambda: nonce + cipher.encrypt(nonce, made, b"reply")
         )
-        sealed = read_or_write(
-            folder / "bank.score.key", lambda: HeSecretKey.generate(SCORE_PROFILE).seal(key)
-        )
+        self._folder, self._sealing_key = folder, key
+        self._score_keys: dict[ProfileName, HeSecretKey] = {}
+        self.score_key("S")
         try:
             private = cipher.decrypt(box[:12], box[12:], b"reply")
-            self.score_key = HeSecretKey.unseal(SCORE_PROFILE, sealed, key)
-        except (InvalidTag, ValueError) as error:
-            raise ConfigError(
-                "PASSPHRASE_WRONG",
-                "the bank's keys do not open",
-                subject=str(folder),
-                fix="give the passphrase these keys were made with",
-            ) from error
+        except InvalidTag as error:
+            raise self._wrong() from error
         self.reply_key = X25519PrivateKey.from_private_bytes(private)
+
+    def score_key(self, profile: ProfileName) -> HeSecretKey:
+        """The key that receives score vectors of a profile, made at first use.
+
+        Raises:
+            ConfigError: `PASSPHRASE_WRONG`.
+        """
+        if profile not in self._score_keys:
+            sealed = read_or_write(
+                self._folder / _FILES[profile],
+                lambda: HeSecretKey.generate(profile).seal(self._sealing_key),
+            )
+            try:
+                opened = HeSecretKey.unseal(profile, sealed, self._sealing_key)
+            except ValueError as error:
+                raise self._wrong() from error
+            self._score_keys[profile] = opened
+        return self._score_keys[profile]
+
+    def _wrong(self) -> ConfigError:
+        return ConfigError(
+            "PASSPHRASE_WRONG",
+            "the bank's keys do not open",
+            subject=str(self._folder),
+            fix="give the passphrase these keys were made with",
+        )
 
     def __repr__(self) -> str:
         return "BankKeys(...)"

@@ -12,10 +12,11 @@ from chainnode import _native
 from chainnode.he import encode
 from chainnode.he.encode import Cell
 from chainnode.he.opening import BlockOpening
+from chainnode.he.private_points import Model, PrivateScorecard
 from chainnode.he.profiles import PROFILES, ProfileName
 from chainnode.he.schema import TableSchema
 from chainnode.he.scorecard import Scorecard
-from chainnode.sdk import openings
+from chainnode.sdk import openings, private_models
 from chainnode.sdk.ingest import Journal, align, fresh_salt, scope_of
 from chainnode.sdk.owner_secret import OwnerSecret
 from chainnode.sdk.scoring import (
@@ -255,9 +256,25 @@ class DataOwner:
         bitmap = await self.chain.put_blob(pack_consent([name in chosen for name in registry]))
         await self.chain.call("set_consent", table=table, bank=bank, bitmap=bitmap)
 
-    async def approve_model(self, table: str, model: Scorecard) -> None:
-        """Register or confirm a scorecard, as one of the table's owners."""
+    async def approve_model(self, table: str, model: Model) -> None:
+        """Register or confirm a scorecard, as one of the table's owners.
+
+        A model with private points is one no owner can read: approve it only for a bank that may
+        learn any column it names, row by row, or after `check_private_points`.
+        """
         await self.chain.call("approve_model", table=table, name=model.name, model=model.encode())
+
+    async def encrypt_model(
+        self, table: str, model: Scorecard, points_secret: bytes
+    ) -> PrivateScorecard:
+        """Encrypt a scorecard's points and upload them: see `private_models.encrypt_model`."""
+        return await private_models.encrypt_model(self.chain, table, model, points_secret)
+
+    async def check_private_points(
+        self, table: str, record: PrivateScorecard, model: Scorecard, points_secret: bytes
+    ) -> None:
+        """Check a record against points shown: see `private_models.check_private_points`."""
+        await private_models.check_private_points(self.chain, table, record, model, points_secret)
 
     async def reencryption_plan(self, table: str) -> list[StaleColumns]:
         """Which owners must still encrypt which columns for the active epoch, after a rotation.

@@ -19,6 +19,7 @@ from chainnode._proto import types_pb2
 from chainnode.he import encode
 from chainnode.he.plan import Plan
 from chainnode.he.planner.policy import Policy
+from chainnode.he.private_points import decode_model
 from chainnode.he.profiles import PROFILES, ProfileName
 from chainnode.he.release import RESIDUE_SIZE_BYTES
 from chainnode.he.schema import TableSchema
@@ -240,10 +241,13 @@ async def read_table(chain: ScoringChain, table: str, epoch: int = 0) -> TableFa
     models = await chain.view("models_of", table=table)
     sharing = await read_sharing(chain, epoch)
     schema = TableSchema.decode(schema_bytes)
-    scorecards = [Scorecard.decode(data) for data in models]
+    cards = [decode_model(data) for data in models]
     catalog = Catalog(
         schema=schema,
-        models={card.name: card for card in scorecards},
+        # Points encrypted under another epoch's key would be no ciphertexts under this one's.
+        models={
+            card.name: card for card in cards if isinstance(card, Scorecard) or card.epoch == epoch
+        },
         policy=Policy(minimum_group_size=record["minimum_group"]),
         parties=len(sharing.pieces),
     )
@@ -453,7 +457,7 @@ async def score_mask(
                 fix=f"{owner} must set the consent again",
             )
         keep = keep & np.unpackbits(bits, count=len(ids)).astype(np.bool_)
-    return encode.mask_blocks(keep, table.schema.rows)
+    return encode.mask_blocks(keep, table.schema.rows, plan.profile)
 
 
 async def gather_blobs(

@@ -14,6 +14,7 @@ from chainnode._native import HeColumns, HeCorruptColumn
 from chainnode.he.engine import Engine, LocalEngine
 from chainnode.he.plan import Plan
 from chainnode.sdk.input_faults import InputFault
+from chainnode.he.private_points import EncryptedPoints, PrivateScorecard, read_points
 from chainnode.sdk.scoring import (
     COMPUTING,
     QueryFacts,
@@ -27,7 +28,7 @@ from chainnode.sdk.scoring import (
     score_mask,
 )
 from chainnode.sdk.scoring_service import ScoringService
-from chainnode.types.errors import ClientFault, PeerFault
+from chainnode.types.errors import ClientFault, InternalError, PeerFault
 from chainnode.worker.tiles import TileStore
 
 _RESULTS_KEPT_MAX = 256
@@ -70,6 +71,7 @@ class Worker(ScoringService):
         self._revealed: dict[tuple[bytes, int], None] = {}
         self._inspected: dict[bytes, None] = {}
         self._refused: dict[tuple[bytes, str], None] = {}
+        self._last_points: tuple[bytes, EncryptedPoints | None] = (b"", None)
         self._computing = asyncio.Lock()
         self._seen: dict[bytes, int] = {}
         self._patience = patience_ticks
@@ -183,15 +185,23 @@ class Worker(ScoringService):
             if found is not None:
                 return found
             columns = await self._tiles.open(self.chain, job.table, job.plan, job.facts.epoch)
-            mask = await self._mask(job)
-            result = await asyncio.to_thread(self._compute, job.plan, index, columns, mask, query)
+            mask, points = await self._mask(job), await self._points(job)
+            result = await asyncio.to_thread(
+                self._compute, job.plan, index, columns, mask, query, points
+            )
             return self._remember(query, index, result)
 
     def _compute(
-        self, plan: Plan, index: int, columns: HeColumns, mask: list[bytes], query: bytes
+        self,
+        plan: Plan,
+        index: int,
+        columns: HeColumns,
+        mask: list[bytes],
+        query: bytes,
+        points: EncryptedPoints | None,
     ) -> bytes:
         try:
-            return self._engine.run_chunk(plan, index, columns, mask, query)
+            return self._engine.run_chunk(plan, index, columns, mask, query, points)
         except HeCorruptColumn as error:
             self._tiles.discard(columns)
             raise PeerFault(
@@ -208,9 +218,26 @@ class Worker(ScoringService):
     async def _reduce(self, job: Job, parts: list[bytes]) -> bytes:
         relin_key = b""
         if job.plan.aggregate is not None:
-            keys = await self.chain.view("keys_of", epoch=job.facts.epoch)
-            relin_key = await self.chain.get_blob(keys[f"relin_key_{job.plan.profile.lower()}"])
+            relin_key = await self._relin_key(job)
         return await asyncio.to_thread(self._engine.reduce, job.plan, parts, relin_key)
+
+    async def _relin_key(self, job: Job) -> bytes:
+        keys = await self.chain.view("keys_of", epoch=job.facts.epoch)
+        return await self.chain.get_blob(keys[f"relin_key_{job.plan.profile.lower()}"])
+
+    async def _points(self, job: Job) -> EncryptedPoints | None:
+        """The ciphertexts of a model with private points; the last model's are kept."""
+        if not job.plan.has_private_points() or job.plan.scores is None:
+            return None
+        record = job.table.catalog.models[job.plan.scores.model]
+        if not isinstance(record, PrivateScorecard):
+            raise InternalError("MODEL_KIND", "no private points", subject=record.name)
+        known, points = self._last_points
+        if known != record.hash() or points is None:
+            blobs = await gather_blobs(self.chain, [bytes.fromhex(item) for item in record.points])
+            points = read_points(record, blobs, await self._relin_key(job))
+            self._last_points = (record.hash(), points)
+        return points
 
     async def _mask(self, job: Job) -> list[bytes]:
         if job.plan.scores is None:

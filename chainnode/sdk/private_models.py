@@ -1,0 +1,77 @@
+"""Models with private points, between the bank's files and the chain."""
+
+from __future__ import annotations
+
+import asyncio
+
+from chainnode.he.private_points import PrivateScorecard, check_points, encrypt_points
+from chainnode.he.scorecard import Scorecard
+from chainnode.sdk.scoring import EPOCH_ACTIVE, ScoringChain, read_table
+from chainnode.types.errors import ClientFault
+
+
+async def encrypt_model(
+    chain: ScoringChain, table: str, model: Scorecard, points_secret: bytes
+) -> PrivateScorecard:
+    """Encrypt a scorecard's points under the active epoch's key and upload them.
+
+    The record is what owners approve and everyone sees; the points stay here. After a rotation of
+    the council's key encrypt again, under another name.
+
+    Args:
+        chain: access under the bank's identity.
+        table: name; the model's features must be stored in profile M.
+        model: in the clear.
+        points_secret: 32 bytes that all randomness is drawn from; an auditor shown it and the
+            model can check the record.
+
+    Raises:
+        ClientFault: `MODEL_INVALID`, `PROFILE_WITHOUT_KEY`, `PLAN_TOO_DEEP` or `EPOCH_NOT_ACTIVE`.
+    """
+    epoch, status, *_ = await chain.view("epoch_info", epoch=0)
+    if status != EPOCH_ACTIVE:
+        raise ClientFault(
+            "EPOCH_NOT_ACTIVE",
+            "the council has no active key",
+            subject=str(epoch),
+            fix="wait until the key ceremony has ended, or have it begun again",
+        )
+    facts = await read_table(chain, table, epoch)
+    key = await _deep_key(chain, epoch)
+    record, blobs = await asyncio.to_thread(
+        encrypt_points, model, facts.schema, epoch, facts.catalog.parties, key, points_secret
+    )
+    for blob in blobs:
+        await chain.put_blob(blob)
+    return record
+
+
+async def check_private_points(
+    chain: ScoringChain,
+    table: str,
+    record: PrivateScorecard,
+    model: Scorecard,
+    points_secret: bytes,
+) -> None:
+    """Encrypt a model again, as the auditor whom a bank shows it and its secret.
+
+    Raises:
+        PeerFault: `PRIVATE_POINTS_DIFFER`.
+    """
+    facts = await read_table(chain, table, record.epoch)
+    key = await _deep_key(chain, record.epoch)
+    await asyncio.to_thread(
+        check_points, record, model, facts.schema, facts.catalog.parties, key, points_secret
+    )
+
+
+async def _deep_key(chain: ScoringChain, epoch: int) -> bytes:
+    hashes = await chain.view("keys_of", epoch=epoch)
+    if not hashes["public_key_m"]:
+        raise ClientFault(
+            "PROFILE_WITHOUT_KEY",
+            "private points need keys of profile M, which this epoch has not",
+            subject=str(epoch),
+            fix="the council's admins rotate to them: chainnode he rotate --profile M",
+        )
+    return await chain.get_blob(hashes["public_key_m"])
