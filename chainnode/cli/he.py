@@ -411,7 +411,7 @@ def approve_model(
     network: Network = Path(DEFAULT_NETWORK),
     member: Member = DEFAULT_MEMBER,
 ) -> None:
-    """Register or confirm a model, as one of the table's owners; `--private-points` hides points."""
+    """Register or confirm a model, as an owner of the table; `--private-points` encrypts points."""
     named = decode_model(model.read_bytes())
 
     async def approve(bank: BankClient) -> Model:

@@ -37,6 +37,7 @@ __all__ = ["Catalog", "Policy", "explain", "plan_query", "refusal", "verify_plan
 RESIDUE_BYTES = 8
 READ_BYTES_PER_US = 20_000
 RELINEARISE_US = 3_000
+PRIVATE_POINT_US = 2_000
 """Reference figures of one thread that EXPLAIN estimates with; never part of a plan."""
 
 ONE_COLUMN_ADVICE = (
@@ -270,7 +271,7 @@ def explain(plan: Plan) -> str:
         f"  noise     {plan.noise_bits} of {plan.capacity_bits} bits that flooding hides",
         f"  reads     {cost.bytes_read} bytes of {len(plan.columns())} columns",
         f"  work      {cost.products} products, {cost.relinearisations} relinearisations",
-        f"  cost      about {_milliseconds(cost)} ms of one thread",
+        f"  cost      about {_milliseconds(plan)} ms of one thread",
         f"  result    {cost.result_bytes} bytes",
         f"  chunks    {' '.join(f'{first}+{count}' for first, count in plan.chunks)}",
     ]
@@ -298,7 +299,7 @@ def _explain_private(plan: Plan) -> str:
     blocks = -(-plan.rows // rows_per_block(SCORES.name))
     public = Cost(columns * blocks * _block_bytes(SCORES, SCORES.limbs), 0, 0, 0)
     bytes_factor = plan.cost.bytes_read / public.bytes_read
-    time_factor = _microseconds(plan.cost) / _microseconds(public)
+    time_factor = (_microseconds(plan.cost) + _points_us(plan)) / _microseconds(public)
     return (
         f"  private   points are {columns + 1} ciphertexts; {bytes_factor:.1f} times the bytes and "
         f"about {time_factor:.0f} times the time of public points"
@@ -314,8 +315,13 @@ def _degree(plan: Plan) -> int:
     return max((output.degree() for output in outputs), default=1 + plan.has_private_points())
 
 
-def _milliseconds(cost: Cost) -> int:
-    return -(-_microseconds(cost) // 1_000)
+def _milliseconds(plan: Plan) -> int:
+    return -(-(_microseconds(plan.cost) + _points_us(plan)) // 1_000)
+
+
+def _points_us(plan: Plan) -> int:
+    """Products with private points are made one by one, not while tiles are read."""
+    return plan.cost.products * PRIVATE_POINT_US if plan.has_private_points() else 0
 
 
 def _microseconds(cost: Cost) -> int:

@@ -98,6 +98,32 @@ def test_masked_weighted_scores_stay_below_the_bound() -> None:
     assert bound - 10 <= sole.noise_bits(masked) <= bound
 
 
+def test_masked_scores_of_private_points_stay_below_the_bound() -> None:
+    profile = PROFILES["M"]
+    sole, limbs, columns = SoleKey(profile), 5, 24
+    random = np.random.default_rng(5)
+    products = []
+    for index in range(columns):
+        pair = []
+        # The largest points there are: uniform in the whole plaintext space.
+        for name, values in (
+            ("bin", random.integers(0, 2, profile.slots)),
+            ("points", np.full(profile.slots, random.integers(0, profile.plain_modulus))),
+        ):
+            seed = hashlib.sha256(f"{name} {index}".encode()).digest()
+            slots = values.astype("<u8").tobytes()
+            pair.append(_native.he_encrypt("M", sole.public_key, slots, seed, limbs))
+        products.append(_native.he_multiply("M", limbs, *pair))
+    total = _native.he_add("M", limbs, products)
+    linear = _native.he_relinearise("M", limbs, total, sole.relin_key)
+    mask = encode.mask_blocks(random.integers(0, 2, 16_000) == 1, 16_000, "M")[0]
+    masked = _native.he_multiply_plain("M", limbs, linear, mask)
+    room = sole.key.noise_budget_bits(masked, limbs)
+    measured = profile.modulus_bits(limbs) - room
+    bound = noise.private_score_noise_bits(columns, 1)
+    assert bound - 12 <= measured <= bound
+
+
 def test_fresh_joint_encryptions_stay_below_the_bound() -> None:
     council = Council("S")
     block = encode.pack(np.ones(8_128, dtype=np.uint64), 8_128)

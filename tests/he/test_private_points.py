@@ -23,6 +23,7 @@ from chainnode.he.private_points import (
     encrypt_points,
     read_points,
 )
+from chainnode.he.profiles import DEEP
 from chainnode.he.schema import Bins, Column, OneHot, TableSchema
 from chainnode.he.scorecard import FeaturePoints, Scorecard
 from chainnode.he.sql import Catalog, explain, plan_query, verify_plan
@@ -132,14 +133,12 @@ def test_a_plan_shows_no_point_and_is_the_one_of_its_text(scored: Scored) -> Non
     assert "private" not in explain(public)
 
 
-def test_the_noise_bound_holds_and_is_close(scored: Scored) -> None:
+def test_the_limbs_are_the_fewest_whose_flooding_hides_the_noise(scored: Scored) -> None:
     plan = plan_query("SELECT CREDIT_SCORE('hidden') FROM loans", scored.catalog)
-    sole = HeSecretKey.generate("M")
-    key = scored.council.public_key
-    assert plan.noise_bits <= plan.capacity_bits
-    assert plan.limbs == scored.record.limbs < 7
-    assert degree_and_noise.private_score_noise_bits(6, PARTIES) == plan.noise_bits
-    assert len(key) == len(sole.public_key())
+    assert plan.noise_bits == degree_and_noise.private_score_noise_bits(6, PARTIES)
+    room = [degree_and_noise.vector_capacity_bits(PARTIES, DEEP, limbs) for limbs in range(8)]
+    assert room[plan.limbs - 1] < plan.noise_bits <= room[plan.limbs] == plan.capacity_bits
+    assert plan.limbs == scored.record.limbs
 
 
 def test_an_auditor_encrypts_again_and_names_what_differs(scored: Scored) -> None:
