@@ -3,21 +3,22 @@
 Each opened group is a set of cells: combinations of the bins of the columns its predicate reads.
 Where one group contains another, the difference of any two of their sums is a sum over the rows
 between them, and the council, who saw both counts, knows how many those are. Groups that cannot be
-compared are treated as if they differed by one row. Only pairs are looked at, over all banks:
-systems of three and more overlapping groups are bounded by the budgets alone (the limits of query
-set restriction: Dobkin, Jones and Lipton, TODS 1979).
+compared are treated as if they differed by one row. Pairs are looked at over all banks, then
+systems of several groups as far as `differencing_systems` goes; what it does not find is bounded by
+the budgets alone (the limits of query set restriction: Dobkin, Jones and Lipton, TODS 1979).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from chainnode.he import differencing_systems as systems
 from chainnode.he.plan import Plan, Term
 from chainnode.he.schema import PRESENCE_COLUMN, Column, Digits, TableSchema
 
@@ -79,7 +80,44 @@ def too_close(
                         f"differencing: fewer than {minimum} rows apart from a group of query "
                         f"{other.query}"
                     )
+    return _together(schema, fresh, known, minimum)
+
+
+def _together(
+    schema: TableSchema, fresh: Sequence[OpenedGroup], known: Sequence[OpenedGroup], minimum: int
+) -> str:
+    """Why several answers are too few rows together; groups on too many columns are left out."""
+    stored = _Stored(schema)
+    chosen: list[OpenedGroup] = []
+    axes: set[str] = set()
+    counted = len(fresh) + systems.GROUPS_MAX
+    # The fresh ones first, then the latest: what does not fit any more is what was long ago.
+    for group in (*fresh, *reversed(known)):
+        own = stored.axes(group.terms)
+        if own is None or len(chosen) == counted or _repeated(group, chosen):
+            continue
+        if prod(stored.options(column) for column in axes | own) <= systems.CELLS_MAX:
+            chosen.append(group)
+            axes |= own
+    fresh_count = sum(any(group is item for item in fresh) for group in chosen)
+    if fresh_count == 0 or len(chosen) == fresh_count:
+        return ""
+    ordered = [*chosen[fresh_count:], *chosen[:fresh_count]]
+    cells = [_cells(stored, group.terms, sorted(axes)) for group in ordered]
+    masks = [mask for mask in cells if mask is not None]
+    system = systems.atoms_of(masks, [group.count for group in ordered])
+    system = replace(system, known=len(chosen) - fresh_count)
+    found = systems.small_combination(system, minimum)
+    if found is not None:
+        queries = ", ".join(dict.fromkeys(ordered[place].query for place in found))
+        return f"differencing: groups of queries {queries} leave fewer than {minimum} rows"
+    if systems.isolates_few(system, minimum):
+        return f"differencing: all answers together isolate fewer than {minimum} rows"
     return ""
+
+
+def _repeated(group: OpenedGroup, chosen: Sequence[OpenedGroup]) -> bool:
+    return any(group.terms == other.terms and group.count == other.count for other in chosen)
 
 
 def _nested(stored: _Stored, one: tuple[Term, ...], other: tuple[Term, ...]) -> bool | None:
