@@ -90,6 +90,7 @@ async def test_private_points_need_keys_of_profile_m(consortium: Consortium) -> 
         await consortium.bank.encrypt_model("firms", MODEL, SECRET)
 
 
+@pytest.mark.timeout(120)
 async def test_a_model_that_one_owner_has_not_approved_is_unknown(tmp_path: Path) -> None:
     made = await published(tmp_path)
     try:
