@@ -13,8 +13,8 @@ from pathlib import Path
 from chainnode._native import HeColumns, HeCorruptColumn
 from chainnode.he.engine import Engine, LocalEngine
 from chainnode.he.plan import Plan
-from chainnode.sdk.input_faults import InputFault
 from chainnode.he.private_points import EncryptedPoints, PrivateScorecard, read_points
+from chainnode.sdk.input_faults import InputFault
 from chainnode.sdk.scoring import (
     COMPUTING,
     QueryFacts,
