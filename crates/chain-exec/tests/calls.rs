@@ -428,3 +428,35 @@ fn the_memory_of_all_that_wait_is_one_budget() {
         }
     }
 }
+
+#[test]
+fn calls_and_events_are_counted_over_the_whole_transaction() {
+    let flood = r#"
+      (func (export "c:flood") (local $i i32)
+        (loop $next
+          (drop (call $run))
+          (local.set $i (i32.add (local.get $i) (i32.const 1)))
+          (br_if $next (i32.lt_u (local.get $i) (i32.const 257)))))
+      (func $many (local $i i32)
+        (loop $next
+          (call $emit (i32.const 0) (i32.const 1) (i32.const 0) (i32.const 1))
+          (local.set $i (i32.add (local.get $i) (i32.const 1)))
+          (br_if $next (i32.lt_u (local.get $i) (i32.const 200)))))
+      (export "c:many" (func $many))
+      (func (export "c:both") (call $many) (call $call_it))"#;
+    let mut calls = Calls::new();
+    for (name, salt) in [("flood", 210), ("other", 211)] {
+        install(&mut calls.0, name, &(CALLER.to_owned() + flood), salt);
+    }
+    let mut run = |method: &str, to: &str| {
+        let args = args(CATCH, to, "many", 0, b"");
+        let transaction = calls.transaction("flood", method, &args, 1_000_000);
+        receipts(&calls.0.block(&[transaction])).remove(0)
+    };
+    let receipt = run("flood", "nobody");
+    assert_eq!(receipt.status(), S::Trapped);
+    assert_eq!(receipt.message, "too many contract calls");
+    let receipt = run("both", "other");
+    assert_eq!(caught(&receipt).1[2..], ["TRAPPED", "too many events"]);
+    assert_eq!(receipt.events.len(), 200);
+}
