@@ -8,7 +8,7 @@ export CARGO_TARGET_DIR ?= $(CURDIR)/target
 EXTENSION := chainnode/_native.abi3.so
 RUST_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
 
-.PHONY: help setup here native demo test test-rust test-python test-system lint bench docs protos clean
+.PHONY: help setup here native demo test test-rust test-python test-system fuzz lint bench docs protos clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -57,6 +57,19 @@ $(RAY_VENV)/.installed: requirements-ray.lock $(VENV)/.installed
 		> $$($(RAY_VENV)/bin/python -c 'import site; print(site.getsitepackages()[0])')/base.pth
 	$(RAY_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-ray.lock
 	@touch $@
+
+# Outside the workspace and its lock. `cargo fuzz` is installed below target/ if it is not there.
+FUZZ_SECONDS ?= 180
+FUZZ_TOOLS := $(CARGO_TARGET_DIR)/fuzz-tools
+FUZZ := PATH="$(FUZZ_TOOLS)/bin:$$PATH" cargo +nightly fuzz
+FUZZ_PLACE := --fuzz-dir fuzz --target-dir $(CARGO_TARGET_DIR)/fuzz
+fuzz: setup  ## fuzz every decoder for FUZZ_SECONDS each; needs nightly Rust
+	@PATH="$(FUZZ_TOOLS)/bin:$$PATH" cargo fuzz --version >/dev/null 2>&1 || \
+		cargo install --quiet --root $(FUZZ_TOOLS) cargo-fuzz
+	$(BIN)/python fuzz/seeds.py
+	@for name in $$($(FUZZ) list --fuzz-dir fuzz); do echo "== $$name"; \
+		$(FUZZ) run $(FUZZ_PLACE) $$name -- -max_total_time=$(FUZZ_SECONDS) -timeout=20 \
+			-rss_limit_mb=3000 -print_final_stats=1 || exit 1; done
 
 lint: setup  ## format, lint, types, layers, stubs
 	$(BIN)/ruff check .

@@ -82,7 +82,7 @@ def questions(
 
 @pytest.fixture
 def settings(cluster: Any, tmp_path: Path) -> RaySettings:
-    return RaySettings(cluster.address, shards=2, folder=str(tmp_path / "shards"))
+    return RaySettings(cluster.address, shards=2, folder=str(tmp_path / "shards"), timeout_s=150)
 
 
 def codes(engine: RayEngine) -> list[str]:
@@ -108,9 +108,9 @@ def end(process: int) -> None:
 
 def change_in_place(path: Path) -> None:
     with path.open("r+b") as file:
-        file.seek(1_000)
+        file.seek(10_000)
         old = file.read(1)
-        file.seek(1_000)
+        file.seek(10_000)
         file.write(bytes([old[0] ^ 1]))
 
 

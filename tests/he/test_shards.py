@@ -125,7 +125,7 @@ def test_tiles_that_changed_on_disk_are_found_before_computing(
     else:
         damaged = sorted(place_of.glob("*.tiles"))[0]
         data = bytearray(damaged.read_bytes())
-        data[99] ^= 4
+        data[9_999] ^= 4
         damaged.write_bytes(bytes(data))
     with pytest.raises(PeerFault, match="CHUNK_MISMATCH"):
         store.compute(first, plan, [], QUERY, 1)
