@@ -14,6 +14,7 @@ from chainnode.node.architecture import ArchitectureSelector
 from chainnode.node.chain import Chain
 from chainnode.node.peers import Peers
 from chainnode.node.pipeline import Executed
+from chainnode.types.block import BlockHeader
 from chainnode.types.errors import ClientFault
 from chainnode.types.limits import SUBSCRIBER_QUEUE_BLOCKS_MAX, VIEW_WAIT_MAX_MS
 
@@ -50,7 +51,7 @@ class NodeBackend:
         self._architecture = architecture
         self._waiting: dict[bytes, list[asyncio.Event]] = {}
         self._executed = asyncio.Condition()
-        self._events: dict[int, node_pb2.BlockEvents] = {}
+        self._events: dict[int, asyncio.Future[node_pb2.BlockEvents]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         chain.pipeline.listen(self._on_executed)
 
@@ -193,7 +194,7 @@ class NodeBackend:
                 async with self._executed:
                     await self._executed.wait()
                 continue
-            yield _selected(self._block_events(height), request)
+            yield _selected(await self._block_events(height), request)
             height += 1
 
     def status(self) -> node_pb2.StatusResponse:
@@ -240,19 +241,25 @@ class NodeBackend:
         async with self._executed:
             self._executed.notify_all()
 
-    def _block_events(self, height: int) -> node_pb2.BlockEvents:
-        known = self._events.get(height)
-        if known is None:
-            known = self._read_events(height)
-            self._events[height] = known
+    async def _block_events(self, height: int) -> node_pb2.BlockEvents:
+        reading = self._events.get(height)
+        if reading is None:
+            # Thousands of receipts to decode, once for all subscribers: not on the event loop.
+            reading = asyncio.ensure_future(asyncio.to_thread(self._read_events, height))
+            self._events[height] = reading
             if len(self._events) > SUBSCRIBER_QUEUE_BLOCKS_MAX // 16:
                 del self._events[next(iter(self._events))]
-        return known
+        try:
+            return await asyncio.shield(reading)
+        except Exception:
+            self._events.pop(height, None)
+            raise
 
     def _read_events(self, height: int) -> node_pb2.BlockEvents:
-        logged, receipts = self._chain.ledger.block(height), self._chain.ledger.receipts(height)
-        assert logged is not None and receipts is not None
-        header = types_pb2.Block.FromString(logged.block).header
+        ledger = self._chain.ledger
+        block, receipts = ledger.log.read_block(height), ledger.receipts(height)
+        assert block is not None and receipts is not None
+        header = types_pb2.Block.FromString(block).header
         transactions = []
         for index, data in enumerate(receipts):
             receipt = types_pb2.Receipt.FromString(data)
@@ -264,7 +271,7 @@ class NodeBackend:
         return node_pb2.BlockEvents(
             height=height,
             timestamp_ms=header.timestamp_ms,
-            block_hash=logged.block_hash,
+            block_hash=BlockHeader.from_proto(header).hash(),
             tx_count=len(receipts),
             transactions=transactions,
         )
