@@ -26,7 +26,8 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
 )
 RECONNECT_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # Not a pause: how long one attempt, handshake and all, may last. A loaded machine needs longer.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
 )
 

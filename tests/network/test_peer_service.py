@@ -72,8 +72,9 @@ class Rig:
             return TlsMaterial(identity.tls_certificate_pem, identity.tls_key_pem, roots)
 
         credentials = server_credentials(material("bank-a/node"))
-        port = self.server.add_secure_port("127.0.0.1:0", credentials)
-        self.channel = client_channel(f"127.0.0.1:{port}", material("guarantor/node"), SERVER_NAME)
+        self.port = self.server.add_secure_port("127.0.0.1:0", credentials)
+        self.material = material("guarantor/node")
+        self.channel = self.connect(self.port)
         self.key = load_identity(layout.identities["guarantor/node"]).public_key
         self.member = next(item for item in genesis.members if item.public_key == self.key)
         self.hello = peer_pb2.PeerHello(
@@ -82,6 +83,10 @@ class Rig:
             validator=address_of(self.key),
             protocol_version=PROTOCOL_VERSION,
         )
+
+    def connect(self, port: int) -> grpc.aio.Channel:
+        """A channel of the validator to a port."""
+        return client_channel(f"127.0.0.1:{port}", self.material, SERVER_NAME)
 
     def write(self, member: types_pb2.Member) -> None:
         """What a block does that writes this member record."""
@@ -157,3 +162,37 @@ async def test_an_open_stream_ends_with_the_rights_of_who_speaks(
     await call.write(status(2))
     assert await ended(call) == (grpc.StatusCode.FAILED_PRECONDITION, "PEER_NOT_A_VALIDATOR")
     assert rig.inbox.heights == [1]
+
+
+async def test_a_slow_handshake_is_waited_for(rig: Rig) -> None:
+    """On a loaded machine a TLS handshake takes longer than the pause between two attempts."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65_536):
+                writer.write(data)
+        finally:
+            writer.close()
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.4)
+        theirs = await asyncio.open_connection("127.0.0.1", rig.port)
+        tasks.add(asyncio.create_task(forward(reader, theirs[1])))
+        tasks.add(asyncio.create_task(forward(theirs[0], writer)))
+
+    proxy = await asyncio.start_server(slow, "127.0.0.1", 0)
+    channel = rig.connect(proxy.sockets[0].getsockname()[1])
+    try:
+        method: Any = channel.unary_stream(
+            "/chainnode.v1.Peer/Blocks",
+            request_serializer=peer_pb2.BlockRangeRequest.SerializeToString,
+        )
+        call = method(peer_pb2.BlockRangeRequest(from_height=1, count_max=1))
+        assert await call.code() is grpc.StatusCode.OK
+    finally:
+        await channel.close()
+        proxy.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
