@@ -441,7 +441,15 @@ def check_points(
     """Encrypt shown points again, as an auditor; fails unless every ciphertext is equal."""
     stated = PrivateScorecard.decode(record.read_bytes())
     card = _scorecard(model, decode_model(model.read_bytes()))
-    secret = _points_secret(record, points_secret)
+    secret_file = points_secret or record.with_suffix(".secret")
+    if not secret_file.exists():
+        raise ConfigError(
+            "POINTS_SECRET_MISSING",
+            "the bank's secret is needed to encrypt its points again",
+            subject=str(secret_file),
+            fix="name the file that the bank shows: --points-secret FILE",
+        )
+    secret = secret_file.read_bytes()
     _ask(
         network,
         member,
