@@ -30,7 +30,7 @@ def run(quick: bool) -> tuple[Figures, list[str]]:
     """
     count, rounds = (COLUMNS_QUICK, 5) if quick else (COLUMNS, 9)
     public_key = native.HeSecretKey.generate("S").public_key()
-    with tempfile.TemporaryDirectory(prefix="chainnode-he-", dir=_disk()) as name:
+    with tempfile.TemporaryDirectory(prefix="chainnode-he-", dir=disk()) as name:
         folder = Path(name)
         names = [f"c{i:02}" for i in range(count)]
         for column in names:
@@ -41,7 +41,7 @@ def run(quick: bool) -> tuple[Figures, list[str]]:
         return _measure(folder, names, rounds)
 
 
-def _disk() -> str | None:
+def disk() -> str | None:
     """A folder on a disk: the default one for temporary files may lie in memory."""
     return "/var/tmp" if Path("/var/tmp").is_dir() else None
 

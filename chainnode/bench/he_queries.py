@@ -1,4 +1,4 @@
-"""Whole queries over 100,000 enterprises: plan, kernels, four members' release, the bank's reading.
+"""Whole queries over 100,000 and 1,000,000 enterprises, releases and the bank's reading included.
 
 Everything runs on this machine, all four members included; only consensus and transport are left
 out. One query is warm: columns are in the page cache and keys are loaded.
@@ -18,6 +18,7 @@ import numpy as np
 
 from chainnode import _native as native
 from chainnode.bench.frame import Figures
+from chainnode.bench.he_cold import disk
 from chainnode.he import encode, engine, release
 from chainnode.he.encode import Cell
 from chainnode.he.plan import Plan
@@ -27,13 +28,15 @@ from chainnode.he.scorecard import FeaturePoints, Scorecard
 from chainnode.he.sql import Catalog, plan_query
 from chainnode.types.errors import InternalError
 
-ROWS: Final = 100_000
+SIZES: Final = {"100k": 100_000, "1m": 1_000_000}
+ROUNDS: Final = {"100k": 11, "1m": 5}
 MEMBERS: Final = ("bank-a", "guarantor", "statistics", "registry")
 THREADS: Final = 2
 FEATURES: Final = 14
 BINS: Final = 5
 KEPT_MEMORY_BYTES: Final = 256 << 20
 QUERY_ID: Final = bytes(32)
+Cells = dict[str, list[Cell]]
 
 
 class Council:
@@ -64,42 +67,49 @@ class Council:
 
 
 def run(quick: bool) -> tuple[Figures, list[str]]:
-    """Milliseconds of both queries, each answer compared with the plaintext.
+    """Milliseconds of both queries, each answer compared with the plaintext; quick: 100,000 rows.
 
     Raises:
         InternalError: HE_BENCH_MISMATCH when an answer differs.
     """
-    rounds = 5 if quick else 11
     native.keep_freed_memory(KEPT_MEMORY_BYTES)
-    cells = _cells()
-    schema = _schema()
-    with tempfile.TemporaryDirectory(prefix="chainnode-he-") as folder:
-        total = _sum_query(Path(folder) / "sum", schema, cells, rounds)
-        score = _score_query(Path(folder) / "score", schema, cells, rounds)
+    figures: Figures = {}
+    for label in ["100k"] if quick else list(SIZES):
+        figures |= _of_size(label, 5 if quick else ROUNDS[label])
     notes = [
-        f"query_100k_*: {ROWS} enterprises, medians of {rounds}, {THREADS} threads, all four "
-        "members' shares computed on this machine, without consensus and transport; _processor_ is "
-        "the sum over threads, half of which is the time on two idle cores"
+        f"query_*: {', '.join(f'{label} = {size}' for label, size in SIZES.items())} enterprises "
+        f"(the larger one not with --quick), medians, {THREADS} threads, all four members' shares "
+        "computed on this machine, without consensus and transport; _processor_ is the sum over "
+        "threads, half of which is the time on two idle cores; _ingest_ encodes, encrypts, stores "
+        "and checks all columns of the query once"
     ]
-    return total | score, notes
+    return figures, notes
 
 
-def _schema() -> TableSchema:
+def _of_size(label: str, rounds: int) -> Figures:
+    rows = SIZES[label]
+    cells, schema = _cells(rows), _schema(rows)
+    with tempfile.TemporaryDirectory(prefix="chainnode-he-", dir=disk()) as folder:
+        total = _sum_query(Path(folder) / "sum", label, (schema, cells), rounds)
+        return total | _score_query(Path(folder) / "score", label, (schema, cells), rounds)
+
+
+def _schema(rows: int) -> TableSchema:
     edges = tuple(range(20, 100, 20))
     features = [
         Column(f"f{i}", MEMBERS[i % 3], Bins(0, edges, 99), profiles=("S", "S36"))
         for i in range(FEATURES)
     ]
     amount = Column("amount", MEMBERS[0], None, value_maximum=65_535, value_limb_bits=16)
-    return TableSchema("firms", ROWS, "id", MEMBERS[3], (*features, amount))
+    return TableSchema("firms", rows, "id", MEMBERS[3], (*features, amount))
 
 
-def _cells() -> dict[str, list[Cell]]:
+def _cells(rows: int) -> Cells:
     random = np.random.default_rng(11)
-    cells: dict[str, list[Cell]] = {
-        f"f{i}": [int(x) for x in random.integers(0, 100, ROWS)] for i in range(FEATURES)
+    cells: Cells = {
+        f"f{i}": [int(x) for x in random.integers(0, 100, rows)] for i in range(FEATURES)
     }
-    cells["amount"] = [int(x) for x in random.integers(0, 65_536, ROWS)]
+    cells["amount"] = [int(x) for x in random.integers(0, 65_536, rows)]
     return cells
 
 
@@ -118,16 +128,16 @@ def _measure(name: str, action: Callable[[], object], rounds: int) -> Figures:
     }
 
 
-def _sum_query(
-    folder: Path, schema: TableSchema, cells: dict[str, list[Cell]], rounds: int
-) -> Figures:
-    council = Council("S36")
+def _sum_query(folder: Path, label: str, data: tuple[TableSchema, Cells], rounds: int) -> Figures:
+    council, (schema, cells) = Council("S36"), data
+    start = time.perf_counter()
     first = schema.columns[0]
     columns = [
-        *encode.column_blocks(first, cells["f0"], ROWS, "S36"),
-        *encode.column_blocks(schema.columns[-1], cells["amount"], ROWS, "S36"),
+        *encode.column_blocks(first, cells["f0"], schema.rows, "S36"),
+        *encode.column_blocks(schema.columns[-1], cells["amount"], schema.rows, "S36"),
     ]
     store = council.store(folder, columns)
+    ingest = {f"query_{label}_sum_ingest_s": time.perf_counter() - start}
     plan = plan_query("SELECT COUNT(*), SUM(amount) FROM firms WHERE f0 < 60", Catalog(schema, {}))
     local = engine.LocalEngine(THREADS)
     table = np.asarray([cells["f0"], cells["amount"]], dtype=np.int64)
@@ -149,7 +159,7 @@ def _sum_query(
         if row.values != expected:
             raise InternalError("HE_BENCH_MISMATCH", f"COUNT and SUM opened to {row.values}.")
 
-    return _measure("query_100k_sum", query, rounds)
+    return ingest | _measure(f"query_{label}_sum", query, rounds)
 
 
 def _model(schema: TableSchema) -> Scorecard:
@@ -160,19 +170,19 @@ def _model(schema: TableSchema) -> Scorecard:
     return Scorecard("m1", schema.table, schema.hash().hex(), 600, features)
 
 
-def _score_query(
-    folder: Path, schema: TableSchema, cells: dict[str, list[Cell]], rounds: int
-) -> Figures:
-    council, model = Council("S"), _model(schema)
+def _score_query(folder: Path, label: str, data: tuple[TableSchema, Cells], rounds: int) -> Figures:
+    schema, cells = data
+    council, model, start = Council("S"), _model(schema), time.perf_counter()
     columns = (
         item
         for column in schema.columns[:FEATURES]
-        for item in encode.column_blocks(column, cells[column.name], ROWS, "S")
+        for item in encode.column_blocks(column, cells[column.name], schema.rows, "S")
     )
     store = council.store(folder, columns)
+    ingest = {f"query_{label}_score_ingest_s": time.perf_counter() - start}
     plan = plan_query("SELECT id, CREDIT_SCORE('m1') FROM firms", Catalog(schema, {"m1": model}))
-    ids = [f"E{row:06d}" for row in range(ROWS)]
-    mask = encode.mask_blocks(np.ones(ROWS, dtype=np.bool_), ROWS)
+    ids = [f"E{row:07d}" for row in range(schema.rows)]
+    mask = encode.mask_blocks(np.ones(schema.rows, dtype=np.bool_), schema.rows)
     local, bank = engine.LocalEngine(THREADS), native.HeSecretKey.generate("S")
     target = bank.public_key()
     expected = model.score(schema, cells)
@@ -184,7 +194,7 @@ def _score_query(
         if not np.array_equal(np.fromiter(scores.values(), np.int64), expected):
             raise InternalError("HE_BENCH_MISMATCH", "A score differs from the plaintext.")
 
-    return _measure("query_100k_score", query, rounds)
+    return ingest | _measure(f"query_{label}_score", query, rounds)
 
 
 def _read(

@@ -20,6 +20,8 @@ from chainnode.types.errors import ConfigError
 
 ORGANISATIONS = tuple(name for name, _ in testnet.ORGANISATIONS)
 BANK = "bank-a"
+# A million rows on two busy cores took more than the client's usual patience.
+QUERY_SECONDS = 600.0
 ALL_KINDS = ("node", "worker", "keyholder")
 
 
@@ -115,7 +117,9 @@ async def parties(network: Network) -> AsyncIterator[dict[str, Party]]:
                 keys = BankKeys(network.directory / organisation / "client", b"demo passphrase")
             secret = OwnerSecret(network.directory / organisation / "client", b"demo passphrase")
             chain = SdkScoringChain(client)
-            bank = BankClient(chain, organisation, keys, owner_secret=secret)
+            bank = BankClient(
+                chain, organisation, keys, timeout_s=QUERY_SECONDS, owner_secret=secret
+            )
             opened[organisation] = Party(organisation, client, bank)
         yield opened
 

@@ -11,7 +11,7 @@ from chainnode.he import encode
 from chainnode.he.plan import LinearForm, Term
 from chainnode.he.planner import degree_and_noise as noise
 from chainnode.he.profiles import PROFILES, Profile
-from chainnode.he.schema import SLOTS_PER_BLOCK
+from chainnode.he.schema import ROWS_PER_BLOCK, SLOTS_PER_BLOCK
 
 
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)
@@ -59,6 +59,17 @@ class SoleKey:
     def noise_bits(self, ciphertext: bytes) -> int:
         budget = self.key.noise_budget_bits(ciphertext, self.limbs)
         return self.profile.modulus_bits() - budget
+
+
+def test_a_filtered_sum_over_a_million_rows_is_carried() -> None:
+    """A council of four, any three of which open, has six pieces."""
+    profile, pieces = PROFILES["S36"], 6
+    blocks = -(-1_000_000 // ROWS_PER_BLOCK)
+    term = Term((LinearForm(("v",), (1,)), LinearForm(("bin",), (1,))))
+    bound = noise.output_noise_bits(profile, (term,), blocks, pieces)
+    assert bound <= noise.scalar_capacity_bits(profile, pieces)
+    # The largest of 8,192 coefficients is about 4 deviations; 2^-128 is at 13.4.
+    assert 16 * noise.TAIL_SQUARED >= 13.4**2
 
 
 def test_sums_of_products_stay_below_the_bound() -> None:

@@ -3,8 +3,9 @@
 Noise starts from the measured size of a fresh encryption and of one relinearised product (the
 largest of 8,192 coefficients, about 4 standard deviations). Encryptions are independent, so
 variances add: noise grows with the root of the blocks, of the squared weights and of the members
-of a joint key. A tail of 2 bits (13.4 standard deviations) makes the bound fail with at most
-2^-128.
+of a joint key. A tail of 13.4 standard deviations, 3.4 times the largest, makes the bound fail with
+at most 2^-128. It is taken under the root with the variances of a sum, so that only one rounding
+is lost: that is what a filtered sum over a million rows needs.
 
 A key council's flooding fills the modulus up to a margin; it hides noise B if its deviation is at
 least B sqrt(24 a c) 2^(s/2) for a queries and c coefficients (Li, Micciancio, Schultz and Sorrell,
@@ -22,6 +23,9 @@ from chainnode.types.errors import ClientFault
 
 LIMBS_MIN: Final = 2
 TAIL_BITS: Final = 2
+TAIL_SQUARED: Final = 12
+"""(13.8 standard deviations over 4) squared."""
+
 MASK_BITS: Final = 21
 """A 0/1 mask as a plaintext polynomial multiplies noise by sqrt(N) t / sqrt(12)."""
 
@@ -105,7 +109,7 @@ def output_noise_bits(profile: Profile, terms: tuple[Term, ...], blocks: int, pa
         # A column times itself: its coefficients meet in equal pairs, which doubles variance.
         weights += growth * 2 ** (len(named) - len(set(named)))
     variance: int = parties**degree * blocks * weights
-    return profile.noise_bits[degree - 1] + TAIL_BITS + root_bits(variance)
+    return profile.noise_bits[degree - 1] + root_bits(TAIL_SQUARED * variance)
 
 
 def score_noise_bits(points: LinearForm, parties: int) -> int:
