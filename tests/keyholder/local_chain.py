@@ -19,6 +19,7 @@ from chainnode._proto import types_pb2
 from chainnode.contract import abi
 from chainnode.contract.frame import Caller
 from chainnode.contract.testing import Deployed, Reverted, deploy, load_contract, member
+from chainnode.contract.testing.harness import Neighbours
 from chainnode.sdk.scoring import CONTRACT, ContractRefused, Step
 from chainnode.types.block import Architecture, BlockHeader
 from chainnode.types.codec import merkle_root
@@ -79,7 +80,11 @@ class LocalLedger:
         """The same chain once more; what happens on one does not happen on the other."""
         made = copy.copy(self)
         storage, events = dict(self.deployed.storage), list(self.deployed.events)
-        made.deployed = dataclasses.replace(self.deployed, storage=storage, events=events)
+        made.deployed = dataclasses.replace(
+            self.deployed, storage=storage, events=events, neighbours=Neighbours()
+        )
+        # Writes go to the contract that the chain knows by this name: the copy.
+        made.deployed.neighbours.contracts[made.deployed.name] = made.deployed
         made.blobs, made.blocks = dict(self.blobs), list(self.blocks)
         made.places, made.receipts = dict(self.places), list(self.receipts)
         made.accumulators = list(self.accumulators)
