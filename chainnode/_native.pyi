@@ -176,12 +176,12 @@ class Executor:
     last finished block."""
 
     def __new__(cls, chain_id: str) -> Executor: ...
-    def set_engine(self, threads: int, engine: str = "gate") -> None:
+    def set_engine(self, threads: int, engine: str = "gate", *, pinned: bool = False) -> None:
         """How blocks are executed from now on; results never depend on it.
 
         threads: 1 to 1024, by default one per core; 1 is the plain serial engine. engine: `gate`
         chooses per block, `serial`, `dag` (wait for the producers hints name) and `stm` (speculate)
-        fix it."""
+        fix it. pinned: each thread but the caller keeps to one core, where the system lets it."""
     def set_recording(self, record: bool) -> None:
         """Measure what each transaction costs, for `BlockResult.trace`; blocks run serially."""
     def load(self, entries: Sequence[tuple[bytes, bytes]]) -> None:

@@ -37,9 +37,11 @@ def measure() -> tuple[Figures, list[str]]:
     figures: Figures = {}
     notes = [
         "ablation_*: speed-up over plain serial of the same block at 96 virtual workers, nominal "
-        "band, with one part taken away (full: none); no_hints: nothing known beforehand, learnt "
-        "in the block alone; no_window: unbounded speculation; no_push: wrong guesses found in "
-        "order; no_batch: one claim at a time; no_deltas: each addition a read and a write"
+        "band, with one part taken away (full: none); no_templates: written keys learnt from the "
+        "blocks before, all of them, instead of foretold by the compiler; no_hints: nothing known "
+        "beforehand, learnt in the block alone; no_window: unbounded speculation; no_push: wrong "
+        "guesses found in order; no_batch: one claim at a time; no_deltas: each addition a read "
+        "and a write"
     ]
     for mix, load in MIXES.items():
         for missing, found in cases(load).items():
@@ -55,8 +57,10 @@ def cases(load: Workload) -> dict[str, _native.Makespan]:
     """One mix in full and with each part taken away, by what is missing."""
     trace = load.trace()
     blind = trace.without_hints()
+    learnt = _native.Trace.decode(trace.encode().replace("h=complete", "h=predicted"))
     found = {
         "full": _native.simulate(trace, WORKERS),
+        "no_templates": _native.simulate(learnt, WORKERS),
         "no_hints": _native.simulate(blind, WORKERS),
         "no_hints_no_window": _native.simulate(blind, WORKERS, window=WITHOUT_WINDOW),
         "no_hints_no_push": _native.simulate(blind, WORKERS, push=False),

@@ -41,7 +41,7 @@ from chainnode.rpc.services import ChainService, EventsService, QueryService, Tx
 from chainnode.types.codec import encode
 from chainnode.types.errors import ConfigError
 from chainnode.types.genesis import ChainConfig, Genesis
-from chainnode.types.limits import GRPC_CONCURRENT_RPCS_MAX
+from chainnode.types.limits import EXECUTOR_THREADS_MAX, GRPC_CONCURRENT_RPCS_MAX
 
 STOP_GRACE_SECONDS = 0.2
 
@@ -64,8 +64,9 @@ class Node:
         self.identity = load_identity(config.identity)
         chain_config = self.genesis.config
         self.executor = _native.Executor(chain_config.chain_id)
-        if config.executor_threads is not None:
-            self.executor.set_engine(config.executor_threads)
+        if config.executor_threads is not None or config.executor_pinned:
+            threads = config.executor_threads or min(os.cpu_count() or 1, EXECUTOR_THREADS_MAX)
+            self.executor.set_engine(threads, pinned=config.executor_pinned)
         self.ledger = Ledger.open(
             config.data_dir,
             encode(self.genesis),

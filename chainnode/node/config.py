@@ -36,6 +36,8 @@ class NodeConfig:
         log_level: "debug", "info", "warning" or "error".
         executor_threads: threads that execute a block and check signatures, 1 to 1024; one per core
             when absent. Results never depend on it.
+        executor_pinned: give each thread that executes a core of its own among those the process may
+            use; not where nodes share a machine. Without effect where the system refuses.
         pool_transactions_max: pending transactions kept.
         pool_size_max_bytes: their total size.
         peers: the other validators.
@@ -51,6 +53,7 @@ class NodeConfig:
     loop: str = "uvloop"
     log_level: str = "info"
     executor_threads: int | None = None
+    executor_pinned: bool = False
     pool_transactions_max: int = POOL_TRANSACTIONS_MAX
     pool_size_max_bytes: int = POOL_SIZE_MAX_BYTES
     peers: tuple[PeerEndpoint, ...] = field(default=())
@@ -110,6 +113,10 @@ def split_endpoint(key: str, endpoint: str) -> tuple[str, int]:
 def _value(key: str, value: Any, base: Path) -> Any:
     if key == "peers":
         return _peers(value)
+    if key == "executor_pinned":
+        if not isinstance(value, bool):
+            raise _wrong(key, "true or false")
+        return value
     if key.endswith(("_max", "_max_bytes", "_threads")):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise _wrong(key, "a whole number above 0")

@@ -110,6 +110,7 @@ def test_each_part_taken_away_is_a_figure_with_its_baseline() -> None:
     # Guessing learns in the block: hints may be missing, not both hints and what bounds guesses.
     assert figure("zipf99_no_hints") > 0.9 * figure("zipf99_full")
     assert figure("zipf99_no_hints_executions_per_tx") <= 1.6
+    assert figure("zipf99_no_templates") > 0.9 * figure("zipf99_full")
     assert figure("zipf99_no_hints_no_push") < 0.5 * figure("zipf99_no_hints")
     window = figure("zipf99_no_hints_no_window_executions_per_tx")
     assert window > figure("zipf99_no_hints_executions_per_tx")
@@ -174,6 +175,6 @@ def test_plots_are_drawn_on_request(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     curves, bars = plots.draw("sim96", tmp_path / "figures")
     assert curves.read_text().startswith("<?xml")
     assert bars.name == "ablation.svg"
-    assert bars.read_text().count("small, ") == 6
+    assert bars.read_text().count("small, ") == 7
     with pytest.raises(ClientFault, match="BENCH_NO_PLOT"):
         plots.draw("vm", tmp_path)

@@ -31,6 +31,12 @@ def test_paths_are_relative_to_the_file_and_defaults_fill_in(tmp_path: Path) -> 
     assert (config.loop, config.metrics, config.peers) == ("uvloop", "", ())
 
 
+def test_threads_can_be_counted_and_pinned(tmp_path: Path) -> None:
+    config = load(tmp_path, GOOD + "executor_threads = 3\nexecutor_pinned = true\n")
+    assert (config.executor_threads, config.executor_pinned) == (3, True)
+    assert load(tmp_path, GOOD).executor_pinned is False
+
+
 @pytest.mark.parametrize(
     ("extra", "code", "key"),
     [
@@ -38,6 +44,7 @@ def test_paths_are_relative_to_the_file_and_defaults_fill_in(tmp_path: Path) -> 
         ("pool_transactions_max = 0", "CONFIG_VALUE_WRONG", "pool_transactions_max"),
         ("pool_transactions_max = true", "CONFIG_VALUE_WRONG", "pool_transactions_max"),
         ("executor_threads = 0", "CONFIG_VALUE_WRONG", "executor_threads"),
+        ("executor_pinned = 1", "CONFIG_VALUE_WRONG", "executor_pinned"),
         ("executor_threads = 1025", "CONFIG_VALUE_WRONG", "executor_threads"),
         ('loop = "trio"', "CONFIG_VALUE_WRONG", "loop"),
         ('log_level = "loud"', "CONFIG_VALUE_WRONG", "log_level"),

@@ -72,7 +72,7 @@ impl Executor {
             machine: Machine::default(),
             window: Window::default(),
             tree: StateTree::default(),
-            parallel: Parallel::new(threads, Strategy::Gate),
+            parallel: Parallel::new(threads, Strategy::Gate, false),
             record: false,
         };
         Self {
@@ -86,9 +86,10 @@ impl Executor {
 
     /// Choose how blocks are executed from now on; results never depend on it.
     ///
-    /// One thread is the serial engine, unless a parallel one is asked for by name.
-    pub fn set_engine(&self, threads: usize, strategy: Strategy) {
-        self.core.lock().parallel = Parallel::new(threads, strategy);
+    /// One thread is the serial engine, unless a parallel one is asked for by name. `pinned`
+    /// threads keep to one core each, where the system lets them.
+    pub fn set_engine(&self, threads: usize, strategy: Strategy, pinned: bool) {
+        self.core.lock().parallel = Parallel::new(threads, strategy, pinned);
     }
 
     /// Record what each transaction costs, for [`crate::trace`]: blocks are executed serially.
@@ -212,7 +213,7 @@ impl Executor {
             mut result,
         } = progress;
         if core.parallel.is_on() {
-            core.parallel.observed(&result.accesses);
+            core.parallel.observe(&items, &result.accesses);
         }
         result.receipts_root = merkle_root(&result.receipts);
         result.writes = block.into_net_writes(&base);

@@ -8,7 +8,8 @@ use std::time::Instant;
 use chain_crypto::share;
 use chain_state::versions::{Lens, Memory, Version};
 use chain_state::{keys, BlockOverlay, SharedState, State, StateGuard, TxView};
-use chain_types::Hash;
+use chain_types::proto::PayloadKind;
+use chain_types::{CheckedTransaction, Hash};
 use chain_vm::Machine;
 use parking_lot::Mutex;
 
@@ -17,6 +18,7 @@ use crate::gate::{Engine, Forecast};
 use crate::graph::Access;
 use crate::hints::{CallContext, Templates};
 use crate::members::{find, role_name};
+use crate::observed::{Call, Observed};
 use crate::pool::Pool;
 use crate::scheduler::{Claim, Hint, HintClass, HintKey, Scheduler, Settings};
 use crate::threads::{run, Execution, Program};
@@ -47,6 +49,7 @@ pub enum Strategy {
 pub(crate) struct Parallel {
     pub(crate) threads: usize,
     pub(crate) strategy: Strategy,
+    pinned: bool,
     pool: Option<Pool>,
     machines: Arc<Vec<Mutex<Option<Machine>>>>,
     templates: HashMap<String, (Vec<u8>, Arc<Templates>)>,
@@ -55,19 +58,22 @@ pub(crate) struct Parallel {
     path_share: f64,
     /// Where the speculation window ended in the last block that speculated.
     window: Option<u32>,
+    observed: Observed,
 }
 
 impl Parallel {
-    pub(crate) fn new(threads: usize, strategy: Strategy) -> Self {
+    pub(crate) fn new(threads: usize, strategy: Strategy, pinned: bool) -> Self {
         Self {
             threads: threads.max(1),
             strategy,
+            pinned,
             pool: None,
             machines: Arc::default(),
             templates: HashMap::new(),
             cost_ns: COST_FIRST_NS,
             path_share: 0.0,
             window: None,
+            observed: Observed::default(),
         }
     }
 
@@ -87,8 +93,17 @@ impl Parallel {
         }
     }
 
-    /// Learn how long the chains of a block were.
-    pub(crate) fn observed(&mut self, accesses: &[Access]) {
+    /// Learn how long the chains of a block were, and which keys its calls wrote.
+    pub(crate) fn observe(&mut self, items: &[Item], accesses: &[Access]) {
+        self.observed.next_block();
+        for (item, access) in items.iter().zip(accesses) {
+            match &item.transaction {
+                Ok(transaction) if transaction.kind == PayloadKind::Invoke => {
+                    self.observed.learn(observed_call(transaction), access);
+                }
+                _ => {}
+            }
+        }
         if self.path_share > 0.0 || accesses.len() >= RUN_MIN {
             self.path_share = path_share(accesses);
         }
@@ -106,12 +121,13 @@ impl Parallel {
             return (Engine::Serial, Vec::new());
         }
         let templates = self.templates_of(items, view);
+        let observed = &self.observed;
         let hints = match (beside, NonZeroUsize::new(self.threads)) {
             (Some(state), Some(threads)) => share(items, HINTS_PER_THREAD_MIN, threads, |part| {
                 let view = TxView::new(state.read_arc(), BlockOverlay::default());
-                hints(rules, part, &view, &templates)
+                hints(rules, part, &view, &templates, observed)
             }),
-            _ => hints(rules, items, view, &templates),
+            _ => hints(rules, items, view, &templates, observed),
         };
         let cost_ns = self.cost_ns;
         let mut forecast = Forecast::from_hints(&hints, |_| cost_ns);
@@ -165,7 +181,7 @@ impl Parallel {
     ) -> (Vec<(Executed, Access)>, BlockOverlay) {
         let start = Instant::now();
         if self.pool.is_none() {
-            self.pool = Some(Pool::new(self.threads));
+            self.pool = Some(Pool::new(self.threads, self.pinned));
             let machines = (0..self.threads).map(|_| Mutex::default());
             self.machines = Arc::new(machines.collect());
         }
@@ -207,8 +223,9 @@ fn hints(
     items: &[Item],
     view: &TxView<StateGuard>,
     templates: &Called<'_>,
+    observed: &Observed,
 ) -> Vec<Hint> {
-    let hint = |item| hint(rules, item, view, templates).unwrap_or_default();
+    let hint = |item| hint(rules, item, view, templates, observed).unwrap_or_default();
     items.iter().map(hint).collect()
 }
 
@@ -217,6 +234,7 @@ fn hint(
     item: &Item,
     view: &TxView<StateGuard>,
     templates: &Called<'_>,
+    observed: &Observed,
 ) -> Option<Hint> {
     let transaction = item.transaction.as_ref().ok()?;
     let payload = &transaction.payload;
@@ -233,12 +251,21 @@ fn hint(
         time_ms: rules.context.timestamp_ms,
     };
     let (contract, method) = (&payload.contract, &payload.method);
-    let found = templates.predict(contract, method, &payload.args, &context)?;
-    let class = if found.is_complete() {
-        HintClass::Complete
-    } else {
-        HintClass::Predicted
+    let mut found = templates.predict(contract, method, &payload.args, &context);
+    let class = match &found {
+        Some(found) if found.is_complete() => HintClass::Complete,
+        _ => HintClass::Predicted,
     };
+    if class == HintClass::Predicted {
+        // What the compiler could not tell, the last blocks may.
+        if let Some(seen) = observed.expect(observed_call(transaction)) {
+            let found = found.get_or_insert_default();
+            join(&mut found.reads, &seen.reads);
+            join(&mut found.writes, &seen.writes);
+            join(&mut found.adds, &seen.adds);
+        }
+    }
+    let found = found?;
     let keys = |keys: Vec<Vec<u8>>| keys.into_iter().map(HintKey::new).collect();
     Some(Hint {
         class,
@@ -246,6 +273,23 @@ fn hint(
         writes: keys(found.writes),
         deltas: keys(found.adds),
     })
+}
+
+fn observed_call(transaction: &CheckedTransaction) -> Call<'_> {
+    Call {
+        contract: &transaction.payload.contract,
+        method: &transaction.payload.method,
+        sender: &transaction.sender_address,
+        args: &transaction.payload.args,
+    }
+}
+
+fn join(keys: &mut Vec<Vec<u8>>, more: &[Vec<u8>]) {
+    for key in more {
+        if !keys.contains(key) {
+            keys.push(key.clone());
+        }
+    }
 }
 
 /// Transactions of a run whose id has, or will have, a receipt before them.

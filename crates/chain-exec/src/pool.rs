@@ -1,7 +1,7 @@
 //! Worker threads that outlive the blocks they work on.
 //!
-//! Threads are not pinned: the nodes of a testnet share a machine, and pinned to the same first
-//! cores they would wait for each other while other cores idle.
+//! They are pinned to cores only where the node's settings say so: the nodes of a testnet share a
+//! machine, and pinned to the same first cores they would wait for each other while others idle.
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::Arc;
@@ -40,13 +40,19 @@ impl std::fmt::Debug for Pool {
 }
 
 impl Pool {
-    /// A pool of so many workers, the caller included.
-    pub(crate) fn new(workers: usize) -> Self {
+    /// A pool of so many workers, the caller included; `pinned` gives each thread of its own a
+    /// core of those the process may use, and is without effect where the system refuses.
+    pub(crate) fn new(workers: usize, pinned: bool) -> Self {
         let shared = Arc::new(Shared::default());
         let spawn = |worker| {
             let shared = Arc::clone(&shared);
             let builder = std::thread::Builder::new().name(format!("execute-{worker}"));
-            let thread = builder.spawn(move || serve(&shared, worker));
+            let thread = builder.spawn(move || {
+                if pinned {
+                    crate::pinning::pin(worker);
+                }
+                serve(&shared, worker);
+            });
             thread.expect("the system gives the node its threads")
         };
         let threads = (1..workers.max(1)).map(spawn).collect();

@@ -30,6 +30,8 @@ pub struct Costs {
     pub delta_ns: u64,
     /// Preparing one hinted access, spread over the workers.
     pub prepare_ns: u64,
+    /// Finding the height of one transaction's hinted chain, by one worker beside the others.
+    pub climb_ns: u64,
     /// Collecting one written key after the block, spread over the workers.
     pub collect_ns: u64,
     /// Moving a contended cache line to another core.
@@ -48,6 +50,7 @@ impl Costs {
             commit_ns: 10,
             delta_ns: 60,
             prepare_ns: 150,
+            climb_ns: 30,
             collect_ns: 80,
             line_ns: 50,
             inflation: 0.1,
@@ -167,6 +170,7 @@ enum Line {
 /// What a virtual worker does at its next event.
 #[derive(Clone, Copy, Debug)]
 enum Step {
+    Climb,
     Ask,
     Read(Claim, usize),
     Publish(Claim),
@@ -190,7 +194,14 @@ impl Simulation<'_> {
         let mut workers: Vec<(Worker, Step)> =
             (0..count).map(|_| (Worker::default(), Step::Ask)).collect();
         let mut events: BinaryHeap<Reverse<(u64, usize)>> =
-            (0..count).map(|worker| Reverse((start, worker))).collect();
+            (1..count).map(|worker| Reverse((start, worker))).collect();
+        if count > 1 && self.scheduler.follows_hints() {
+            workers[0].1 = Step::Climb;
+            let climb = self.costs.climb_ns * self.trace.transactions.len() as u64;
+            events.push(Reverse((start + self.slowed(climb), 0)));
+        } else {
+            events.push(Reverse((start, 0)));
+        }
         let mut idle: Vec<usize> = Vec::new();
         let mut end = start;
         while let Some(Reverse((now, index))) = events.pop() {
@@ -235,6 +246,7 @@ impl Simulation<'_> {
 
     fn step(&mut self, worker: &mut Worker, step: Step, now: u64) -> (u64, Step) {
         match step {
+            Step::Climb => self.climb(now),
             Step::Ask => self.ask(worker, now),
             Step::Read(claim, next) => self.read(worker, claim, next, now),
             Step::Publish(claim) => self.publish(claim, now),
@@ -242,6 +254,12 @@ impl Simulation<'_> {
             Step::Advance => self.advance(worker, now),
             Step::Idle => (now, Step::Idle),
         }
+    }
+
+    /// One worker learns the heights of the hinted chains while the others begin.
+    fn climb(&mut self, now: u64) -> (u64, Step) {
+        self.scheduler.climb();
+        (now, Step::Ask)
     }
 
     fn ask(&mut self, worker: &mut Worker, now: u64) -> (u64, Step) {

@@ -202,7 +202,7 @@ impl SyntheticBlock {
             trace: Arc::new(trace),
             state: Arc::new(state),
             fail,
-            pool: Pool::new(threads),
+            pool: Pool::new(threads, false),
         }
     }
 

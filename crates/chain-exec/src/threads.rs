@@ -124,6 +124,9 @@ impl<P: Program> Block<P> {
             }
             std::thread::yield_now();
         }
+        if index == 0 && self.workers > 1 && self.scheduler.follows_hints() {
+            self.scheduler.climb();
+        }
     }
 
     fn execute(&self, worker: &mut Worker, local: &mut P::Local, claim: Claim) {

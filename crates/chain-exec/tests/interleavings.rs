@@ -148,9 +148,14 @@ fn check_with(block: &'static [Step], settings: Settings) {
         let hints: Vec<Hint> = block.iter().map(hint).collect();
         scheduler.prepare(&hints, 0, 1);
         let workers: Vec<_> = (0..WORKERS)
-            .map(|_| {
+            .map(|index| {
                 let scheduler = Arc::clone(&scheduler);
-                shuttle::thread::spawn(move || work(&scheduler, block))
+                shuttle::thread::spawn(move || {
+                    if index == 0 {
+                        scheduler.climb();
+                    }
+                    work(&scheduler, block);
+                })
             })
             .collect();
         for worker in workers {

@@ -5,7 +5,7 @@
 mod fixtures;
 
 use chain_exec::oracle::Random;
-use chain_exec::{dependencies, Cause, Engine, Strategy};
+use chain_exec::{dependencies, BlockResult, Cause, Engine, Strategy};
 use chain_types::encode_canonical;
 use chain_types::proto::{
     ContractName, Endorsement, MemberChange, Payload, PayloadKind, Receipt, ReceiptStatus,
@@ -224,18 +224,22 @@ fn random_block(random: &mut Random, salt: &mut u64) -> Vec<Vec<u8>> {
     block
 }
 
-fn chain(threads: usize, strategy: Strategy) -> Chain {
-    let mut chain = Chain::new();
-    let installs: Vec<Vec<u8>> = (NAMES.iter().zip(200..))
+fn installs() -> Vec<Vec<u8>> {
+    (NAMES.iter().zip(200..))
         .map(|(name, salt)| {
             let args = package(name, STEPS, b"");
             let install = system(PayloadKind::ContractAdmin, 1, salt, "install", args);
             sign(&install, 1, &[2])
         })
-        .collect();
-    let installed = chain.block(&installs);
+        .collect()
+}
+
+fn chain(threads: usize, strategy: Strategy) -> Chain {
+    let mut chain = Chain::new();
+    let installed = chain.block(&installs());
     assert_eq!(statuses(&installed), [ReceiptStatus::Ok; NAMES.len()]);
-    chain.executor.set_engine(threads, strategy);
+    // Pinned or not, where there is anything to pin to.
+    chain.executor.set_engine(threads, strategy, threads == 2);
     chain
 }
 
@@ -332,6 +336,49 @@ fn every_engine_gives_the_serial_result() {
         seen.len() >= 10 + CALL_ENDS.len(),
         "the blocks must hold every kind of end: {seen:?}"
     );
+}
+
+/// An executor that has just been started over what the blocks so far left: it has translated no
+/// module, kept no instance and learnt no key.
+fn cold(height: u64, stored: &[BlockResult]) -> Chain {
+    let executor = chain_exec::Executor::new(CHAIN);
+    let mut state = std::collections::BTreeMap::new();
+    for (key, value) in stored.iter().flat_map(|result| &result.writes) {
+        match value {
+            Some(value) => state.insert(key.clone(), value.clone()),
+            None => state.remove(key),
+        };
+    }
+    executor.load(state.into_iter().collect());
+    let ids = stored.iter().flat_map(|result| {
+        let expiries = result.expiry_heights.iter().copied();
+        result.tx_ids.iter().copied().zip(expiries)
+    });
+    executor.load_window(ids);
+    executor.set_engine(4, Strategy::Always(Engine::Stm), false);
+    Chain { executor, height }
+}
+
+#[test]
+fn results_do_not_depend_on_what_is_cached() {
+    quiet();
+    let mut random = Random(77);
+    let mut salt = 0;
+    let mut warm = chain(4, Strategy::Always(Engine::Stm));
+    let other = chain_exec::Executor::new(CHAIN);
+    let mut stored = vec![other.genesis(&encode_canonical(&genesis())).unwrap()];
+    let mut first = Chain {
+        executor: other,
+        height: 0,
+    };
+    stored.push(first.block(&installs()));
+    for _ in 0..30 {
+        let block = random_block(&mut random, &mut salt);
+        let mut cold = cold(warm.height, &stored);
+        let expected = warm.block_verified(&block, 1);
+        assert_eq!(cold.block_verified(&block, 1), expected);
+        stored.push(expected);
+    }
 }
 
 #[test]

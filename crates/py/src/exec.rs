@@ -100,8 +100,14 @@ impl Executor {
         Self(exec::Executor::new(chain_id))
     }
 
-    #[pyo3(signature = (threads, engine="gate"))]
-    fn set_engine(&self, py: Python<'_>, threads: usize, engine: &str) -> PyResult<()> {
+    #[pyo3(signature = (threads, engine="gate", *, pinned=false))]
+    fn set_engine(
+        &self,
+        py: Python<'_>,
+        threads: usize,
+        engine: &str,
+        pinned: bool,
+    ) -> PyResult<()> {
         let strategy = match engine {
             "gate" => exec::Strategy::Gate,
             "serial" => exec::Strategy::Always(exec::Engine::Serial),
@@ -112,7 +118,7 @@ impl Executor {
         if !(1..=THREADS_MAX).contains(&threads) {
             return Err(value_error(format!("threads: 1 to {THREADS_MAX}")));
         }
-        py.detach(|| self.0.set_engine(threads, strategy));
+        py.detach(|| self.0.set_engine(threads, strategy, pinned));
         Ok(())
     }
 

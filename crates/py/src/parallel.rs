@@ -138,6 +138,7 @@ fn band(name: &str, overrides: &HashMap<String, f64>) -> PyResult<Costs> {
             "commit_ns" => &mut costs.commit_ns,
             "delta_ns" => &mut costs.delta_ns,
             "prepare_ns" => &mut costs.prepare_ns,
+            "climb_ns" => &mut costs.climb_ns,
             "collect_ns" => &mut costs.collect_ns,
             "line_ns" => &mut costs.line_ns,
             _ => return Err(value_error(format!("costs: nothing is called `{name}`"))),
@@ -159,6 +160,7 @@ fn scheduler_costs(band_name: &str) -> PyResult<HashMap<&'static str, f64>> {
         ("commit_ns", costs.commit_ns),
         ("delta_ns", costs.delta_ns),
         ("prepare_ns", costs.prepare_ns),
+        ("climb_ns", costs.climb_ns),
         ("collect_ns", costs.collect_ns),
         ("line_ns", costs.line_ns),
     ];

@@ -20,6 +20,7 @@ mod deferred;
 mod hints;
 mod lane;
 mod pace;
+mod ready;
 mod settings;
 mod state;
 mod worker;

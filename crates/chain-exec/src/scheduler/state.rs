@@ -1,7 +1,5 @@
 //! Claim, abort and commit: the steps of the scheduler.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use chain_state::versions::{Cell, Effect, Memory, Version};
@@ -9,9 +7,10 @@ use chain_state::versions::{Cell, Effect, Memory, Version};
 use super::deferred::Deferred;
 use super::hints::{Hint, HintKey};
 use super::pace::Pace;
+use super::ready::Ready;
 use super::settings::Settings;
 use super::worker::{Claim, Task, Worker};
-use crate::sync::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering};
 
 /// To be executed; whoever wins the claim does it.
 pub(super) const IDLE: u64 = 0;
@@ -53,7 +52,7 @@ fn unpack(state: u64) -> (u64, u32) {
 
 /// Someone to wake when a transaction has run.
 #[derive(Clone, Copy, Debug)]
-enum Waiter {
+pub(super) enum Waiter {
     /// A hint named it before the block began.
     Hinted(u32),
     /// It met the estimate.
@@ -71,7 +70,7 @@ pub(super) struct Slot<T> {
     /// Producers still to run, and one for being drawn.
     pending: AtomicU32,
     pub(super) aborts: AtomicU32,
-    waiters: Mutex<Vec<Waiter>>,
+    pub(super) waiters: Mutex<Vec<Waiter>>,
     pub(super) record: Mutex<Record<T>>,
 }
 
@@ -93,8 +92,7 @@ pub struct Scheduler<T> {
     pub(super) lane: Padded<AtomicBool>,
     pub(super) pace: Padded<Pace>,
     pub(super) deferred: Padded<Deferred>,
-    ready_count: Padded<AtomicUsize>,
-    ready: Mutex<BinaryHeap<Reverse<u32>>>,
+    pub(super) ready: Padded<Ready>,
 }
 
 impl<T> Scheduler<T> {
@@ -123,8 +121,7 @@ impl<T> Scheduler<T> {
             lane: Padded(AtomicBool::new(false)),
             pace: Padded(Pace::new(&settings)),
             deferred: Padded(Deferred::new()),
-            ready_count: Padded(AtomicUsize::new(0)),
-            ready: Mutex::new(BinaryHeap::new()),
+            ready: Padded(Ready::new(count)),
         }
     }
 
@@ -161,6 +158,11 @@ impl<T> Scheduler<T> {
     /// Positions above the frontier that may be executed now.
     pub fn window(&self) -> u32 {
         self.pace.0.window()
+    }
+
+    /// Whether transactions with complete hints wait for their producers.
+    pub fn follows_hints(&self) -> bool {
+        self.settings.wait_for_producers
     }
 
     /// Reserve the slots of hinted writers and the edges to hinted readers, before any execution.
@@ -234,21 +236,15 @@ impl<T> Scheduler<T> {
 
     /// Whether [`Scheduler::next_task`] could give anything but idleness now.
     pub fn has_work(&self) -> bool {
-        self.ready_count.0.load(Ordering::SeqCst) > 0
+        self.queued() > 0
             || self.next.0.load(Ordering::SeqCst) < self.limit()
             || self.frontier() == self.count()
             || self.lane_open()
     }
 
-    /// Transactions queued to run again or for the first time, for whoever comes.
-    pub fn queued(&self) -> usize {
-        self.ready_count.0.load(Ordering::SeqCst)
-    }
-
     /// Transactions that any worker could start now, beyond what their workers hold.
     pub fn waiting(&self) -> bool {
-        self.ready_count.0.load(Ordering::SeqCst) > 0
-            || self.next.0.load(Ordering::SeqCst) < self.limit()
+        self.queued() > 0 || self.next.0.load(Ordering::SeqCst) < self.limit()
     }
 
     fn limit(&self) -> u32 {
@@ -282,22 +278,6 @@ impl<T> Scheduler<T> {
     fn share(&self, next: u32) -> u32 {
         let left = (self.count() - next) / self.settings.workers.saturating_mul(2).max(1);
         left.clamp(1, self.settings.batch.max(1))
-    }
-
-    fn pop_ready(&self) -> Option<u32> {
-        if self.ready_count.0.load(Ordering::SeqCst) == 0 {
-            return None;
-        }
-        let mut ready = self.ready.lock();
-        let tx = ready.pop().map(|Reverse(tx)| tx);
-        self.ready_count.0.store(ready.len(), Ordering::SeqCst);
-        tx
-    }
-
-    pub(super) fn push_ready(&self, tx: u32) {
-        let mut ready = self.ready.lock();
-        ready.push(Reverse(tx));
-        self.ready_count.0.store(ready.len(), Ordering::SeqCst);
     }
 
     fn claim(&self, tx: u32) -> Option<Claim> {
@@ -407,17 +387,6 @@ impl<T> Scheduler<T> {
             self.hand(worker, tx);
         } else {
             waiters.push(Waiter::Blocked(tx));
-        }
-    }
-
-    /// Keep one for this worker, give the others away.
-    fn hand(&self, worker: &mut Worker, tx: u32) {
-        match worker.released {
-            Some(kept) => {
-                worker.released = Some(kept.min(tx));
-                self.push_ready(kept.max(tx));
-            }
-            None => worker.released = Some(tx),
         }
     }
 
