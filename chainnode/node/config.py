@@ -36,8 +36,8 @@ class NodeConfig:
         log_level: "debug", "info", "warning" or "error".
         executor_threads: threads that execute a block and check signatures, 1 to 1024; one per core
             when absent. Results never depend on it.
-        executor_pinned: give each thread that executes a core of its own among those the process may
-            use; not where nodes share a machine. Without effect where the system refuses.
+        executor_pinned: give each thread that executes a core of its own among those the process
+            may use; not where nodes share a machine. Without effect where the system refuses.
         pool_transactions_max: pending transactions kept.
         pool_size_max_bytes: their total size.
         peers: the other validators.
