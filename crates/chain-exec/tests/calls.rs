@@ -410,7 +410,10 @@ fn the_memory_of_all_that_wait_is_one_budget() {
         payload.gas_limit = gas;
         let mut seen = Vec::new();
         for engine in [Engine::Serial, Engine::Stm] {
-            calls.0.executor.set_engine(2, Strategy::Always(engine));
+            calls
+                .0
+                .executor
+                .set_engine(2, Strategy::Always(engine), false);
             payload.salt[0] += 1;
             let result = calls.0.block(&[sign(&payload, 11, &[])]);
             let receipt = receipts(&result).remove(0);

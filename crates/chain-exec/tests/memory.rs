@@ -66,7 +66,7 @@ fn blocks_stay_within_their_memory_and_give_it_back() {
     chain.block(&[sign(&invoke(11, 1, "claim", b""), 11, &[])]);
     chain
         .executor
-        .set_engine(2, Strategy::Always(Engine::Stm), false);
+        .set_engine(1, Strategy::Always(Engine::Stm), false);
     let contracts = grown(|number| {
         let block: Vec<Vec<u8>> = (0..16).map(|index| transfer(number, index)).collect();
         let result = chain.block_verified(&block, 1);
