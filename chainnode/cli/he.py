@@ -100,7 +100,7 @@ def council(
     output: Output = Format.TABLE,
 ) -> None:
     """Show the key council's latest epoch: its members, threshold and profiles."""
-    _show_epoch(_ask(network, member, None, lambda bank: read_epoch(bank.chain)), output)
+    _show_epoch(_ask(network, member, lambda bank: read_epoch(bank.chain)), output)
 
 
 @app.command()
@@ -122,10 +122,7 @@ def rotate(
 ) -> None:
     """Vote, as an admin, for a new key epoch; a majority of the council's admins begins it."""
     voted = _ask(
-        network,
-        member,
-        None,
-        lambda bank: vote_rotation(bank.chain, profiles, organisations, threshold),
+        network, member, lambda bank: vote_rotation(bank.chain, profiles, organisations, threshold)
     )
     _show_epoch(voted, output)
 
@@ -152,7 +149,7 @@ def explain(
     member: Member = DEFAULT_MEMBER,
 ) -> None:
     """Show a query's plan, cost and noise, or why it is refused; costs no budget."""
-    print(explain_plan(_ask(network, member, None, lambda bank: bank.plan(table, sql))))
+    print(explain_plan(_ask(network, member, lambda bank: bank.plan(table, sql))))
 
 
 @app.command()
@@ -168,7 +165,7 @@ def query(
 ) -> None:
     """Ask for aggregates over encrypted columns."""
     opened = _keys(network, member, keys, passphrase_file)
-    rows = _ask(network, member, opened, lambda bank: bank.query(table, sql))
+    rows = _ask(network, member, lambda bank: bank.query(table, sql), opened)
     show_rows(
         [
             {
@@ -198,7 +195,7 @@ def score(
 ) -> None:
     """Score the enterprises that consent to this bank."""
     opened = _keys(network, member, keys, passphrase_file)
-    scores = _ask(network, member, opened, lambda bank: bank.score(table, model, ids or None))
+    scores = _ask(network, member, lambda bank: bank.score(table, model, ids or None), opened)
     show(scores, output)
 
 
@@ -212,7 +209,7 @@ def audit(
 ) -> None:
     """List a query's recorded steps with block and transaction."""
     wanted = bytes.fromhex(query_id)
-    steps = _ask(network, member, None, lambda bank: bank.audit_trail(wanted))
+    steps = _ask(network, member, lambda bank: bank.audit_trail(wanted))
     show_rows(
         [
             {
@@ -247,7 +244,7 @@ def ingest(
     own = _secret(network, member, secret, passphrase_file)
     with progress_bar("blocks") as advance:
         count = _ask(
-            network, member, None, lambda bank: bank.ingest(table, rows, advance, kept), own
+            network, member, lambda bank: bank.ingest(table, rows, advance, kept), secret=own
         )
     print(f"{count} rows of {source} are published in {table}")
 
@@ -269,7 +266,7 @@ def open_chosen(
     rows = read_source(source)
     own = _secret(network, member, secret, passphrase_file)
     opened = _ask(
-        network, member, None, lambda bank: bank.open_chosen(table, rows, count, from_height), own
+        network, member, lambda bank: bank.open_chosen(table, rows, count, from_height), secret=own
     )
     replace_private(to, OpeningsFile(opened).encode())
     blocks = sum(map(len, opened.values()))
@@ -291,10 +288,7 @@ def verify_openings(
     """Check an owner's openings: the blocks the chain chooses are encrypted again and compared."""
     opened = OpeningsFile.decode(file.read_bytes()).profiles
     passed = _ask(
-        network,
-        member,
-        None,
-        lambda bank: bank.audit_blocks(table, owner, opened, count, from_height),
+        network, member, lambda bank: bank.audit_blocks(table, owner, opened, count, from_height)
     )
     show_rows(
         [
@@ -354,7 +348,6 @@ def create_table(
     _ask(
         network,
         member,
-        None,
         lambda bank: bank.create_table(described, names, minimum_group, described.owners()),
     )
     print(f"{described.table}: {len(names)} enterprises, schema {described.hash().hex()}")
@@ -424,7 +417,7 @@ def approve_model(
         await bank.approve_model(table, approved)
         return approved
 
-    approved = _ask(network, member, None, approve)
+    approved = _ask(network, member, approve)
     print(f"{table}: {approved.name} approved by {member.partition('/')[0]}")
 
 
@@ -450,12 +443,7 @@ def check_points(
             fix="name the file that the bank shows: --points-secret FILE",
         )
     secret = secret_file.read_bytes()
-    _ask(
-        network,
-        member,
-        None,
-        lambda bank: bank.check_private_points(table, stated, card, secret),
-    )
+    _ask(network, member, lambda bank: bank.check_private_points(table, stated, card, secret))
     print(f"{stated.name}: {len(stated.points)} ciphertexts are those of the points shown")
 
 
@@ -497,8 +485,8 @@ def _secret(
 def _ask(
     network: Path,
     member: str,
-    keys: BankKeys | None,
     use: Callable[[BankClient], Awaitable[Value]],
+    keys: BankKeys | None = None,
     secret: OwnerSecret | None = None,
 ) -> Value:
     async def with_bank(client: AsyncClient) -> Value:

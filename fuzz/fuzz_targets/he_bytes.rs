@@ -53,7 +53,7 @@ fn material() -> &'static Material {
         let secret = SecretKey::from_seed(profile, &[7; 32]);
         let public = bytes_of(&secret.public_key().expect("made")).into_owned();
         let key = PublicKey::parse(profile, &public).expect("parsed");
-        let one = encrypt(profile, &key, &[1; 64], &[3; 32], LIMBS).expect("encrypted");
+        let one = encrypt(profile, &key, &1_u64.to_le_bytes(), &[3; 32], LIMBS).expect("encrypted");
         let one = bytes_of(&one).into_owned();
         let product = tensor(profile, LIMBS, &one, &one).expect("multiplied");
         let product = bytes_of(&product).into_owned();
