@@ -18,8 +18,7 @@ from chainnode.cli.context import identity_of
 from chainnode.sdk.bank import open_bank
 from chainnode.sdk.council import read_epoch, vote_rotation
 from chainnode.sdk.schema_file import dump_schema
-
-BASE_PORT = 29_900
+from examples.bank_scoring.network import free_base_port
 
 
 def he(folder: Path, member: str, *arguments: str | Path) -> str:
@@ -39,7 +38,7 @@ def he(folder: Path, member: str, *arguments: str | Path) -> str:
 @pytest.mark.timeout(300)
 def test_a_council_of_processes_answers_a_product_of_four(tmp_path: Path) -> None:
     folder = tmp_path / "net"
-    command("up", folder, "--seed", "7", "--base-port", str(BASE_PORT))
+    command("up", folder, "--seed", "7", "--base-port", str(free_base_port()))
     try:
         network = Network(folder)
         asyncio.run(founded(network))

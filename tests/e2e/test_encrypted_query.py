@@ -28,9 +28,9 @@ from chainnode.sdk.bank_keys import BankKeys
 from chainnode.sdk.client import AsyncClient
 from chainnode.sdk.scoring import EPOCH_ACTIVE
 from chainnode.types.errors import ChainnodeError
+from examples.bank_scoring.network import free_base_port
 
 CONTRACT = Path(__file__).resolve().parents[2] / "contracts" / "credit_scoring"
-BASE_PORT = 29_700
 
 
 def command(name: str, folder: Path, *arguments: str) -> None:
@@ -100,7 +100,7 @@ class Network:
 @pytest.mark.timeout(240)
 def test_a_bank_asks_on_ciphertexts_while_a_node_dies(tmp_path: Path) -> None:
     folder = tmp_path / "net"
-    command("up", folder, "--seed", "7", "--base-port", str(BASE_PORT))
+    command("up", folder, "--seed", "7", "--base-port", str(free_base_port()))
     try:
         asyncio.run(story(Network(folder)))
         secret = shares_of(Network(folder))
