@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
+from chainnode.contract.compiler.inlining import Template, flattened
 from chainnode.contract.compiler.wasm import I32, I64, Function, Import, Module
 
 Node = str | list["Node"]
@@ -32,6 +33,7 @@ def _parse(text: str) -> list[Node]:
 class _Runtime:
     imports: dict[str, Import]
     functions: dict[str, Function]
+    templates: dict[str, Template]
     globals: list[tuple[int, int]]
     names: dict[str, int]
 
@@ -39,7 +41,7 @@ class _Runtime:
 @lru_cache(maxsize=1)
 def _runtime() -> _Runtime:
     text = Path(__file__).with_name("runtime.wat").read_text(encoding="utf-8")
-    made = _Runtime({}, {}, [], {})
+    made = _Runtime({}, {}, {}, [], {})
     for node in _parse(text):
         assert isinstance(node, list)
         if node[0] == "global":
@@ -52,11 +54,14 @@ def _runtime() -> _Runtime:
         else:
             function = _Assembler(node, made.names).function
             made.functions[function.name] = function
-    return made
+    functions, templates = flattened(made.functions.values())
+    return replace(made, functions=functions, templates=templates)
 
 
-def load_runtime(module: Module) -> dict[str, int]:
-    """Add imports, globals and functions of the guest runtime; returns the globals by name.
+def load_runtime(module: Module) -> tuple[dict[str, int], dict[str, Template]]:
+    """Add imports, globals and functions of the guest runtime.
+
+    Returns the globals by name, and the functions to inline.
 
     The functions are shared by every module of the process: nothing may change them.
     """
@@ -64,7 +69,7 @@ def load_runtime(module: Module) -> dict[str, int]:
     module.imports.update(made.imports)
     module.functions.update(made.functions)
     module.globals += made.globals
-    return dict(made.names)
+    return made.names, made.templates
 
 
 def _signature(

@@ -16,6 +16,7 @@ from chainnode.contract.compiler.access import access_section
 from chainnode.contract.compiler.assembler import load_runtime
 from chainnode.contract.compiler.declarations import FunctionInfo, Program
 from chainnode.contract.compiler.diagnostics import CompileError, Refused
+from chainnode.contract.compiler.inlining import inlined
 from chainnode.contract.compiler.ir import Expr, Stmt
 from chainnode.contract.compiler.layout import Layout
 from chainnode.contract.compiler.lowering import FunctionLowering, entry_point, new_function
@@ -27,7 +28,7 @@ from chainnode.contract.compiler.sources import (
     source_hash,
 )
 from chainnode.contract.compiler.statements import FunctionChecker
-from chainnode.contract.compiler.wasm import Function, Module
+from chainnode.contract.compiler.wasm import I32, PAGE_SIZE_BYTES, Function, Module
 
 COMPILER: Final = "chainnode-contract 1"
 _HOST: Final = "sc1"
@@ -145,7 +146,7 @@ def _check_views(program: Program, bodies: dict[str, list[Stmt]]) -> None:
 
 def _generate(program: Program, bodies: dict[str, list[Stmt]]) -> bytes:
     module = Module(_HOST)
-    names = load_runtime(module)
+    names, templates = load_runtime(module)
     layout = Layout(module, names["heap"])
     functions = _functions(program)
     made = {info.symbol: module.add(new_function(info)) for info in functions}
@@ -157,6 +158,9 @@ def _generate(program: Program, bodies: dict[str, list[Stmt]]) -> bytes:
             wrapper = module.add(Function(f"e.{export}", (), ()))
             entry_point(FunctionLowering(wrapper, layout), info)
             module.exports.append((export, wrapper.name))
+    for name in [*made, *(name for _, name in module.exports)]:
+        module.functions[name] = inlined(module.functions[name], templates)
+    module.globals[names["limit"]] = (I32, module.pages() * PAGE_SIZE_BYTES)
     start = module.data_start + len(module.data)
     kind, _ = module.globals[names["heap"]]
     module.globals[names["heap"]] = (kind, -(-start // 8) * 8)

@@ -23,6 +23,7 @@
 (import $call (param $c $n $m $k $a $l i32) (param $g i64) (param $f i32) (result i32))
 
 (global $heap i32 0)
+(global $limit i32 0)
 (global $rp i32 0)
 (global $rend i32 0)
 (global $rem_lo i64 0)
@@ -33,18 +34,20 @@
 
 ;; --- memory
 
-(func $take (param $n i32) (result i32) (local $p $e i32)
-  (local.set $p (global.get $heap))
-  (local.set $e (i32.add (local.get $p) (local.get $n)))
-  (if (i32.lt_u (local.get $e) (local.get $p)) (then (unreachable)))
-  (if (i32.gt_u (local.get $e) (i32.shl (memory.size) (i32.const 16)))
-    (then (if (i32.eq (i32.const -1) (memory.grow (i32.shr_u
-        (i32.add (i32.const 65535)
-          (i32.sub (local.get $e) (i32.shl (memory.size) (i32.const 16))))
-        (i32.const 16))))
-      (then (unreachable)))))
-  (global.set $heap (local.get $e))
-  (local.get $p))
+;; The heap never passes the limit, which is the memory's end.
+(func $more (param $n i32)
+  (if (i32.eq (i32.const -1) (memory.grow (i32.add (i32.const 1) (i32.shr_u
+      (i32.sub (i32.sub (local.get $n) (i32.const 1))
+        (i32.sub (global.get $limit) (global.get $heap)))
+      (i32.const 16)))))
+    (then (unreachable)))
+  (global.set $limit (i32.shl (memory.size) (i32.const 16))))
+
+(func $take (param $n i32) (result i32)
+  (if (i32.gt_u (local.get $n) (i32.sub (global.get $limit) (global.get $heap)))
+    (then (call $more (local.get $n))))
+  (global.get $heap)
+  (global.set $heap (i32.add (global.get $heap) (local.get $n))))
 
 (func $alloc (param $n i32) (result i32)
   (global.set $heap (i32.and (i32.add (global.get $heap) (i32.const 7)) (i32.const -8)))
@@ -629,10 +632,9 @@
   (local.set $n (i32.sub (global.get $heap) (local.get $kp)))
   (local.set $p (call $take (i32.const 256)))
   (local.set $n (call $db_get (local.get $kp) (local.get $n) (local.get $p) (i32.const 256)))
-  (if (i32.lt_s (local.get $n) (i32.const 0))
-    (then (global.set $heap (local.get $kp)) (return (i32.const 0))))
-  (call $fetched (local.get $p) (local.get $n))
-  (i32.const 1))
+  (if (result i32) (i32.lt_s (local.get $n) (i32.const 0))
+    (then (global.set $heap (local.get $kp)) (i32.const 0))
+    (else (call $fetched (local.get $p) (local.get $n)) (i32.const 1))))
 (func $find_or_fault (param $kp i32)
   (if (i32.eqz (call $find (local.get $kp))) (then (call $fault (i32.const 5)))))
 (func $has (param $kp i32) (result i32)

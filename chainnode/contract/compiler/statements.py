@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections import Counter as Tally
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from chainnode.contract.compiler.calls import Calls
 from chainnode.contract.compiler.declarations import FunctionInfo, Program, read_type
@@ -42,18 +42,22 @@ UNSUPPORTED: Final[dict[str, tuple[str, str]]] = {
 }
 
 
+_LEAVES: Final = {int, str, type(None), ast.Constant, ast.Load, ast.Store}
+
+
 def _stored(node: ast.AST) -> Iterator[str]:
-    """Every name that is assigned, once per assignment; `ast.walk` takes three times as long."""
-    pending: list[object] = [node]
+    """Every name that is assigned, once per assignment; `ast.walk` takes several times as long."""
+    pending: list[Any] = [node]
     while pending:
         item = pending.pop()
-        if isinstance(item, ast.Name):
-            if isinstance(item.ctx, ast.Store):
-                yield item.id
-        elif isinstance(item, list):
+        kind = type(item)
+        if kind is list:
             pending += item
-        elif isinstance(item, ast.AST):
-            pending += item.__dict__.values()
+        elif kind is ast.Name:
+            if type(item.ctx) is ast.Store:
+                yield item.id
+        elif kind not in _LEAVES:
+            pending += [getattr(item, name, None) for name in kind._fields]
 
 
 class FunctionChecker(Calls):

@@ -8,6 +8,7 @@ from typing import Final
 
 I32: Final = 0x7F
 I64: Final = 0x7E
+PAGE_SIZE_BYTES: Final = 65_536
 _EMPTY_BLOCK: Final = 0x40
 
 _PLAIN: Final = {
@@ -146,6 +147,10 @@ class Module:
         self.functions[function.name] = function
         return function
 
+    def pages(self) -> int:
+        """The initial memory in pages."""
+        return max(1, -(-(self.data_start + len(self.data)) // PAGE_SIZE_BYTES))
+
     def _reachable(self) -> tuple[list[Import], list[Function]]:
         names: dict[str, None] = {}
         pending = [name for _, name in reversed(self.exports)]
@@ -168,12 +173,11 @@ class Module:
         for item in callables:
             kinds.setdefault((item.params, item.results), len(kinds))
         index = {item.name: number for number, item in enumerate(callables)}
-        pages = max(1, -(-(self.data_start + len(self.data)) // 65536))
         sections = [
             (1, [b"\x60" + _types(p) + _types(r) for p, r in kinds]),
             (2, [self._import(item, kinds[item.params, item.results]) for item in imports]),
             (3, [unsigned(kinds[item.params, item.results]) for item in functions]),
-            (5, [b"\x01" + unsigned(pages) + unsigned(self.pages_max)]),
+            (5, [b"\x01" + unsigned(self.pages()) + unsigned(self.pages_max)]),
             (6, [_global(kind, value) for kind, value in self.globals]),
             (7, [_text("memory") + b"\x02\x00"]
              + [_text(name) + b"\x00" + unsigned(index[target]) for name, target in self.exports]),
