@@ -259,26 +259,33 @@ def make_plan(table: TableFacts, sql: str) -> Plan:
 
     Raises:
         ClientFault: the query is not supported; it names the nearest rewrite. `PLAN_TOO_LARGE`
-            when its sums are longer than a blob.
+            when its sums, or its score vectors, are longer than a blob.
     """
     plan = plan_query(sql, table.catalog, chunk_count=len(table.members))
-    size_bytes = partial_size_bytes(plan)
+    size_bytes = result_size_bytes(plan)
     if size_bytes > BLOB_SIZE_MAX_BYTES:
         raise ClientFault(
             "PLAN_TOO_LARGE",
-            f"a worker's sums would have {size_bytes >> 20} MiB in profile {plan.profile}, a blob "
+            f"its result would have {size_bytes >> 20} MiB in profile {plan.profile}, a blob "
             f"at most {BLOB_SIZE_MAX_BYTES >> 20}",
             subject=sql,
-            fix="ask for fewer groups or values at once",
+            fix="ask for fewer groups or values at once"
+            if plan.aggregate is not None
+            else "keep so many rows in two tables and ask for the scores of each",
         )
     return plan
 
 
-def partial_size_bytes(plan: Plan) -> int:
-    """Size of one chunk's sums before they are relinearised; those of a product are longer."""
+def result_size_bytes(plan: Plan) -> int:
+    """Size of the largest blob that a plan makes, without its framing.
+
+    Sums are counted before they are relinearised, those of a product being longer; score vectors
+    are two polynomials a block, of all blocks together.
+    """
     if plan.aggregate is None:
-        return 0
-    polynomials = sum(output.degree() + 1 for output in plan.aggregate.outputs)
+        polynomials = 2 * sum(blocks for _, blocks in plan.chunks)
+    else:
+        polynomials = sum(output.degree() + 1 for output in plan.aggregate.outputs)
     return polynomials * plan.limbs * PROFILES[plan.profile].slots * RESIDUE_SIZE_BYTES
 
 

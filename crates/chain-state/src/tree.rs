@@ -132,7 +132,7 @@ pub struct StateTree {
 }
 
 impl StateTree {
-    /// Apply a block's net writes, or any batch of distinct keys.
+    /// Apply a block's net writes, or any batch; of several writes to a key the last one stays.
     pub fn update<'a>(&mut self, writes: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>) {
         let mut updates: Vec<Update> = writes
             .map(|(key, value)| {
@@ -140,7 +140,14 @@ impl StateTree {
                 (path_of(key), hashed)
             })
             .collect();
-        updates.sort_unstable_by_key(|(path, _)| *path);
+        updates.sort_by_key(|(path, _)| *path);
+        updates.dedup_by(|later, kept| {
+            let same = later.0 == kept.0;
+            if same {
+                *kept = *later;
+            }
+            same
+        });
         self.root = std::mem::take(&mut self.root).update(&updates, 0);
     }
 

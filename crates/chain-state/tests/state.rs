@@ -35,6 +35,24 @@ fn a_strangers_path_on_the_own_leaf_proves_no_absence() {
     }
 }
 
+#[test]
+fn of_several_writes_to_a_key_the_last_stays() {
+    let writes: [(&[u8], Option<&[u8]>); 5] = [
+        (b"a", Some(b"1")),
+        (b"b", Some(b"1")),
+        (b"a", Some(b"2")),
+        (b"b", None),
+        (b"a", Some(b"3")),
+    ];
+    let mut tree = StateTree::default();
+    tree.update(writes.into_iter());
+    let mut expected = StateTree::default();
+    expected.update([(&b"a"[..], Some(&b"3"[..]))].into_iter());
+    assert_eq!(tree.root(), expected.root());
+    tree.update([(&b"a"[..], Some(&b"4"[..])), (&b"a"[..], None)].into_iter());
+    assert_eq!(tree.root(), [0; 32]);
+}
+
 proptest! {
     #[test]
     fn root_depends_only_on_the_content(
