@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from chainnode import _native
-from chainnode.types.errors import ClientFault, PeerFault
+from chainnode.types.errors import ClientFault, InternalError, PeerFault
 
 if TYPE_CHECKING:
     from chainnode._native import HeSecretKey
@@ -32,7 +32,10 @@ Made = TypeVar("Made")
 
 RESIDUE_SIZE_BYTES: Final = 8
 KEY_SIZE_BYTES: Final = 32
-RELEASES_MAX: Final = 2**24
+RELEASE_UNITS_MAX: Final = 2**24
+FULL_RELEASE_UNITS: Final = 2**8
+"""What an opening costs whose noise is all that flooding hides with 64 bits over 2^16 of them."""
+
 # Blocks of a vector are independent and the native calls let other threads run.
 THREADS: Final = 4
 
@@ -164,31 +167,55 @@ def flood_seed(
     return hmac.new(flood_key, b"chainnode/he-flood/v1" + message, hashlib.sha256).digest()
 
 
-class ReleaseCounter:
-    """How many scalars and polynomials one key share has opened; stops hard at 2^24.
+def release_units(spare_bits: int) -> int:
+    """What opening one scalar or polynomial costs of `RELEASE_UNITS_MAX`.
 
-    The flooding is wide enough for that many openings of one key; after that the epoch must change.
+    An opening gives away at most 24 c B^2 / sigma^2 for noise B, flooding of deviation sigma and c
+    coefficients, and what many give away adds up (Li, Micciancio, Schultz and Sorrell, CRYPTO
+    2022). At the planner's capacity that is 2^-80, so 2^16 openings keep 64 bits; every bit below
+    it divides the loss by four, down to 2^-88, of which 2^24 keep 64 bits too.
 
     Args:
-        used: count stored so far.
+        spare_bits: how far the noise bound stays below the capacity; none below 0.
+    """
+    if spare_bits < 0:
+        raise InternalError("NOISE_NOT_HIDDEN", f"noise {-spare_bits} bits above the capacity")
+    return max(1, FULL_RELEASE_UNITS >> 2 * spare_bits)
+
+
+class ReleaseCounter:
+    """What one key share has spent on opened scalars and polynomials; stops hard at 2^24 units.
+
+    Up to the stop all of them together leave at least 64 bits of statistical security; after it
+    the epoch must change.
+
+    Args:
+        used: units stored so far.
     """
 
     def __init__(self, used: int = 0) -> None:
         self.used = used
 
-    def spend(self, count: int) -> None:
-        """Count `count` more openings, or refuse all of them.
+    def spend(self, count: int, spare_bits: int = 0) -> None:
+        """Pay for `count` more openings, or refuse all of them.
+
+        Args:
+            count: scalars or polynomials.
+            spare_bits: see `release_units`.
 
         Raises:
             PeerFault: `RELEASES_EXHAUSTED`.
         """
-        if self.used + count > RELEASES_MAX:
+        units = count * release_units(spare_bits)
+        if self.used + units > RELEASE_UNITS_MAX:
             raise PeerFault(
                 "RELEASES_EXHAUSTED",
-                f"this key share has opened {self.used} of {RELEASES_MAX} values",
-                fix="open a new council epoch and encrypt the tables again",
+                f"this key share has spent {self.used} of {RELEASE_UNITS_MAX} release units, and "
+                f"this answer costs {units}",
+                fix="rotate to a new council epoch and encrypt the tables again: chainnode he "
+                "rotate",
             )
-        self.used += count
+        self.used += units
 
 
 # --- shares and their combination -----------------------------------------------------------------

@@ -340,7 +340,10 @@ class Keyholder(ScoringService):
                 self._uploaded[key] = None
 
     def _count(self, case: Case, what: str, count: int) -> None:
-        self._store.count_release(case.facts.epoch, f"{case.result_hash.hex()}/{what}", count)
+        spare_bits = case.plan.capacity_bits - case.plan.noise_bits
+        self._store.count_release(
+            case.facts.epoch, f"{case.result_hash.hex()}/{what}", count, spare_bits
+        )
 
     def _held(self, case: Case) -> dict[int, PieceSecret]:
         epoch = case.facts.epoch

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from chainnode._native import HeSecretKey
 from chainnode.he.council import BASE_PROFILES, PieceSecret
 from chainnode.he.profiles import ProfileName
-from chainnode.he.release import RELEASES_MAX, ReleaseCounter
+from chainnode.he.release import RELEASE_UNITS_MAX, ReleaseCounter
 from chainnode.types.errors import ConfigError
 
 SCRYPT_N: Final = 2**15
@@ -93,13 +93,14 @@ class KeyStore:
 
     # --- what has been opened ---------------------------------------------------------------------
 
-    def count_release(self, epoch: int, what: str, count: int) -> None:
+    def count_release(self, epoch: int, what: str, count: int, spare_bits: int = 0) -> None:
         """Count an opening of an epoch's key before its share leaves; a resend is counted once.
 
         Args:
             epoch: whose key share is used.
             what: names the opening: result, kind and receiver.
             count: scalars or polynomials.
+            spare_bits: how far their noise stays below what flooding hides.
 
         Raises:
             PeerFault: `RELEASES_EXHAUSTED`.
@@ -108,14 +109,14 @@ class KeyStore:
         if what in record["seen"]:
             return
         counter = ReleaseCounter(int(record["used"]))
-        counter.spend(count)
+        counter.spend(count, spare_bits)
         record["used"] = counter.used
         record["seen"][what] = count
         self._save()
 
     def releases_left(self, epoch: int) -> int:
-        """How many more scalars or polynomials an epoch's key share may open."""
-        return RELEASES_MAX - int(self._opened.get(str(epoch), {"used": 0})["used"])
+        """Release units an epoch's key share may still spend; see `release.release_units`."""
+        return RELEASE_UNITS_MAX - int(self._opened.get(str(epoch), {"used": 0})["used"])
 
     def record_passed(self, query: bytes, counts: Sequence[int] = ()) -> None:
         """Remember that this member saw the query's groups pass: the condition of its share.

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from chainnode import _native
 from chainnode._native import HeSecretKey
 from chainnode.he import council, release
-from chainnode.he.profiles import PROFILES
-from chainnode.types.errors import ClientFault, PeerFault
+from chainnode.he.planner import degree_and_noise
+from chainnode.he.profiles import DEEP, PROFILES, SCORES
+from chainnode.types.errors import ClientFault, InternalError, PeerFault
 
 MEMBERS = ("bank-a", "guarantor", "registry", "statistics")
 RESULT = hashlib.sha256(b"result").digest()
@@ -177,8 +179,35 @@ def test_sealing_to_a_useless_key_is_refused() -> None:
 
 
 def test_the_release_counter_stops_hard() -> None:
-    counter = release.ReleaseCounter(release.RELEASES_MAX - 3)
-    counter.spend(2)
+    counter = release.ReleaseCounter(release.RELEASE_UNITS_MAX - 3)
+    counter.spend(2, spare_bits=4)
     with pytest.raises(PeerFault, match="RELEASES_EXHAUSTED"):
-        counter.spend(2)
-    assert counter.used == release.RELEASES_MAX - 1
+        counter.spend(2, spare_bits=4)
+    with pytest.raises(PeerFault, match="RELEASES_EXHAUSTED"):
+        counter.spend(1)
+    assert counter.used == release.RELEASE_UNITS_MAX - 1
+
+
+@pytest.mark.parametrize(
+    ("hiding_bits", "coefficients"),
+    [
+        (degree_and_noise.SCALAR_HIDING_BITS, 1),
+        (degree_and_noise.VECTOR_HIDING_BITS, SCORES.slots),
+        (degree_and_noise.VECTOR_HIDING_BITS + 1, DEEP.slots),
+    ],
+)
+def test_all_openings_up_to_the_stop_leave_64_bits(hiding_bits: int, coefficients: int) -> None:
+    """Openings as noisy as a plan may be, and less noisy ones: what they give away adds up."""
+    most = 0
+    for spare_bits in range(12):
+        count = release.RELEASE_UNITS_MAX // release.release_units(spare_bits)
+        most = max(most, count)
+        lost = Fraction(24 * coefficients * count, 4 ** (hiding_bits + spare_bits))
+        assert lost <= Fraction(1, 2**64), spare_bits
+    assert release.RELEASE_UNITS_MAX // release.release_units(0) == 2**16
+    assert most == 2**24
+
+
+def test_noise_above_the_capacity_is_never_opened() -> None:
+    with pytest.raises(InternalError, match="NOISE_NOT_HIDDEN"):
+        release.ReleaseCounter().spend(1, spare_bits=-1)

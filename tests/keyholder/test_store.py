@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from chainnode.he.council import PieceSecret
-from chainnode.he.release import RELEASES_MAX, public_bytes
+from chainnode.he.release import FULL_RELEASE_UNITS, RELEASE_UNITS_MAX, public_bytes
 from chainnode.keyholder.main import read_passphrase
 from chainnode.keyholder.store import KeyStore
 from chainnode.types.errors import ConfigError, PeerFault
@@ -56,12 +56,15 @@ def test_nothing_in_the_store_is_readable_by_others_or_in_the_clear(tmp_path: Pa
 
 def test_openings_are_counted_once_and_stop_hard_after_a_restart(tmp_path: Path) -> None:
     store = KeyStore(tmp_path / "keys", b"right")
-    store.count_release(1, "first", RELEASES_MAX - 2)
-    store.count_release(1, "first", RELEASES_MAX - 2)
+    full = RELEASE_UNITS_MAX // FULL_RELEASE_UNITS
+    for _ in range(2):
+        store.count_release(1, "first", full - 1)
     again = KeyStore(tmp_path / "keys", b"right")
-    assert again.releases_left(1) == 2
+    assert again.releases_left(1) == FULL_RELEASE_UNITS
     with pytest.raises(PeerFault, match="RELEASES_EXHAUSTED"):
-        again.count_release(1, "second", 3)
+        again.count_release(1, "second", 2)
+    again.count_release(1, "second", 2, spare_bits=1)
+    assert again.releases_left(1) == FULL_RELEASE_UNITS // 2
     again.count_release(2, "second", 3)
 
 
