@@ -8,9 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from functools import wraps
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from chainnode.types.errors import ChainnodeError
+
+if TYPE_CHECKING:
+    from chainnode.sdk.query_progress import QueryProgress, Watch
 
 EXIT_DONE: Final = 0
 EXIT_REJECTED: Final = 1
@@ -111,3 +114,22 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def query_line() -> Iterator[Watch]:
+    """The state of a query on stderr while a command waits for it: on a terminal a line that
+    changes, else its id alone, which is what collects the answer if the command ends early."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    said: set[bytes] = set()
+    with console.status("planning") as line:
+
+        def watch(progress: QueryProgress) -> None:
+            if progress.query not in said:
+                said.add(progress.query)
+                console.print(f"query {progress.query.hex()}", highlight=False, soft_wrap=True)
+            line.update(progress.text())
+
+        yield watch

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -24,17 +23,15 @@ from chainnode.sdk.client import AsyncClient
 from chainnode.sdk.input_faults import InputFault
 from chainnode.sdk.owner import DataOwner, Progress, StaleColumns
 from chainnode.sdk.owner_secret import OwnerSecret
+from chainnode.sdk.query_progress import QueryProgress, Watch, read_progress, wait_released
 from chainnode.sdk.scoring import (
+    CLOSED,
     EPOCH_ACTIVE,
-    EXPIRED,
-    INPUT_REFUSED,
-    RELEASED,
-    RELEASING,
-    STATUS_NAMES,
     ContractRefused,
     QueryFacts,
     ScoringChain,
     TableFacts,
+    confirm_plan,
     make_plan,
     plan_shape,
     read_digests,
@@ -48,21 +45,24 @@ from chainnode.sdk.scoring_chain import SdkScoringChain
 from chainnode.types.errors import ClientFault, ConfigError, PeerFault
 
 __all__ = [
+    "Answer",
     "AuditStep",
     "BankClient",
     "BankKeys",
     "InputFault",
     "OwnerSecret",
     "Progress",
+    "QueryProgress",
     "StaleColumns",
     "open_bank",
 ]
 
-_LATE_MS: Final = 3_000
-"""How long the keyholders and workers have for saying that a deadline has passed."""
-
-_POLL_S: Final = 0.2
 _QUIET_S: Final = 1.0
+_ANSWERED: Final = "answered"
+"""How a query ends whose answer the bank has opened."""
+
+Answer = list[Row] | dict[str, int]
+"""Rows of aggregates or bands, or scores by enterprise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,7 @@ class BankClient(DataOwner):
         keys: where answers are received; None for an owner that only publishes.
         timeout_s: how long a query may take before the client stops waiting for it.
         owner_secret: see `DataOwner`; without it, what is published cannot be audited later.
+        watch: is told how far a query is while the client waits for it.
     """
 
     def __init__(
@@ -94,10 +95,12 @@ class BankClient(DataOwner):
         keys: BankKeys | None = None,
         timeout_s: float = 120.0,
         owner_secret: OwnerSecret | None = None,
+        watch: Watch | None = None,
     ) -> None:
         super().__init__(chain, organisation, owner_secret)
         self._keys = keys
         self._timeout_s = timeout_s
+        self._watch = watch
         self.last_query = b""
 
     # --- questions --------------------------------------------------------------------------------
@@ -116,19 +119,16 @@ class BankClient(DataOwner):
         Raises:
             ClientFault: `SQL_UNSUPPORTED`, `BUDGET_EXCEEDED`, `GROUP_TOO_SMALL`, `NOT_ALLOWED`.
             InputFault: an owner's columns cannot be computed on; it names owner, column, block.
-            PeerFault: `WRONG_SHARE`, `QUERY_REFUSED`, `QUERY_EXPIRED`.
+            PeerFault: `WRONG_SHARE`, `QUERY_REFUSED`, `QUERY_EXPIRED`, `QUERY_TIMEOUT`: of a query
+                that goes on, see `resume`.
         """
         scores = (await self.plan(table, sql)).scores
         if scores is not None and not scores.bands:
             raise ClientFault(
                 "SQL_UNSUPPORTED", "CREDIT_SCORE is asked with score(), not query()", subject=sql
             )
-        facts, known, plan = await self._ask(table, sql)
-        async with self._closing(facts):
-            if plan.scores is None:
-                return await self._open_sums(facts, known, plan)
-            opened = await self._open_scores(facts, known, plan)
-            return band_rows(plan.scores.bands, list(opened.values()))
+        known, plan = await self._ask(table, sql)
+        return _rows(await self._collect(await self._released(self.last_query), known, plan))
 
     async def score(
         self, table: str, model: str, ids: Sequence[str] | None = None
@@ -145,9 +145,41 @@ class BankClient(DataOwner):
         if ids is not None:
             listed = ", ".join("'" + name.replace("'", "''") + "'" for name in ids)
             sql += f" WHERE {facts.schema.id_column} IN ({listed})"
-        asked, known, plan = await self._ask(table, sql)
-        async with self._closing(asked):
-            return await self._open_scores(asked, known, plan)
+        known, plan = await self._ask(table, sql)
+        return _scores(await self._collect(await self._released(self.last_query), known, plan))
+
+    async def resume(self, query: bytes) -> Answer:
+        """The answer of a query asked before, by this client or by one that is gone.
+
+        The budget was spent when it was asked. An answer that was collected already is opened
+        again. Needed are the keys the query was asked with.
+
+        Args:
+            query: 32-byte id.
+
+        Raises:
+            ClientFault: `ANSWER_SEALED` under other keys, and as `query`.
+            PeerFault: `PLAN_MISMATCH` when the table's models or rules are no longer those that
+                were asked, and as `query`.
+        """
+        facts = await read_query(self.chain, query)
+        keys = self._receiving()
+        if facts.reply_key != release.public_bytes(keys.reply_key):
+            raise ClientFault(
+                "ANSWER_SEALED",
+                f"the answer is sealed under other keys of {facts.bank}",
+                subject=query.hex(),
+                fix="use the keys that the query was asked with",
+            )
+        self.last_query = query
+        if facts.status != CLOSED or facts.ending != _ANSWERED:
+            facts = await self._released(query)
+        known = await read_table(self.chain, facts.table, facts.epoch)
+        return await self._collect(facts, known, confirm_plan(known, facts))
+
+    async def progress(self, query: bytes) -> QueryProgress:
+        """How far a query is; anyone may look."""
+        return await read_progress(self.chain, await read_query(self.chain, query))
 
     async def audit_trail(self, query: bytes, from_height: int = 0) -> list[AuditStep]:
         """Every recorded step of a query, in order, up to the latest block.
@@ -204,7 +236,8 @@ class BankClient(DataOwner):
             and not await self._has_columns(facts.schema.table, owner, plan.profile, epoch)
         ]
 
-    async def _ask(self, table: str, sql: str) -> tuple[QueryFacts, TableFacts, Plan]:
+    async def _ask(self, table: str, sql: str) -> tuple[TableFacts, Plan]:
+        """Submit a query, which spends budget; its id is `last_query`."""
         keys = self._receiving()
         epoch, facts, plan = await self._planned(table, sql)
         if epoch == 0:
@@ -230,48 +263,24 @@ class BankClient(DataOwner):
             "reply_key": release.public_bytes(keys.reply_key),
             "target_key": target,
         }
-        await self.chain.call("submit", query=query, ask=ask, sql=sql)
         self.last_query = query
-        return await self._released(query), facts, plan
+        if self._watch is not None:
+            self._watch(QueryProgress.asking(query, facts, len(plan.chunks)))
+        await self.chain.call("submit", query=query, ask=ask, sql=sql)
+        return facts, plan
 
     async def _released(self, query: bytes) -> QueryFacts:
-        loop = asyncio.get_running_loop()
-        end = loop.time() + self._timeout_s
-        while True:
-            facts = await read_query(self.chain, query)
-            if facts.status == RELEASED:
-                return facts
-            if facts.status > RELEASED:
-                if facts.ending == INPUT_REFUSED:
-                    raise InputFault.stated(await self.chain.view("refused_input", query=query))
-                raise _ended(facts)
-            await self._end_if_late(facts)
-            if loop.time() > end:
-                raise PeerFault(
-                    "QUERY_TIMEOUT",
-                    f"still {STATUS_NAMES[facts.status]} after {self._timeout_s:g} s",
-                    subject=query.hex(),
-                    fix="look at the workers and keyholders; the query stays on chain until it "
-                    "expires",
-                )
-            await asyncio.sleep(_POLL_S)
+        return await wait_released(self.chain, query, self._timeout_s, self._watch)
 
-    async def _end_if_late(self, facts: QueryFacts) -> None:
-        """Say that a deadline has passed: on an idle chain nobody else may bring a block."""
-        council = await self.chain.view("council_info")
-        now_ms = time.time() * 1000
-        try:
-            if now_ms > facts.time_ms + council["query_deadline_ms"] + _LATE_MS:
-                await self.chain.call("expire", query=facts.query)
-            elif (
-                facts.status == RELEASING
-                and now_ms > facts.phase_ms + council["share_deadline_ms"] + _LATE_MS
-            ):
-                await self.chain.call("settle", query=facts.query)
-        except ContractRefused as error:
-            # A service said it first, or too few shares are there to settle for.
-            if error.error != "WrongState":
-                raise
+    async def _collect(self, facts: QueryFacts, known: TableFacts, plan: Plan) -> Answer:
+        """Open what was released, and say on chain that it was."""
+        async with self._closing(facts):
+            if plan.scores is None:
+                return await self._open_sums(facts, known, plan)
+            opened = await self._open_scores(facts, known, plan)
+            if plan.scores.bands:
+                return band_rows(plan.scores.bands, list(opened.values()))
+            return opened
 
     @asynccontextmanager
     async def _closing(self, facts: QueryFacts) -> AsyncIterator[None]:
@@ -290,7 +299,7 @@ class BankClient(DataOwner):
                     )
             await self._close(facts, error.code)
             raise
-        await self._close(facts, "answered")
+        await self._close(facts, _ANSWERED)
 
     async def _open_sums(self, facts: QueryFacts, table: TableFacts, plan: Plan) -> list[Row]:
         result_hash, ciphertexts, stated = await self._opening(facts, table, plan)
@@ -360,7 +369,14 @@ class BankClient(DataOwner):
         return digest, ciphertexts, await read_digests(self.chain, table.sharing, facts.query)
 
     async def _close(self, facts: QueryFacts, outcome: str) -> None:
-        await self.chain.call("close", query=facts.query, outcome=outcome)
+        if facts.status == CLOSED:
+            return
+        try:
+            await self.chain.call("close", query=facts.query, outcome=outcome)
+        except ContractRefused as error:
+            # Another client of this bank collected the same answer meanwhile.
+            if error.error != "WrongState":
+                raise
 
     def _receiving(self) -> BankKeys:
         if self._keys is None:
@@ -380,6 +396,7 @@ async def open_bank(
     keys: BankKeys | None = None,
     server_name: str = "",
     owner_secret: OwnerSecret | None = None,
+    timeout_s: float = 120.0,
 ) -> AsyncIterator[BankClient]:
     """A bank's or owner's client over the nodes given, closed at the end.
 
@@ -390,10 +407,11 @@ async def open_bank(
         keys: where answers are received; None for an owner that only publishes.
         server_name: the name in the nodes' certificates, when it is not the host.
         owner_secret: see `DataOwner`.
+        timeout_s: see `BankClient`.
     """
     async with AsyncClient(endpoints, identity, genesis, server_name=server_name) as client:
         chain = SdkScoringChain(client)
-        yield BankClient(chain, identity.organisation, keys, owner_secret=owner_secret)
+        yield BankClient(chain, identity.organisation, keys, timeout_s, owner_secret)
 
 
 def _audit(name: str, fields: Mapping[str, object], height: int, tx_id: bytes) -> AuditStep:
@@ -411,31 +429,11 @@ def _audit(name: str, fields: Mapping[str, object], height: int, tx_id: bytes) -
     return AuditStep(height, tx_id, str(fields["step"]), organisation, str(fields["detail"]))
 
 
-def _ended(facts: QueryFacts) -> ClientFault | PeerFault:
-    if facts.ending == "group too small":
-        return ClientFault(
-            "GROUP_TOO_SMALL",
-            "a group in the answer is smaller than the table's minimum; the query cost budget",
-            subject=facts.query.hex(),
-            fix="widen the condition or group by a coarser column",
-        )
-    if facts.ending.startswith("differencing"):
-        return ClientFault(
-            "GROUPS_TOO_CLOSE",
-            f"with answers given before, this one would tell about too few rows: {facts.ending}",
-            subject=facts.query.hex(),
-            fix="ask for a group that differs from earlier ones by more rows, or by none",
-        )
-    if facts.status == EXPIRED:
-        return PeerFault(
-            "QUERY_EXPIRED",
-            "the query was not answered by its deadline",
-            subject=facts.query.hex(),
-            fix="look at the workers and keyholders, then ask again",
-        )
-    return PeerFault(
-        "QUERY_REFUSED",
-        f"the query was {STATUS_NAMES[facts.status]}: {facts.ending}",
-        subject=facts.query.hex(),
-        fix="read the audit trail of the query, then ask again",
-    )
+def _rows(answer: Answer) -> list[Row]:
+    assert isinstance(answer, list)
+    return answer
+
+
+def _scores(answer: Answer) -> dict[str, int]:
+    assert isinstance(answer, dict)
+    return answer

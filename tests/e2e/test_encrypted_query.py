@@ -1,6 +1,7 @@
 """Twelve real processes: a bank asks SQL and scores on ciphertexts while a node is killed."""
 
 import asyncio
+import json
 import subprocess
 import sys
 import tomllib
@@ -18,6 +19,7 @@ from process_memory import holds_any
 
 from chainnode._proto import types_pb2
 from chainnode.cli.context import description, identity_of
+from chainnode.cli.output import EXIT_REJECTED, EXIT_UNREACHABLE
 from chainnode.contract import abi
 from chainnode.contract.package import build
 from chainnode.he.threshold import Sharing
@@ -134,6 +136,31 @@ def audit_by_command(folder: Path) -> None:
     assert openings.stat().st_mode & 0o777 == 0o600
 
 
+def ask_and_collect_by_command(folder: Path) -> None:
+    """A command that stops waiting leaves an id behind; another one collects the answer."""
+    program, secret = Path(sys.executable).parent / "chainnode", folder / "bank-passphrase"
+    secret.write_bytes(b"a bank's passphrase")
+    bank = ("--network", folder, "--as", "bank-a/client")
+    keys = ("--keys", folder / "bank-keys", "--passphrase-file", secret)
+
+    def he(*arguments: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(program), "he", *map(str, arguments)], capture_output=True, text=True, timeout=60
+        )
+
+    sql = "SELECT COUNT(*) AS firms FROM firms WHERE sector = 'farming'"
+    left = he("query", sql, "--table", "firms", "--timeout", "0", *bank, *keys)
+    assert (left.returncode, left.stdout) == (EXIT_UNREACHABLE, "")
+    asked = left.stderr.split()[1]
+    assert "QUERY_TIMEOUT" in left.stderr and f"chainnode he answer {asked}" in left.stderr
+    got = he("answer", asked, *bank, *keys, "-o", "json")
+    assert json.loads(got.stdout) == [{"firms": ROWS // 2}], got.stderr
+    shown = json.loads(he("status", asked, *bank, "-o", "json").stdout)
+    assert (shown["status"], shown["ending"], shown["shares_needed"]) == ("closed", "answered", 3)
+    wrong = he("status", "12", *bank)
+    assert wrong.returncode == EXIT_REJECTED and "QUERY_ID_MALFORMED" in wrong.stderr
+
+
 async def story(network: Network) -> None:
     await network.deploy()
     keys = BankKeys(network.folder / "bank-keys", b"a bank's passphrase")
@@ -145,6 +172,7 @@ async def story(network: Network) -> None:
         rows = await bank.query("firms", sql)
         chosen = [int(str(TURNOVER[row])) for row in range(ROWS) if SECTOR[row] == "trade"]
         assert [row.values for row in rows] == [(len(chosen), sum(chosen))]
+        await asyncio.to_thread(ask_and_collect_by_command, network.folder)
         await asyncio.to_thread(command, "kill", network.folder, "statistics/node")
         scores = await bank.score("firms", MODEL.name, [*IDS[:5], IDS[50]])
         assert scores == {IDS[row]: plain_score(row) for row in range(5)}

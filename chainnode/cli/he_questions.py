@@ -1,0 +1,216 @@
+"""`chainnode he ...`: a bank's questions, their state and their answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from chainnode.cli.context import DEFAULT_MEMBER, DEFAULT_NETWORK, Member, Network
+from chainnode.cli.he_options import (
+    Keys,
+    Output,
+    Passphrase,
+    Table,
+    ask_bank,
+    open_keys,
+)
+from chainnode.cli.output import Format, query_line, reporting, show, show_rows
+from chainnode.he.answer import Row, shown
+from chainnode.he.sql import explain as explain_plan
+from chainnode.types.errors import ClientFault
+
+app = typer.Typer()
+
+Sql = Annotated[str, typer.Argument(help="One SELECT.")]
+QueryId = Annotated[str, typer.Argument(help="64 hexadecimal digits.")]
+Timeout = Annotated[
+    float,
+    typer.Option("--timeout", min=0, help="Seconds to wait; the query goes on after them."),
+]
+TIMEOUT_S = 120.0
+
+
+@app.command()
+@reporting
+def explain(
+    sql: Sql,
+    table: Table,
+    network: Network = Path(DEFAULT_NETWORK),
+    member: Member = DEFAULT_MEMBER,
+) -> None:
+    """Show a query's plan, cost and noise, or why it is refused; costs no budget."""
+    print(explain_plan(ask_bank(network, member, lambda bank: bank.plan(table, sql))))
+
+
+@app.command()
+@reporting
+def query(
+    sql: Sql,
+    table: Table,
+    network: Network = Path(DEFAULT_NETWORK),
+    member: Member = DEFAULT_MEMBER,
+    keys: Keys = None,
+    passphrase_file: Passphrase = None,
+    timeout: Timeout = TIMEOUT_S,
+    output: Output = Format.TABLE,
+) -> None:
+    """Ask for aggregates over encrypted columns."""
+    opened = open_keys(network, member, keys, passphrase_file)
+    with query_line() as watch:
+        rows = ask_bank(
+            network,
+            member,
+            lambda bank: bank.query(table, sql),
+            opened,
+            timeout_s=timeout,
+            watch=watch,
+        )
+    _show_rows(rows, output)
+
+
+Ids = Annotated[list[str], typer.Option("--id", help="Only these enterprises.")]
+
+
+@app.command()
+@reporting
+def score(
+    model: Annotated[str, typer.Argument(help="Scorecard.")],
+    table: Table,
+    ids: Ids = [],  # noqa: B006
+    network: Network = Path(DEFAULT_NETWORK),
+    member: Member = DEFAULT_MEMBER,
+    keys: Keys = None,
+    passphrase_file: Passphrase = None,
+    timeout: Timeout = TIMEOUT_S,
+    output: Output = Format.TABLE,
+) -> None:
+    """Score the enterprises that consent to this bank."""
+    opened = open_keys(network, member, keys, passphrase_file)
+    with query_line() as watch:
+        scores = ask_bank(
+            network,
+            member,
+            lambda bank: bank.score(table, model, ids or None),
+            opened,
+            timeout_s=timeout,
+            watch=watch,
+        )
+    show(scores, output)
+
+
+@app.command("answer")
+@reporting
+def collect(
+    query_id: QueryId,
+    network: Network = Path(DEFAULT_NETWORK),
+    member: Member = DEFAULT_MEMBER,
+    keys: Keys = None,
+    passphrase_file: Passphrase = None,
+    timeout: Timeout = TIMEOUT_S,
+    output: Output = Format.TABLE,
+) -> None:
+    """Collect the answer of a query asked before; its budget was spent then."""
+    wanted = read_id(query_id)
+    opened = open_keys(network, member, keys, passphrase_file)
+    with query_line() as watch:
+        answer = ask_bank(
+            network,
+            member,
+            lambda bank: bank.resume(wanted),
+            opened,
+            timeout_s=timeout,
+            watch=watch,
+        )
+    if isinstance(answer, list):
+        _show_rows(answer, output)
+    else:
+        show(answer, output)
+
+
+@app.command()
+@reporting
+def status(
+    query_id: QueryId,
+    network: Network = Path(DEFAULT_NETWORK),
+    member: Member = DEFAULT_MEMBER,
+    output: Output = Format.TABLE,
+) -> None:
+    """Show how far a query is: chunks, shares and its deadline."""
+    wanted = read_id(query_id)
+    now = ask_bank(network, member, lambda bank: bank.progress(wanted))
+    show(
+        {
+            "query": now.query,
+            "status": now.status,
+            "chunks_done": now.chunks_done,
+            "chunks": now.chunks,
+            "counts": now.counts,
+            "shares": now.shares,
+            "shares_needed": now.shares_needed,
+            "members": now.members,
+            "deadline_ms": now.deadline_ms,
+            "ending": now.ending,
+        },
+        output,
+    )
+
+
+@app.command()
+@reporting
+def audit(
+    query_id: QueryId,
+    network: Network = Path(DEFAULT_NETWORK),
+    member: Member = DEFAULT_MEMBER,
+    output: Output = Format.TABLE,
+) -> None:
+    """List a query's recorded steps with block and transaction."""
+    wanted = read_id(query_id)
+    steps = ask_bank(network, member, lambda bank: bank.audit_trail(wanted))
+    show_rows(
+        [
+            {
+                "height": step.height,
+                "tx_id": step.tx_id,
+                "step": step.step,
+                "organisation": step.organisation,
+                "detail": step.detail,
+            }
+            for step in steps
+        ],
+        output,
+    )
+
+
+def read_id(text: str) -> bytes:
+    """A query's id as written.
+
+    Raises:
+        ClientFault: `QUERY_ID_MALFORMED`.
+    """
+    try:
+        found = bytes.fromhex(text)
+    except ValueError:
+        found = b""
+    if len(found) != 32:
+        raise ClientFault(
+            "QUERY_ID_MALFORMED",
+            "a query's id is 64 hexadecimal digits",
+            subject=text,
+            fix="take the id that the command said when it asked",
+        )
+    return found
+
+
+def _show_rows(rows: list[Row], output: Format) -> None:
+    show_rows(
+        [
+            {
+                **dict(zip(row.names, map(shown, row.values), strict=True)),
+                **({"refused": row.refused} if row.refused else {}),
+            }
+            for row in rows
+        ],
+        output,
+    )
