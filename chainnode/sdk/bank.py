@@ -327,7 +327,7 @@ class BankClient(DataOwner):
         _, ciphertexts, stated = await self._opening(facts, table, plan)
         sharing, subject = table.sharing, facts.query.hex()
         ids = await read_ids(self.chain, table)
-        mask = await score_mask(self.chain, table, plan, self.organisation, ids)
+        mask = await score_mask(self.chain, table, facts, plan, ids)
         blobs = await self._share_blobs(facts, sharing, stated)
         key = self._receiving().score_key(plan.profile)
 

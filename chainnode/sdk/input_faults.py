@@ -15,6 +15,7 @@ _MESSAGES = {
     "COLUMN_MALFORMED": "is no ciphertext of the profile",
     "COLUMN_MISSING": "is not among the published blocks",
     "COLUMNS_STALE": "has no columns of this epoch",
+    "COLUMNS_REPLACED": "published others since, and those that this query reads are gone",
     "MANIFEST_MALFORMED": "the list of columns is not the one whose root is on chain",
 }
 
@@ -23,7 +24,8 @@ class InputFault(PeerFault):
     """An owner's columns cannot be computed on; the bank's question had no part in it.
 
     Args:
-        code: `COLUMN_MALFORMED`, `COLUMN_MISSING`, `COLUMNS_STALE` or `MANIFEST_MALFORMED`.
+        code: `COLUMN_MALFORMED`, `COLUMN_MISSING`, `COLUMNS_STALE`, `COLUMNS_REPLACED` or
+            `MANIFEST_MALFORMED`.
         owner: organisation that published them.
         profile: of the columns.
         root: of the publication, as on chain; zeros where there is none.
@@ -50,7 +52,9 @@ class InputFault(PeerFault):
             code,
             f"{owner}, {profile}{place}: {why}",
             subject=f"{owner}/{column}/{block}" if column else owner,
-            fix=f"{owner} must encrypt and publish its columns again; then ask again",
+            fix="ask again: a new query reads the columns published since"
+            if code == "COLUMNS_REPLACED"
+            else f"{owner} must encrypt and publish its columns again; then ask again",
         )
 
     def evidence(self) -> dict[str, Any]:

@@ -17,9 +17,9 @@ import numpy as np
 from chainnode.he.opening import BlockOpening, check_opening, chosen_blocks
 from chainnode.he.profiles import PROFILES, ProfileName
 from chainnode.he.schema import PRESENCE_COLUMN, TableSchema, rows_per_block
+from chainnode.sdk.manifests import Manifest
 from chainnode.sdk.scoring import (
     CONTRACT,
-    Manifest,
     ScoringChain,
     TableFacts,
     gather_blobs,

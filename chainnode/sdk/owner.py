@@ -18,15 +18,13 @@ from chainnode.he.schema import TableSchema
 from chainnode.he.scorecard import Scorecard
 from chainnode.sdk import openings, private_models
 from chainnode.sdk.ingest import Journal, align, fresh_salt, scope_of
+from chainnode.sdk.manifests import Manifest, manifest_root, pack_manifest
 from chainnode.sdk.owner_secret import OwnerSecret
 from chainnode.sdk.scoring import (
     ContractRefused,
-    Manifest,
     ScoringChain,
     TableFacts,
-    manifest_root,
     pack_consent,
-    pack_manifest,
     read_columns,
     read_ids,
     read_table,

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -27,7 +27,8 @@ from chainnode.he.scorecard import Scorecard
 from chainnode.he.sql import Catalog, plan_query
 from chainnode.he.threshold import Sharing
 from chainnode.sdk.input_faults import InputFault
-from chainnode.types.codec import merkle_root
+from chainnode.sdk.manifests import Manifest, bad_manifest, manifest_root, read_manifest
+from chainnode.sdk.query_inputs import NOTHING, OwnerInput, QueryInputs
 from chainnode.types.errors import ClientFault, PeerFault
 from chainnode.types.limits import BLOB_SIZE_MAX_BYTES
 from chainnode.types.receipt import Receipt
@@ -164,6 +165,7 @@ class QueryFacts:
     phase_ms: int
     table: str
     epoch: int
+    profile: str
     kind: int
     plan_hash: bytes
     chunk_count: int
@@ -174,19 +176,22 @@ class QueryFacts:
     status: int
     sql: str
     ending: str
+    inputs: QueryInputs
 
     def terms(self) -> bytes:
-        """What the finalising event binds: who asked what, under which key, and who receives it."""
+        """What the finalising event binds: who asked what of which inputs, and who receives it."""
         numbers = self.epoch.to_bytes(8, "big") + self.kind.to_bytes(8, "big")
-        keys = self.plan_hash + self.reply_key + self.target_key
+        keys = self.plan_hash + self.reply_key + self.target_key + self.inputs.hash()
         return hashlib.sha256(keys + numbers + self.bank.encode()).digest()
 
 
 async def read_query(chain: ScoringChain, query: bytes) -> QueryFacts:
     """A query's record as the node states it; `QueryFacts.terms` lets a proof confirm it."""
     record, ask = await chain.view("query_info", query=query)
+    inputs = QueryInputs.stated(*await chain.view("query_inputs", query=query))
     status, sql, ending = await chain.view("query_state", query=query)
-    return QueryFacts(query=query, **record, **ask, status=status, sql=sql, ending=ending)
+    ended = {"status": status, "sql": sql, "ending": ending}
+    return QueryFacts(query=query, **record, **ask, **ended, inputs=inputs)
 
 
 async def read_sharing(chain: ScoringChain, epoch: int = 0) -> Sharing:
@@ -289,11 +294,22 @@ def result_size_bytes(plan: Plan) -> int:
     return polynomials * plan.limbs * PROFILES[plan.profile].slots * RESIDUE_SIZE_BYTES
 
 
-def plan_shape(plan: Plan) -> dict[str, int]:
-    """Kind and counts as the contract wants them beside the plan's hash."""
+def results_needed(members: int) -> int:
+    """How many workers must state the same result: one more than may lie, never one alone."""
+    return max(2, (members - 1) // 3 + 1)
+
+
+def workers_max(members: int) -> int:
+    """Workers of a chunk with its reserve: so many that those who may lie are outvoted."""
+    return min(members, 2 * results_needed(members) - 1)
+
+
+def plan_shape(plan: Plan) -> dict[str, int | str]:
+    """Profile, kind and counts as the contract wants them beside the plan's hash."""
     if plan.aggregate is None:
         outputs = sum(count for _, count in plan.chunks)
         return {
+            "profile": plan.profile,
             "kind": KIND_SCORES,
             "chunk_count": len(plan.chunks),
             "output_count": outputs,
@@ -301,6 +317,7 @@ def plan_shape(plan: Plan) -> dict[str, int]:
         }
     gates = [output for output in plan.aggregate.outputs if output.kind == "count"]
     return {
+        "profile": plan.profile,
         "kind": KIND_AGGREGATE,
         "chunk_count": len(plan.chunks),
         "output_count": len(plan.aggregate.outputs),
@@ -312,9 +329,18 @@ def confirm_plan(table: TableFacts, facts: QueryFacts) -> Plan:
     """The plan of a submitted query, made again here and equal to what the bank submitted.
 
     Raises:
-        PeerFault: `PLAN_MISMATCH`.
+        PeerFault: `PLAN_MISMATCH`, or `TABLE_MISMATCH` when the table's record is not the one that
+            the query's terms bind.
         ClientFault: the text cannot be planned at all.
     """
+    schema_hash = hashlib.sha256(table.schema.encode()).digest()
+    if (table.owners, table.registry, schema_hash) != facts.inputs.table():
+        raise PeerFault(
+            "TABLE_MISMATCH",
+            "the node states another record of the table than the query was asked of",
+            subject=facts.table,
+            fix="connect to another node and look at this one",
+        )
     plan = make_plan(table, facts.sql)
     shape = plan_shape(plan)
     stated = {name: getattr(facts, name) for name in shape}
@@ -331,89 +357,80 @@ def confirm_plan(table: TableFacts, facts: QueryFacts) -> Plan:
 # --- columns --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """An owner's published columns of one profile.
-
-    Args:
-        columns: stored name to block hashes.
-        salt: of the publication, 16 bytes; with the owner's secret it gives every block's seed.
-    """
-
-    columns: dict[str, list[bytes]]
-    salt: bytes
-
-
-def pack_manifest(manifest: Manifest) -> bytes:
-    """The blob that lists an owner's columns: canonical JSON."""
-    listed = {name: [block.hex() for block in blocks] for name, blocks in manifest.columns.items()}
-    whole = {"columns": listed, "salt": manifest.salt.hex()}
-    return json.dumps(whole, sort_keys=True, separators=(",", ":")).encode()
-
-
-def read_manifest(data: bytes) -> Manifest:
-    """A manifest from its blob.
-
-    Raises:
-        PeerFault: `MANIFEST_MALFORMED`.
-    """
-    try:
-        whole = json.loads(data)
-        columns = {
-            str(name): [bytes.fromhex(block) for block in blocks]
-            for name, blocks in whole["columns"].items()
-        }
-        manifest = Manifest(columns, bytes.fromhex(whole["salt"]))
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise _bad_manifest("it is no list of columns") from error
-    if pack_manifest(manifest) != data:
-        raise _bad_manifest("it is not canonical")
-    return manifest
-
-
-def manifest_root(columns: Mapping[str, Sequence[bytes]]) -> bytes:
-    """Merkle root over the columns in name order: name, then the hashes of its blocks."""
-    return merkle_root(
-        [name.encode() + b"\x00" + b"".join(columns[name]) for name in sorted(columns)]
-    )
-
-
 async def read_columns(
     chain: ScoringChain, table: TableFacts, profile: str, owner: str, epoch: int
 ) -> Manifest:
-    """An owner's published columns of a profile, checked against the chain.
+    """An owner's latest published columns of a profile, checked against the chain.
 
     Raises:
         InputFault: `MANIFEST_MALFORMED` or `COLUMNS_STALE`.
     """
+    latest = await _latest_columns(chain, table.schema.table, profile, owner, epoch)
+    return await _read_manifest(chain, latest, profile, epoch)
+
+
+async def read_pinned_columns(chain: ScoringChain, facts: QueryFacts, owner: str) -> Manifest:
+    """The columns of an owner that a query reads: those published when it was submitted.
+
+    Raises:
+        InputFault: `MANIFEST_MALFORMED`, `COLUMNS_STALE` or `COLUMNS_REPLACED`.
+    """
+    async with naming_replaced(chain, facts, owner):
+        return await _read_manifest(chain, facts.inputs.of(owner), facts.profile, facts.epoch)
+
+
+@asynccontextmanager
+async def naming_replaced(
+    chain: ScoringChain, facts: QueryFacts, owner: str
+) -> AsyncIterator[None]:
+    """Name the owner of pinned blobs that cannot be had any more, if it published others since.
+
+    Raises:
+        InputFault: `COLUMNS_REPLACED`.
+    """
     try:
-        record = await chain.view(
-            "columns_of", table=table.schema.table, owner=owner, profile=profile, epoch=epoch
-        )
-    except ContractRefused as error:
-        if error.error != "StaleEpoch":
+        yield
+    except ClientFault as error:
+        if error.code != "BLOB_NOT_FOUND":
             raise
+        pinned = facts.inputs.of(owner)
+        latest = await _latest_columns(chain, facts.table, facts.profile, owner, facts.epoch)
+        if latest.root == pinned.root:
+            raise
+        raise InputFault("COLUMNS_REPLACED", owner, facts.profile, pinned.root) from error
+
+
+async def _read_manifest(
+    chain: ScoringChain, part: OwnerInput, profile: str, epoch: int
+) -> Manifest:
+    if part.manifest == NOTHING:
         reason = f"there are no columns of epoch {epoch}"
-        raise InputFault("COLUMNS_STALE", owner, profile, bytes(32), reason=reason) from error
-    data = await chain.get_blob(record["manifest"])
+        raise InputFault("COLUMNS_STALE", part.owner, profile, NOTHING, reason=reason)
+    data = await chain.get_blob(part.manifest)
     try:
         manifest = read_manifest(data)
-        if manifest_root(manifest.columns) != record["root"]:
-            raise _bad_manifest("its root is not the one on chain")
-        if any(len(blocks) != record["block_count"] for blocks in manifest.columns.values()):
-            raise _bad_manifest("a column has another number of blocks")
+        if manifest_root(manifest.columns) != part.root:
+            raise bad_manifest("its root is not the one on chain")
+        if any(len(blocks) != part.block_count for blocks in manifest.columns.values()):
+            raise bad_manifest("a column has another number of blocks")
     except PeerFault as error:
-        root, reason = bytes(record["root"]), error.message
-        raise InputFault(error.code, owner, profile, root, reason=reason) from error
+        raise InputFault(
+            error.code, part.owner, profile, bytes(part.root), reason=error.message
+        ) from error
     return manifest
 
 
-def _bad_manifest(reason: str) -> PeerFault:
-    return PeerFault(
-        "MANIFEST_MALFORMED",
-        f"the column manifest is wrong: {reason}",
-        fix="the owner must publish its columns again",
-    )
+async def _latest_columns(
+    chain: ScoringChain, table: str, profile: str, owner: str, epoch: int
+) -> OwnerInput:
+    wanted = {"table": table, "owner": owner, "profile": profile, "epoch": epoch}
+    try:
+        record = await chain.view("columns_of", **wanted)
+    except ContractRefused as error:
+        if error.error != "StaleEpoch":
+            raise
+        return OwnerInput(owner)
+    return OwnerInput(owner, record["root"], record["manifest"], record["block_count"])
 
 
 # --- masks ----------------------------------------------------------------------------------------
@@ -442,26 +459,28 @@ def pack_consent(consents: Sequence[bool]) -> bytes:
 
 
 async def score_mask(
-    chain: ScoringChain, table: TableFacts, plan: Plan, bank: str, ids: Sequence[str]
+    chain: ScoringChain, table: TableFacts, facts: QueryFacts, plan: Plan, ids: Sequence[str]
 ) -> list[bytes]:
     """The public 0/1 mask of a score query: asked for, and consented to with every owner.
 
+    Consent is that of the submission: later changes count from the next query on.
+
     Raises:
         ClientFault: `ID_UNKNOWN`.
+        PeerFault: `CONSENT_MALFORMED` naming the owner.
     """
     keep = encode.selected_rows(plan, ids)
-    for owner in table.owners:
-        digest = await chain.view("consent", table=table.schema.table, bank=bank, owner=owner)
-        if not digest:
+    for part in facts.inputs.owners:
+        if part.consent == NOTHING:
             keep = np.zeros(len(ids), dtype=np.bool_)
             break
-        bits = np.frombuffer(await chain.get_blob(digest), dtype=np.uint8)
+        bits = np.frombuffer(await chain.get_blob(part.consent), dtype=np.uint8)
         if bits.size != (len(ids) + 7) // 8:
             raise PeerFault(
                 "CONSENT_MALFORMED",
-                f"{owner}'s consent has {bits.size} bytes for {len(ids)} rows",
+                f"{part.owner}'s consent has {bits.size} bytes for {len(ids)} rows",
                 subject=table.schema.table,
-                fix=f"{owner} must set the consent again",
+                fix=f"{part.owner} must set the consent again; then ask again",
             )
         keep = keep & np.unpackbits(bits, count=len(ids)).astype(np.bool_)
     return encode.mask_blocks(keep, table.schema.rows, plan.profile)

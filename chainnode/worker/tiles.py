@@ -13,12 +13,14 @@ from chainnode._native import HeColumns
 from chainnode.he.plan import Plan
 from chainnode.he.profiles import PROFILES, ProfileName
 from chainnode.sdk.input_faults import InputFault
+from chainnode.sdk.manifests import manifest_root
 from chainnode.sdk.scoring import (
+    QueryFacts,
     ScoringChain,
     TableFacts,
     gather_blobs,
-    manifest_root,
-    read_columns,
+    naming_replaced,
+    read_pinned_columns,
 )
 from chainnode.types.errors import PeerFault
 
@@ -39,9 +41,9 @@ class TileStore:
         self._opened: dict[Path, HeColumns] = {}
 
     async def open(
-        self, chain: ScoringChain, table: TableFacts, plan: Plan, epoch: int
+        self, chain: ScoringChain, table: TableFacts, plan: Plan, facts: QueryFacts
     ) -> HeColumns:
-        """The columns a plan reads, all of them checked.
+        """The columns a plan reads as its query pinned them, all of them checked.
 
         Raises:
             InputFault: `COLUMNS_STALE`, `COLUMN_MISSING`, `COLUMN_MALFORMED`, ...; the same at
@@ -53,7 +55,7 @@ class TileStore:
             for owner in table.owners:
                 stored = table.schema.stored_columns(plan.profile, owner)
                 if any(name in stored for name in plan.columns()):
-                    manifest = await read_columns(chain, table, plan.profile, owner, epoch)
+                    manifest = await read_pinned_columns(chain, facts, owner)
                     root = manifest_root(manifest.columns)
                     # Only the owner the schema names counts: nobody else's column of that name.
                     for name in stored:
@@ -64,10 +66,11 @@ class TileStore:
             for source in read:
                 source.require(count)
             wanted = {source.column: source.blocks for source in read}
-            folder = self._place(plan, epoch, wanted)
+            folder = self._place(plan, facts.epoch, wanted)
             missing = [source for source in read if source.column not in _complete(folder)]
             for source in missing:
-                blocks = await gather_blobs(chain, source.blocks)
+                async with naming_replaced(chain, facts, source.owner):
+                    blocks = await gather_blobs(chain, source.blocks)
                 await asyncio.to_thread(_write, folder, source, blocks)
             if missing or folder not in self._opened:
                 self._opened[folder] = _open(folder, plan)

@@ -25,7 +25,9 @@ from chainnode.sdk.scoring import (
     read_ids,
     read_query,
     read_table,
+    results_needed,
     score_mask,
+    workers_max,
 )
 from chainnode.sdk.scoring_service import ScoringService
 from chainnode.types.errors import ClientFault, InternalError, PeerFault
@@ -51,7 +53,7 @@ class Worker(ScoringService):
         organisation: whose worker it is.
         folder: tiles and the commitment secret; closed to others.
         engine: computes chunks; the bytes are the same for every engine.
-        patience_ticks: ticks a chunk may stay open before its reserve worker asks to take part.
+        patience_ticks: ticks a chunk may stay open before its reserve asks to take part.
     """
 
     def __init__(
@@ -98,7 +100,7 @@ class Worker(ScoringService):
         query, count = job.facts.query, job.facts.chunk_count
         if query not in self._inspected and await self.chain.view("input_refusals", query=query):
             # Another organisation names a fault: look for oneself, assigned or not.
-            await self._tiles.open(self.chain, job.table, job.plan, job.facts.epoch)
+            await self._tiles.open(self.chain, job.table, job.plan, job.facts)
             self._inspected[query] = None
         finals = await asyncio.gather(*(self._advance_chunk(job, index) for index in range(count)))
         if all(finals):
@@ -145,8 +147,11 @@ class Worker(ScoringService):
         if final:
             return True
         offset = (members.index(self.organisation) - index) % len(members)
-        if offset >= (3 if chunk["reserve"] else 2):
-            if offset == 2 and self._seen[query] > self._patience:
+        needed, reserve_end = results_needed(len(members)), workers_max(len(members))
+        if offset >= (reserve_end if chunk["reserve"] else needed):
+            # Reserves ask one after the other: the first may be dead too.
+            turn = offset - needed + 1
+            if offset < reserve_end and self._seen[query] > turn * self._patience:
                 await self.attempt("reassign", query=query, index=index)
             return False
         key = (query, index)
@@ -159,7 +164,7 @@ class Worker(ScoringService):
             await self.attempt("chunk_commit", query=query, index=index, commitment=commitment)
             self._committed[key] = None
             chunk, _ = await self.chain.view("chunk_info", query=query, index=index)
-        if chunk["commits"] >= 2 and key not in self._revealed:
+        if chunk["commits"] >= needed and key not in self._revealed:
             await self.attempt("chunk_reveal", query=query, index=index, result=digest, salt=salt)
             self._revealed[key] = None
             _, final = await self.chain.view("chunk_info", query=query, index=index)
@@ -184,7 +189,7 @@ class Worker(ScoringService):
             found = self._results.get((query, index))
             if found is not None:
                 return found
-            columns = await self._tiles.open(self.chain, job.table, job.plan, job.facts.epoch)
+            columns = await self._tiles.open(self.chain, job.table, job.plan, job.facts)
             mask, points = await self._mask(job), await self._points(job)
             result = await asyncio.to_thread(
                 self._compute, job.plan, index, columns, mask, query, points
@@ -243,7 +248,7 @@ class Worker(ScoringService):
         if job.plan.scores is None:
             return []
         ids = await read_ids(self.chain, job.table)
-        return await score_mask(self.chain, job.table, job.plan, job.facts.bank, ids)
+        return await score_mask(self.chain, job.table, job.facts, job.plan, ids)
 
     def _remember(self, query: bytes, index: int, result: bytes) -> bytes:
         self._results[(query, index)] = result

@@ -1,4 +1,4 @@
-"""A query from the bank's question to the one result that two workers agree on."""
+"""A query from the bank's question to the one result that enough workers agree on."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from chainnode.contract import (
 from .catalog import Catalog
 from .records import (
     CHUNKS_MAX,
+    COLUMNS_REPLACED,
     EPOCH_ACTIVE,
     KIND_AGGREGATE,
     KIND_SCORES,
+    NOTHING,
     OUTPUTS_MAX,
     QUERY_CHECKING,
     QUERY_COMPUTING,
@@ -33,10 +35,12 @@ from .records import (
     Invalid,
     MemberFault,
     NotAllowed,
+    OwnerInput,
     Query,
     QueryFinalised,
     QueryStep,
     StaleEpoch,
+    Table,
     WrongState,
 )
 
@@ -57,10 +61,13 @@ class Queries(Catalog):
     refused_inputs: Map[Bytes32, InputFault]
     opened: Map[tuple[str, u64], Bytes32]
     opened_counts: Map[str, u64]
+    inputs: Map[Bytes32, list[OwnerInput]]
 
     @call
     def submit(self, query: Bytes32, ask: Ask, sql: str) -> None:
-        """Ask. Costs one query of the bank's budget on the table, whatever the outcome."""
+        """Ask. Costs one query of the bank's budget on the table, whatever the outcome.
+
+        Columns and consent are those of now: what owners change later, later queries read."""
         if ctx.sender_role != "client":
             raise NotAllowed(ctx.sender_org, "client")
         if query in self.queries:
@@ -74,9 +81,12 @@ class Queries(Catalog):
             raise Invalid("kind")
         if self._status(ask.epoch) != EPOCH_ACTIVE:
             raise StaleEpoch(ask.epoch, self.active_epoch.get())
+        if ask.profile not in self.epochs[ask.epoch].profiles:
+            raise Invalid("profile")
         self._spend(ask.table, ctx.sender_org)
         self.queries[query] = Query(ctx.sender_org, ctx.sender, ctx.height, ctx.time_ms, 0)
         self.asks[query] = ask
+        self.inputs[query] = self._inputs_now(ask, ctx.sender_org)
         self.query_status[query] = QUERY_COMPUTING
         self.statements[query] = sql
         emit(QueryStep(query, "submitted", ctx.sender_org, ask.table))
@@ -96,11 +106,11 @@ class Queries(Catalog):
 
     @call
     def chunk_reveal(self, query: Bytes32, index: u64, result: Bytes32, salt: Bytes32) -> None:
-        """Open a commitment; two equal results of different organisations are final."""
+        """Open a commitment; equal results of enough organisations are final."""
         self._require_query(query, QUERY_COMPUTING)
         self._require_assigned(query, index)
         chunk = self._chunk(query, index)
-        if chunk.commits < 2:
+        if chunk.commits < self._agreement(self.asks[query].epoch):
             raise WrongState("chunk commitments", chunk.commits)
         key = (query, index, ctx.sender_org)
         if key in self.chunk_reveals:
@@ -116,12 +126,11 @@ class Queries(Catalog):
 
     @call
     def reassign(self, query: Bytes32, index: u64) -> None:
-        """Let the reserve worker take part in a chunk that is not final by the deadline."""
+        """Let the reserve workers take part in a chunk that is not final by the deadline."""
         self._require_query(query, QUERY_COMPUTING)
         self._require_service(self.asks[query].epoch, self.council.get().worker_name)
-        if (query, index) in self.results or index > self.asks[query].chunk_count:
-            raise Invalid("index")
-        self._require_time(self.queries[query].time_ms + self.council.get().chunk_deadline_ms)
+        self._require_unfinished(query, index)
+        self._require_time(self._chunk_deadline(query, index))
         self._open_reserve(query, index, "deadline")
 
     @call
@@ -148,7 +157,7 @@ class Queries(Catalog):
         self.input_faults[key] = fault
         found = fault.code + " " + fault.owner + "/" + fault.column
         emit(QueryStep(query, "columns refused by a member", ctx.sender_org, found))
-        if self._witnesses(query, fault) >= self._witnesses_needed(epoch):
+        if self._witnesses(query, fault) >= self._agreement(epoch):
             self.refused_inputs[query] = fault
             self._fault(query, fault.owner, fault.code, "the members that refused")
             self._end(query, QUERY_REFUSED, "columns refused")
@@ -169,6 +178,12 @@ class Queries(Catalog):
     def query_info(self, query: Bytes32) -> tuple[Query, Ask]:
         self._require_known(query)
         return (self.queries[query], self.asks[query])
+
+    @view
+    def query_inputs(self, query: Bytes32) -> tuple[Table, list[OwnerInput]]:
+        """(the table's record, what the query reads of each of its owners, in their order)."""
+        self._require_known(query)
+        return (self.tables[self.asks[query].table], self.inputs[query])
 
     @view
     def query_state(self, query: Bytes32) -> tuple[u64, str, str]:
@@ -204,9 +219,19 @@ class Queries(Catalog):
             raise WrongState("query", self.query_status[query])
 
     def _require_assigned(self, query: Bytes32, index: u64) -> None:
-        """Chunk i belongs to workers i and i + 1; index `chunk_count` is the reduction."""
+        """Chunk i belongs to worker i and those after it; index `chunk_count` is the reduction."""
         epoch = self.asks[query].epoch
         self._require_service(epoch, self.council.get().worker_name)
+        self._require_unfinished(query, index)
+        reserve = self._chunk(query, index).reserve
+        workers = self._workers_max(epoch) if reserve else self._agreement(epoch)
+        organisations = self._members(epoch)
+        for offset in range(workers):
+            if organisations[(index + offset) % len(organisations)] == ctx.sender_org:
+                return
+        raise NotAllowed(ctx.sender_org, "assigned worker")
+
+    def _require_unfinished(self, query: Bytes32, index: u64) -> None:
         chunk_count = self.asks[query].chunk_count
         if index > chunk_count:
             raise Invalid("index")
@@ -215,12 +240,6 @@ class Queries(Catalog):
         finished = self._count(query, "chunk")
         if index == chunk_count and finished < chunk_count:
             raise WrongState("chunks finished", finished)
-        workers = 3 if self._chunk(query, index).reserve else 2
-        organisations = self._members(epoch)
-        for offset in range(workers):
-            if organisations[(index + offset) % len(organisations)] == ctx.sender_org:
-                return
-        raise NotAllowed(ctx.sender_org, "assigned worker")
 
     def _query_step(self, query: Bytes32, step: str, content: bytes) -> int:
         count = self._post(query, step, content)
@@ -228,16 +247,20 @@ class Queries(Catalog):
         return count
 
     def _approve(self, query: Bytes32) -> None:
-        asked, ask = self.queries[query], self.asks[query]
+        ask = self.asks[query]
         self.query_status[query] = QUERY_RELEASING
-        self.queries[query] = Query(
-            asked.bank, asked.sender, asked.height, asked.time_ms, ctx.time_ms
-        )
+        self._begin_phase(query)
         if ask.kind == KIND_AGGREGATE:
             place = self.opened_counts.get(ask.table, 0)
             self.opened[(ask.table, place)] = query
             self.opened_counts[ask.table] = place + 1
         emit(QueryStep(query, "approved", ctx.sender_org, ""))
+
+    def _begin_phase(self, query: Bytes32) -> None:
+        asked = self.queries[query]
+        self.queries[query] = Query(
+            asked.bank, asked.sender, asked.height, asked.time_ms, ctx.time_ms
+        )
 
     def _fault(self, query: Bytes32, organisation: str, fault: str, shown_by: str) -> None:
         emit(MemberFault(query, organisation, fault, shown_by))
@@ -262,33 +285,75 @@ class Queries(Catalog):
             key = (query, index, organisation)
             if key in self.chunk_reveals and self.chunk_reveals[key] == result:
                 equal += 1
+        epoch = self.asks[query].epoch
         reveals = self._chunk(query, index).reveals
-        if equal >= 2:
+        if equal >= self._agreement(epoch):
             self._name_workers(query, index, result)
             self._finish_chunk(query, index, result)
-        elif reveals >= 3:
-            self._end(query, QUERY_REFUSED, "no two workers agree on a chunk")
-        elif reveals == 2:
+        elif reveals >= self._workers_max(epoch):
+            self._end(query, QUERY_REFUSED, "too few workers agree on a chunk")
+        elif reveals > equal:
+            # As many as are assigned must agree, so two that differ already call the reserve.
             self._open_reserve(query, index, "results differ")
 
     def _name_workers(self, query: Bytes32, index: u64, result: Bytes32) -> None:
-        """Evidence against assigned workers that stated another result, or none in time."""
-        if not self._chunk(query, index).reserve:
-            return
-        members = self._members(self.asks[query].epoch)
-        for offset in range(2):
+        """Evidence against workers that stated another result, or were assigned and late."""
+        epoch = self.asks[query].epoch
+        members = self._members(epoch)
+        late = ctx.time_ms >= self._chunk_deadline(query, index)
+        for offset in range(self._workers_max(epoch)):
             organisation = members[(index + offset) % len(members)]
             key = (query, index, organisation)
-            if key not in self.chunk_reveals:
+            if key in self.chunk_reveals:
+                if self.chunk_reveals[key] != result:
+                    self._fault(query, organisation, "worker gave a wrong result", "contract")
+            elif late and offset < self._agreement(epoch):
                 self._fault(query, organisation, "worker gave no result in time", "contract")
-            elif self.chunk_reveals[key] != result:
-                self._fault(query, organisation, "worker gave a wrong result", "contract")
+
+    def _chunk_deadline(self, query: Bytes32, index: u64) -> int:
+        """The reduction's time runs from the last chunk's result."""
+        asked = self.queries[query]
+        reduces = index == self.asks[query].chunk_count
+        start = asked.phase_ms if reduces else asked.time_ms
+        return start + self.council.get().chunk_deadline_ms
+
+    def _inputs_now(self, ask: Ask, bank: str) -> list[OwnerInput]:
+        """What a query of this moment reads; consent only where single rows may go out."""
+        found: list[OwnerInput] = []
+        nothing = Bytes32(NOTHING)
+        for owner in self._table(ask.table).owners:
+            consent = nothing
+            if ask.kind == KIND_SCORES and (ask.table, bank, owner) in self.consents:
+                consent = Bytes32(self.consents[(ask.table, bank, owner)])
+            key = (ask.table, owner, ask.profile, ask.epoch)
+            if key in self.column_sets:
+                columns = self.column_sets[key]
+                found.append(
+                    OwnerInput(columns.root, columns.manifest, columns.block_count, consent)
+                )
+            else:
+                found.append(OwnerInput(nothing, nothing, 0, consent))
+        return found
+
+    def _inputs_hash(self, query: Bytes32) -> bytes:
+        """Binds all that the answer depends on beside the plan and the epoch's keys."""
+        table = self.tables[self.asks[query].table]
+        inputs = self.inputs[query]
+        bound = b"chainnode/query-inputs/v1" + table.schema_hash + table.registry
+        bound += table.minimum_group.to_bytes(8, "big")
+        for place in range(len(inputs)):
+            name, read = table.owners[place].encode(), inputs[place]
+            bound += len(name).to_bytes(8, "big") + name + read.root + read.manifest
+            bound += read.block_count.to_bytes(8, "big") + read.consent
+        return sha256(bound)
 
     def _root(self, query: Bytes32, owner: str, profile: str) -> bytes:
-        key = (self.asks[query].table, owner, profile, self.asks[query].epoch)
-        if key in self.column_sets:
-            return self.column_sets[key].root
-        return b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
+        """Root of the publication that a query reads; zeros where it reads none."""
+        owners, inputs = self._table(self.asks[query].table).owners, self.inputs[query]
+        for place in range(len(owners)):
+            if owners[place] == owner and self.asks[query].profile == profile:
+                return inputs[place].root
+        return NOTHING
 
     def _same_fault(self, one: InputFault, other: InputFault) -> bool:
         if one.code != other.code or one.owner != other.owner or one.profile != other.profile:
@@ -303,10 +368,15 @@ class Queries(Catalog):
                 count += 1
         return count
 
-    def _witnesses_needed(self, epoch: u64) -> int:
-        """One more than may lie, and never one alone: as many as make a result final."""
+    def _agreement(self, epoch: u64) -> int:
+        """How many must say the same: one more than may lie, and never one alone."""
         tolerated = (self._size(epoch) - 1) // 3
         return tolerated + 1 if tolerated > 0 else 2
+
+    def _workers_max(self, epoch: u64) -> int:
+        """Workers of a chunk with its reserve: so many that those who may lie are outvoted."""
+        workers = 2 * self._agreement(epoch) - 1
+        return workers if workers < self._size(epoch) else self._size(epoch)
 
     def _name_refusers(self, query: Bytes32) -> None:
         """A result of the very columns that a member found unfit shows that it was wrong."""
@@ -314,22 +384,24 @@ class Queries(Catalog):
             return
         for organisation in self._members(self.asks[query].epoch):
             key = (query, organisation)
-            if key in self.input_faults:
-                fault = self.input_faults[key]
-                if fault.root == self._root(query, fault.owner, fault.profile):
-                    self._fault(query, organisation, "refused columns without cause", "contract")
+            # That a blob cannot be had is true at one node and not at another.
+            if key in self.input_faults and self.input_faults[key].code != COLUMNS_REPLACED:
+                self._fault(query, organisation, "refused columns without cause", "contract")
 
     def _finish_chunk(self, query: Bytes32, index: u64, result: Bytes32) -> None:
         self.results[(query, index)] = result
         emit(ChunkStep(query, index, "final", ctx.sender_org))
         ask = self.asks[query]
         if index < ask.chunk_count:
-            self.post_counts_of[(query, "chunk")] = self._count(query, "chunk") + 1
+            finished = self._count(query, "chunk") + 1
+            self.post_counts_of[(query, "chunk")] = finished
+            if finished == ask.chunk_count:
+                self._begin_phase(query)
             return
         self._name_refusers(query)
         asked = self.queries[query]
         numbers = ask.epoch.to_bytes(8, "big") + ask.kind.to_bytes(8, "big")
-        keys = ask.plan_hash + ask.reply_key + ask.target_key
+        keys = ask.plan_hash + ask.reply_key + ask.target_key + self._inputs_hash(query)
         emit(QueryFinalised(query, result, sha256(keys + numbers + asked.bank.encode())))
         if ask.check_count > 0:
             self.query_status[query] = QUERY_CHECKING

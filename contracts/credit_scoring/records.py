@@ -32,6 +32,9 @@ QUERY_EXPIRED = 6
 KIND_AGGREGATE = 0
 KIND_SCORES = 1
 
+NOTHING = b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
+COLUMNS_REPLACED = "COLUMNS_REPLACED"
+
 ROUNDS = 2
 MEMBERS_MAX = 8
 PROFILES_MIN = 2
@@ -102,10 +105,13 @@ class Keys:
 
 @dataclass(frozen=True)
 class Ask:
-    """A query as the bank states it: its plan's hash and shape, and where the answer goes."""
+    """A query as the bank states it: its plan's hash and shape, and where the answer goes.
+
+    `profile`: parameter set whose columns the plan reads."""
 
     table: str
     epoch: u64
+    profile: str
     kind: u64
     plan_hash: Bytes32
     chunk_count: u64
@@ -116,8 +122,20 @@ class Ask:
 
 
 @dataclass(frozen=True)
+class OwnerInput:
+    """What a query reads of one owner, as it stood when the query was submitted.
+
+    Zeros where there is nothing: no columns of the profile, no consent, or none that is read."""
+
+    root: Bytes32
+    manifest: Bytes32
+    block_count: u64
+    consent: Bytes32
+
+
+@dataclass(frozen=True)
 class Query:
-    """`phase_ms`: block time at which shares were first allowed, 0 before."""
+    """`phase_ms`: block time at which the reduction, and later the release, began; 0 before."""
 
     bank: str
     sender: Address
@@ -142,7 +160,7 @@ class InputFault:
 
 @dataclass(frozen=True)
 class Chunk:
-    """How far a chunk is; `reserve`: the third worker may take part."""
+    """How far a chunk is; `reserve`: the reserve workers may take part."""
 
     commits: u64
     reveals: u64

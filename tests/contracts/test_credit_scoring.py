@@ -14,6 +14,7 @@ from chainnode.contract.testing import Deployed, Reverted, deploy, load_contract
 
 SOURCE = Path(__file__).resolve().parents[2] / "contracts" / "credit_scoring"
 ORGANISATIONS = ["bank-a", "guarantor", "registry", "statistics"]
+SEVEN = [*ORGANISATIONS, "five", "six", "seven"]
 COMPUTING, CHECKING, RELEASING, RELEASED, CLOSED, REFUSED, EXPIRED = range(7)
 QUERY = b"\x07" * 32
 
@@ -134,6 +135,7 @@ def submit(chain: Deployed, query: bytes = QUERY, kind: int = 0, **changes: Any)
     ask = {
         "table": "sme",
         "epoch": 1,
+        "profile": "S36",
         "kind": kind,
         "plan_hash": digest("plan"),
         "chunk_count": 1,
@@ -200,6 +202,17 @@ def check_groups(chain: Deployed, query: bytes = QUERY) -> None:
 
 def named(chain: Deployed) -> list[tuple[str, str]]:
     return [(fault["organisation"], fault["fault"]) for fault in events(chain, "MemberFault")]
+
+
+def inputs_hash(*owners: tuple[str, bytes], root: bytes = bytes(32)) -> bytes:
+    """Of owners and consents, as docs/spec/he-queries.md says; with columns if there is a root."""
+    bound = b"chainnode/query-inputs/v1" + hashlib.sha256(b"{}").digest() + digest("registry")
+    bound += (10).to_bytes(8, "big")
+    manifest, blocks = (digest("manifest"), 1) if any(root) else (bytes(32), 0)
+    for name, consent in owners:
+        bound += len(name).to_bytes(8, "big") + name.encode() + root + manifest
+        bound += blocks.to_bytes(8, "big") + consent
+    return hashlib.sha256(bound).digest()
 
 
 def status(chain: Deployed) -> int:
@@ -317,6 +330,7 @@ def test_an_aggregate_runs_from_submission_to_its_answer() -> None:
     (finalised,) = events(chain, "QueryFinalised")
     assert (finalised["query"], finalised["result"]) == (QUERY, digest("result 1"))
     keys = digest("plan") + digest("reply") + digest("target")
+    keys += inputs_hash(("registry", bytes(32)), ("statistics", bytes(32)))
     numbers = (1).to_bytes(8, "big") + (0).to_bytes(8, "big")
     assert finalised["terms"] == hashlib.sha256(keys + numbers + b"bank-a").digest()
     check_groups(chain)
@@ -388,6 +402,7 @@ def test_different_results_call_the_reserve_which_decides() -> None:
     chunk_commit(chain, 0, "registry", digest("right"))
     chunk_reveal(chain, 0, "registry", digest("right"))
     assert chain.view("chunk_info", query=QUERY, index=0)[1] == digest("right")
+    assert named(chain) == [("guarantor", "worker gave a wrong result")]
 
 
 def test_three_different_results_end_the_query() -> None:
@@ -399,7 +414,7 @@ def test_three_different_results_end_the_query() -> None:
         chunk_reveal(chain, 0, name, digest(name))
     chunk_commit(chain, 0, "registry", digest("third"))
     chunk_reveal(chain, 0, "registry", digest("third"))
-    assert (status(chain), reason(chain)) == (REFUSED, "no two workers agree on a chunk")
+    assert (status(chain), reason(chain)) == (REFUSED, "too few workers agree on a chunk")
 
 
 def test_a_silent_worker_is_replaced_after_the_deadline_only() -> None:
@@ -414,6 +429,96 @@ def test_a_silent_worker_is_replaced_after_the_deadline_only() -> None:
     for name in ("bank-a", "registry"):
         chunk_reveal(chain, 0, name, digest("r"))
     assert chain.view("chunk_info", query=QUERY, index=0)[1] == digest("r")
+    assert named(chain) == [("guarantor", "worker gave no result in time")]
+
+
+def test_the_reduction_has_its_own_time() -> None:
+    chain = ready()
+    submit(chain)
+    chain.time_ms += 30_000
+    with pytest.raises(Reverted, match="chunks finished"):
+        chain.call("reassign", sender=worker("statistics"), query=QUERY, index=1)
+    for name in ("bank-a", "guarantor"):
+        chunk_commit(chain, 0, name, digest("r"))
+    for name in ("bank-a", "guarantor"):
+        chunk_reveal(chain, 0, name, digest("r"))
+    chain.time_ms += 19_999
+    with pytest.raises(Reverted, match="time, allowed from"):
+        chain.call("reassign", sender=worker("statistics"), query=QUERY, index=1)
+    chain.time_ms += 1
+    chain.call("reassign", sender=worker("statistics"), query=QUERY, index=1)
+
+
+def seven_asked() -> Deployed:
+    """A query of a council of seven, of which two may lie: three results must agree."""
+    chain = ready()
+    rotate(chain, SEVEN, ORGANISATIONS[:3])
+    activate(chain, SEVEN, opened=2)
+    submit(chain, epoch=2)
+    return chain
+
+
+def state_result(chain: Deployed, names: list[str], text: str) -> None:
+    for name in names:
+        chunk_commit(chain, 0, name, digest(text))
+    for name in names:
+        chunk_reveal(chain, 0, name, digest(text))
+
+
+def test_two_of_seven_workers_that_collude_are_outvoted_and_named() -> None:
+    chain = seven_asked()
+    for name in SEVEN[:3]:
+        with pytest.raises(Reverted, match="chunk commitments"):
+            chunk_reveal(chain, 0, name, digest("r"))
+        chunk_commit(chain, 0, name, digest("right" if name == "bank-a" else "wrong"))
+    with pytest.raises(Reverted, match="assigned worker"):
+        chunk_commit(chain, 0, SEVEN[3], digest("right"))
+    for name in SEVEN[1:3]:
+        chunk_reveal(chain, 0, name, digest("wrong"))
+    assert chain.view("chunk_info", query=QUERY, index=0)[1] == b""
+    chunk_reveal(chain, 0, "bank-a", digest("right"))
+    with pytest.raises(Reverted, match="assigned worker"):
+        chunk_commit(chain, 0, SEVEN[5], digest("right"))
+    state_result(chain, SEVEN[3:5], "right")
+    assert chain.view("chunk_info", query=QUERY, index=0)[1] == digest("right")
+    assert named(chain) == [(name, "worker gave a wrong result") for name in SEVEN[1:3]]
+
+
+def test_two_of_seven_workers_that_crash_are_replaced_and_named() -> None:
+    chain = seven_asked()
+    chunk_commit(chain, 0, "bank-a", digest("right"))
+    chain.time_ms += 20_000
+    chain.call("reassign", sender=worker(SEVEN[4]), query=QUERY, index=0)
+    for name in SEVEN[3:5]:
+        chunk_commit(chain, 0, name, digest("right"))
+    for name in ["bank-a", *SEVEN[3:5]]:
+        chunk_reveal(chain, 0, name, digest("right"))
+    assert chain.view("chunk_info", query=QUERY, index=0)[1] == digest("right")
+    late = "worker gave no result in time"
+    assert named(chain) == [(name, late) for name in SEVEN[1:3]]
+
+
+def test_a_worker_that_still_has_time_is_not_named_when_the_reserve_decides() -> None:
+    """Of three assigned one lies; the reserve agrees with the second before the third reveals."""
+    chain = seven_asked()
+    for name in SEVEN[:3]:
+        chunk_commit(chain, 0, name, digest("wrong" if name == "guarantor" else "right"))
+    for name in SEVEN[:2]:
+        text = "wrong" if name == "guarantor" else "right"
+        chunk_reveal(chain, 0, name, digest(text))
+    state_result(chain, SEVEN[3:5], "right")
+    assert chain.view("chunk_info", query=QUERY, index=0)[1] == digest("right")
+    assert named(chain) == [("guarantor", "worker gave a wrong result")]
+
+
+def test_five_of_seven_workers_without_three_that_agree_end_the_query() -> None:
+    chain = seven_asked()
+    for name in SEVEN[:3]:
+        chunk_commit(chain, 0, name, digest(name))
+    for name in SEVEN[:3]:
+        chunk_reveal(chain, 0, name, digest(name))
+    state_result(chain, SEVEN[3:5], "late pair")
+    assert (status(chain), reason(chain)) == (REFUSED, "too few workers agree on a chunk")
 
 
 def test_a_query_that_nobody_answers_expires() -> None:
@@ -631,11 +736,15 @@ def test_only_admins_rotate(sender: Any) -> None:
         )
 
 
-def publish(chain: Deployed, owner: str, epoch: int) -> None:
+def consent(chain: Deployed, owner: str, text: str) -> None:
+    chain.call("set_consent", sender=client(owner), table="sme", bank="bank-a", bitmap=digest(text))
+
+
+def publish(chain: Deployed, owner: str, epoch: int, root: str = "root") -> None:
     columns = {
         "epoch": epoch,
         "block_count": 1,
-        "root": digest("root"),
+        "root": digest(root),
         "manifest": digest("manifest"),
     }
     chain.call("publish_columns", sender=client(owner), table="sme", profile="S36", columns=columns)
@@ -766,27 +875,59 @@ def test_a_fault_without_evidence_or_by_a_stranger_is_not_taken(
         refuse_input(asked(), sender, **changes)
 
 
-def test_a_result_of_the_refused_columns_names_the_liar_unless_they_were_replaced() -> None:
+def test_a_result_of_the_refused_columns_names_the_liar_though_they_were_replaced() -> None:
     chain = asked()
     refuse_input(chain, worker("statistics"))
+    publish(chain, "statistics", 1, "new")
     compute(chain)
     assert status(chain) == CHECKING
     assert named(chain) == [("statistics", "refused columns without cause")]
-    again = asked()
-    refuse_input(again, worker("statistics"))
-    columns = {"epoch": 1, "block_count": 1, "root": digest("new"), "manifest": digest("m")}
-    again.call(
-        "publish_columns", sender=client("statistics"), table="sme", profile="S36", columns=columns
-    )
-    compute(again)
-    assert named(again) == []
+
+
+def test_nobody_is_named_for_columns_that_are_gone_at_its_node_only() -> None:
+    chain = asked()
+    refuse_input(chain, worker("statistics"), code="COLUMNS_REPLACED")
+    compute(chain)
+    assert status(chain) == CHECKING
+    assert named(chain) == []
+
+
+def test_a_query_reads_the_columns_and_consents_of_its_submission() -> None:
+    chain = ready()
+    owners = ("registry", "statistics")
+    for name in owners:
+        publish(chain, name, 1)
+        consent(chain, name, "first")
+    submit(chain, kind=1)
+    for name in owners:
+        publish(chain, name, 1, "second")
+        consent(chain, name, "second")
+    _, inputs = chain.view("query_inputs", query=QUERY)
+    assert [(part.root, part.consent) for part in inputs] == [(digest("root"), digest("first"))] * 2
+    with pytest.raises(Reverted, match="root"):
+        refuse_input(chain, worker("registry"), root=digest("second"))
+    compute(chain)
+    (finalised,) = events(chain, "QueryFinalised")
+    bound = inputs_hash(*((name, digest("first")) for name in owners), root=digest("root"))
+    keys = digest("plan") + digest("reply") + digest("target") + bound
+    numbers = (1).to_bytes(8, "big") + (1).to_bytes(8, "big")
+    assert finalised["terms"] == hashlib.sha256(keys + numbers + b"bank-a").digest()
+
+
+def test_an_aggregate_pins_no_consent_and_no_profile_that_the_epoch_lacks() -> None:
+    chain = asked()
+    consent(chain, "statistics", "all")
+    submit(chain, query=b"\x08" * 32)
+    _, inputs = chain.view("query_inputs", query=b"\x08" * 32)
+    assert [part.consent for part in inputs] == [bytes(32)] * 2
+    with pytest.raises(Reverted, match="profile"):
+        submit(ready(), profile="M")
 
 
 def test_as_many_must_agree_as_may_lie_and_one_more() -> None:
     chain = ready()
-    seven = [*ORGANISATIONS, "five", "six", "seven"]
-    rotate(chain, seven, ORGANISATIONS[:3])
-    activate(chain, seven, opened=2)
+    rotate(chain, SEVEN, ORGANISATIONS[:3])
+    activate(chain, SEVEN, opened=2)
     publish(chain, "statistics", 2)
     submit(chain, epoch=2)
     for name in ("bank-a", "six"):

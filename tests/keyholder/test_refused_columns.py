@@ -6,10 +6,9 @@ from consortium import OVERDUE, ROWS, SECTOR, TURNOVER, Consortium
 from chainnode import _native
 from chainnode.he.profiles import PROFILES
 from chainnode.sdk.bank import BankClient, InputFault
+from chainnode.sdk.manifests import manifest_root, pack_manifest
 from chainnode.sdk.scoring import (
     REFUSED,
-    manifest_root,
-    pack_manifest,
     read_columns,
     read_query,
     read_table,

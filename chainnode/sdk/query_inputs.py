@@ -1,0 +1,71 @@
+"""What a query reads of the chain beside its plan: fixed at `submit`, bound by its terms.
+
+Owners may publish columns and change consents at any time. A query reads those of the block it was
+submitted in, so that every worker, keyholder and the bank, and whoever replays it, read the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+NOTHING: Final = bytes(32)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerInput:
+    """One owner's part.
+
+    Args:
+        owner: organisation.
+        root: of its columns of the plan's profile; zeros for none.
+        manifest: blob that lists them; zeros for none.
+        block_count: of each column.
+        consent: blob with one bit per row; zeros for none, or where single rows never go out.
+    """
+
+    owner: str
+    root: bytes = NOTHING
+    manifest: bytes = NOTHING
+    block_count: int = 0
+    consent: bytes = NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class QueryInputs:
+    """All of it: the table's record, which never changes, and its owners' parts in their order."""
+
+    schema_hash: bytes
+    registry: bytes
+    minimum_group: int
+    owners: tuple[OwnerInput, ...]
+
+    @staticmethod
+    def stated(table: Mapping[str, Any], inputs: Sequence[Mapping[str, Any]]) -> QueryInputs:
+        """From the contract's view `query_inputs`."""
+        owners = tuple(
+            OwnerInput(owner, **part) for owner, part in zip(table["owners"], inputs, strict=True)
+        )
+        return QueryInputs(
+            bytes(table["schema_hash"]), bytes(table["registry"]), table["minimum_group"], owners
+        )
+
+    def of(self, owner: str) -> OwnerInput:
+        """An owner's part; one without anything for an organisation that is no owner."""
+        return next((part for part in self.owners if part.owner == owner), OwnerInput(owner))
+
+    def table(self) -> tuple[tuple[str, ...], bytes, bytes]:
+        """(owners, registry, schema hash): what a table's record must state to be the same."""
+        return tuple(part.owner for part in self.owners), self.registry, self.schema_hash
+
+    def hash(self) -> bytes:
+        """As the contract computes it for the query's terms."""
+        bound = b"chainnode/query-inputs/v1" + self.schema_hash + self.registry
+        bound += self.minimum_group.to_bytes(8, "big")
+        for part in self.owners:
+            name = part.owner.encode()
+            bound += len(name).to_bytes(8, "big") + name + part.root + part.manifest
+            bound += part.block_count.to_bytes(8, "big") + part.consent
+        return hashlib.sha256(bound).digest()
