@@ -213,6 +213,44 @@ def wrap_fixed(kind: Type, data: bytes) -> bytes:
     return Address(data) if kind == ADDRESS else Bytes32(data)
 
 
+def decode_key(kind: Type, data: bytes) -> Any:
+    """Return the value whose order-preserving form these bytes are.
+
+    Raises:
+        CodecError: the bytes are not the key form of a value of this type.
+    """
+    reader = Reader(data)
+    value = _decode_key(kind, reader)
+    reader.finish()
+    return value
+
+
+def _decode_key(kind: Type, reader: Reader) -> Any:
+    match kind:
+        case Int():
+            low = kind.low if kind.low < 0 else 0
+            return check_int(kind, int.from_bytes(reader.take(kind.size_bytes, ""), "big") + low)
+        case TupleOf(items):
+            return tuple(_decode_key(item, reader) for item in items)
+        case Struct():
+            parts = {entry.name: _decode_key(entry.type, reader) for entry in kind.fields}
+            return parts if kind.factory is None else kind.factory(**parts)
+        case OptionalOf(item):
+            return _decode_key(item, reader) if _flag(reader, "") else None
+        case Plain() if kind in {BYTES, STR}:
+            data = _unescaped(reader)
+            return data if kind == BYTES else data.decode()
+        case _:
+            return decode_from(kind, reader, "")
+
+
+def _unescaped(reader: Reader) -> bytes:
+    out = bytearray()
+    while (byte := reader.take(1, "")) != b"\0" or reader.take(1, "") == b"\xff":
+        out += byte
+    return bytes(out)
+
+
 def encode_key(kind: Type, value: Any) -> bytes:
     """Return the order-preserving form of a map key.
 

@@ -62,6 +62,19 @@ class Frame:
             return self.writes[key]
         return self.committed.get(key)
 
+    def scan(
+        self, low: bytes, high: bytes | None, limit: int, *, reverse: bool
+    ) -> list[tuple[bytes, bytes]]:
+        """Return the first rows with low <= key < high in the order of keys, or the last ones."""
+        known = {*self.committed, *self.writes}
+        inside = [key for key in known if low <= key and (high is None or key < high)]
+        found: list[tuple[bytes, bytes]] = []
+        for key in sorted(inside, reverse=reverse):
+            value = self.writes[key] if key in self.writes else self.committed[key]
+            if value is not None and len(found) < limit:
+                found.append((key, value))
+        return found
+
     def put(self, key: bytes, value: bytes | None) -> None:
         """Write, or delete with None.
 

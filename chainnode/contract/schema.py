@@ -102,6 +102,11 @@ SCALARS: Final[Mapping[str, Type]] = {
     for item in (BOOL, BYTES, STR, BYTES32, ADDRESS, NONE, INT, U8, U16, U32, U64, U128, I64)
 }
 
+STORAGE_FIELDS_MAX: Final = 255
+"""Storage fields of a contract: a key begins with the number of its field, in one byte."""
+RANGE_ROWS_MAX: Final = 1_000
+"""Rows of a map that one range gives; the host ends a scan above it."""
+
 # Codes a contract reverts with on its own; the errors an author declares start at USER_ERROR.
 FAULT_ASSERT: Final = 1
 FAULT_OVERFLOW: Final = 2
@@ -171,6 +176,17 @@ def _parse(tokens: list[str], structs: Mapping[str, Struct], text: str) -> tuple
     if len(items) != 1:
         raise _bad_type(text)
     return (ListOf if name == "list" else OptionalOf)(items[0]), rest[1:]
+
+
+def has_order(kind: Type) -> bool:
+    """Whether values of a key type are ordered, as their encoded keys are; None is not."""
+    match kind:
+        case TupleOf(items):
+            return all(map(has_order, items))
+        case Struct(_, fields):
+            return all(has_order(entry.type) for entry in fields)
+        case _:
+            return not isinstance(kind, OptionalOf | ListOf)
 
 
 def contains_list(kind: Type) -> bool:

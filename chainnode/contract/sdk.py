@@ -20,9 +20,16 @@ from typing import (
 )
 
 from chainnode.contract import frame
-from chainnode.contract.codec import CodecError, RangeError, decode, encode, encode_key
+from chainnode.contract.codec import (
+    CodecError,
+    RangeError,
+    decode,
+    decode_key,
+    encode,
+    encode_key,
+)
 from chainnode.contract.reflection import resolve, resolve_struct
-from chainnode.contract.schema import INT, NONE, Type
+from chainnode.contract.schema import INT, NONE, RANGE_ROWS_MAX, STORAGE_FIELDS_MAX, Type
 from chainnode.contract.values import Bytes32
 
 K = TypeVar("K")
@@ -104,6 +111,8 @@ class Map(Generic[K, V]):
 
     def __init__(self, field_id: int, key: Type, value: Type) -> None:
         self._prefix = bytes([field_id])
+        # The next field's keys begin there; after the last one there is nothing.
+        self._end = bytes([field_id + 1]) if field_id < STORAGE_FIELDS_MAX else None
         self._key = key
         self._value = value
 
@@ -140,6 +149,32 @@ class Map(Generic[K, V]):
         if data is None:
             return default
         return decode(self._value, data)
+
+    def range(
+        self,
+        start: K | None = None,
+        stop: K | None = None,
+        /,
+        *,
+        limit: int,
+        reverse: bool = False,
+    ) -> list[tuple[K, V]]:
+        """Return (key, value) of the first rows from `start` to before `stop`, by key.
+
+        The rows are copies: what is stored afterwards does not change them.
+
+        Args:
+            start: None begins with the smallest key.
+            stop: None ends with the largest.
+            limit: rows at most, up to 1,000; more reverts with `InvalidValue`.
+            reverse: begin with the last row and go down.
+        """
+        low = self._prefix if start is None else self._encoded(start)
+        high = self._end if stop is None else self._encoded(stop)
+        if not 0 <= limit <= RANGE_ROWS_MAX:
+            raise ValueError("limit")
+        rows = frame.current().scan(low, high, limit, reverse=reverse)
+        return [(decode_key(self._key, key[1:]), decode(self._value, row)) for key, row in rows]
 
 
 class Var(Generic[V]):

@@ -14,6 +14,7 @@ from chainnode.contract import (
     emit,
     error,
     event,
+    u16,
     u64,
     view,
 )
@@ -84,6 +85,11 @@ class Evidence(Contract, version="1.0"):
         if known is None:
             raise NotRecorded(digest)
         return known.owner
+
+    @view
+    def page(self, start: Bytes32, limit: u16) -> list[tuple[Bytes32, Record]]:
+        """Return up to 1,000 hashes with their records, in the order of hashes from `start` on."""
+        return self.records.range(start, limit=limit)
 
     @view
     def total(self) -> u64:

@@ -24,6 +24,14 @@ class RecordingFrame(Frame):
         self.asked.add(key)
         return Frame.get(self, key)
 
+    def scan(
+        self, low: bytes, high: bytes | None, limit: int, *, reverse: bool
+    ) -> list[tuple[bytes, bytes]]:
+        rows = Frame.scan(self, low, high, limit, reverse=reverse)
+        # The bound stands for the keys that are missing.
+        self.asked.update([low, *(key for key, _ in rows)])
+        return rows
+
 
 class HintedBackend(NativeBackend):
     """Runs methods under CPython; fails when a key was touched that no template foretold."""

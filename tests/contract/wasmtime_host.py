@@ -66,6 +66,7 @@ class _Host:
         self.memory: Any = None
         self.pending = b""
         self.result = b""
+        self.scans: list[list[tuple[bytes, bytes]]] = []
 
     def _read(self, at: int, length: int) -> bytes:
         if at < 0 or length < 0 or at + length > self.memory.data_len(self.store):
@@ -134,6 +135,21 @@ class _Host:
 
     def sc1_db_read_sum(self, key: int, key_length: int, at: int) -> None:
         self._write(self.frame.get(self._read(key, key_length)) or bytes(16), at, 16)
+
+    def sc1_db_scan(self, start: int, n: int, stop: int, m: int, flags: int) -> int:
+        # An empty end is none.
+        low, high = self._read(start, n), self._read(stop, m) or None
+        self.scans.append(self.frame.scan(low, high, 1_000, reverse=flags == 1))
+        return len(self.scans) - 1
+
+    def sc1_db_next(self, scan: int, at: int, capacity: int) -> int:
+        if not self.scans[scan]:
+            return -1
+        key, value = self.scans[scan].pop(0)
+        return self._write(len(key).to_bytes(4, "big") + key + value, at, capacity)
+
+    def sc1_db_close(self, scan: int) -> None:
+        self.scans[scan].clear()
 
     def sc1_emit(self, name: int, name_length: int, data: int, length: int) -> None:
         self.frame.emit(self._read(name, name_length).decode(), self._read(data, length))

@@ -44,6 +44,19 @@ def test_an_unknown_hash_is_an_error_not_an_empty_record(evidence: Deployed) -> 
         assert caught.value.error == "NotRecorded"
 
 
+def test_records_are_listed_in_pages_by_hash(evidence: Deployed) -> None:
+    digests = [bytes([first]) + bytes(31) for first in (9, 3, 255, 0)]
+    for digest in digests:
+        evidence.call("put", digest=digest, metadata=digest.hex()[:2])
+    page = evidence.view("page", start=bytes(32), limit=3)
+    assert [(digest, record.metadata) for digest, record in page] == [
+        (digest, digest.hex()[:2]) for digest in sorted(digests)[:3]
+    ]
+    rest = evidence.view("page", start=page[-1][0], limit=3)
+    assert [digest for digest, _ in rest] == sorted(digests)[2:]
+    assert evidence.view("page", start=b"\xff" * 32, limit=3) == []
+
+
 def test_the_text_is_limited_in_characters_not_bytes(evidence: Deployed) -> None:
     evidence.call("put", digest=DIGEST, metadata="ü" * 4096)
     with pytest.raises(Reverted) as caught:

@@ -290,6 +290,10 @@ class _Walk:
                 self.touch(self.found.writes, item.value, None, None)
             case "counter_add":
                 self.touch(self.found.adds, item.value, None, None)
+            case "map_range":
+                # Whatever the bounds, any key of the field may come or be missed.
+                storage = item.value[0]
+                self.found.reads[(storage.id, _flat(storage.types[0], None))] = None
             case "invoke":
                 self.found.calls_out = True
             case _:

@@ -24,18 +24,21 @@ from chainnode.contract.schema import (
     BYTES32,
     INT,
     NONE,
+    RANGE_ROWS_MAX,
     STR,
     U64,
     Int,
     ListOf,
     OptionalOf,
     Struct,
+    TupleOf,
     Type,
+    has_order,
 )
 from chainnode.contract.values import CONTRACT_ADDRESS_DOMAIN
 
 _STORAGE_METHODS: Final = {
-    "map": {"get"},
+    "map": {"get", "range"},
     "var": {"get", "set", "exists"},
     "counter": {"add", "read"},
 }
@@ -177,6 +180,8 @@ class Calls(Expressions):
     # --- storage
 
     def _storage(self, node: ast.Call, storage: Storage, name: str) -> Expr:
+        if storage.kind == "map" and name == "range":
+            return self._range(node, storage)
         if name not in _STORAGE_METHODS[storage.kind] or node.keywords:
             known = ", ".join(sorted(_STORAGE_METHODS[storage.kind]))
             raise Refused(node, f"a {storage.kind} has no {name}", f"it has: {known}")
@@ -197,6 +202,31 @@ class Calls(Expressions):
             return Expr("map_find", OptionalOf(value), tuple(parts), storage)
         parts.append(self.value(node.args[1], value))
         return Expr("map_default", value, tuple(parts), storage)
+
+    def _range(self, node: ast.Call, storage: Storage) -> Expr:
+        key, value = storage.types
+        if not has_order(key):
+            raise Refused(
+                node,
+                f"the keys of {storage.name} have no order: {describe(key)} may be None",
+                "make the key a tuple with a flag, such as tuple[bool, T]",
+            )
+        given = {item.arg: item.value for item in node.keywords}
+        hint = f"self.{storage.name}.range(start, stop, limit=100)"
+        if len(node.args) > 2 or given.keys() - {"limit", "reverse"} or "limit" not in given:
+            raise Refused(node, "range takes a start, a stop, limit= and reverse=", hint)
+        ends = [None if _is_none(item) else self.value(item, key) for item in node.args]
+        ends += [None] * (2 - len(ends))
+        reverse = given.get("reverse", ast.Constant(False))
+        if not isinstance(reverse, ast.Constant) or not isinstance(reverse.value, bool):
+            raise Refused(node, "reverse is True or False", hint)
+        limit = self.index(given["limit"])
+        if limit.op == "int" and not 1 <= limit.value <= RANGE_ROWS_MAX:
+            raise Refused(node, f"limit is 1 to {RANGE_ROWS_MAX} rows", hint)
+        bounds = tuple(item is not None for item in ends)
+        args = (*(item for item in ends if item is not None), limit)
+        rows = ListOf(TupleOf((key, value)))
+        return Expr("map_range", rows, args, (storage, *bounds, reverse.value))
 
     def _var(self, node: ast.Call, storage: Storage, name: str) -> Expr:
         kind = storage.types[0]
@@ -376,6 +406,10 @@ class Calls(Expressions):
                 return coerce_inside(value, span(0, INT.high))
             case _:
                 raise Refused(node, f"int.{func.attr} is not known", 'int.from_bytes(b, "big")')
+
+
+def _is_none(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is None
 
 
 def coerce_inside(expr: Expr, kind: Int) -> Expr:

@@ -418,7 +418,7 @@ def read_member(program: Program, item: ast.stmt) -> None:
 
 def _storage(program: Program, name: str, hint: ast.expr) -> Storage:
     number = len(program.storage) + 1
-    if number > 255:
+    if number > schema.STORAGE_FIELDS_MAX:
         raise Refused(hint, "more than 255 storage fields", "group values in a dataclass")
     match hint:
         case ast.Name(id="Counter"):

@@ -232,16 +232,23 @@ class Layout:
             case ListOf(item):
                 self._read_list(f, holder, item)
             case _:
-                f.op("i32.const", slot_total(kind))
-                f.call("alloc")
-                f.op("local.set", holder)
-                for index, item in enumerate(fields_of(kind)):
-                    f.op("local.get", holder)
-                    emit_add(f, offset_of(kind, index))
-                    self.read(f, item)
-                    emit_store(f, item)
+                self._read_fields(f, holder, kind, self.read)
+                return name
         f.op("local.get", holder)
         return name
+
+    def _read_fields(
+        self, f: Function, holder: int, kind: Type, read: Callable[[Function, Type], None]
+    ) -> None:
+        f.op("i32.const", slot_total(kind))
+        f.call("alloc")
+        f.op("local.set", holder)
+        for index, item in enumerate(fields_of(kind)):
+            f.op("local.get", holder)
+            emit_add(f, offset_of(kind, index))
+            read(f, item)
+            emit_store(f, item)
+        f.op("local.get", holder)
 
     def _read_list(self, f: Function, holder: int, item: Type) -> None:
         index, count = f.local(I32), f.local(I32)
@@ -266,6 +273,27 @@ class Layout:
         f.branch(top)
         f.end()
         f.end()
+
+    def read_key(self, f: Function, kind: Type) -> None:
+        """Push the value whose order-preserving bytes lie at the reading position."""
+        if isinstance(kind, Int):
+            self.read(f, kind)
+            if kind.low < 0:
+                f.op("i64.const", -(2**63))
+                f.op("i64.xor")
+        elif kind in {BYTES, STR}:
+            f.call("get_escaped")
+        elif kind == BOOL or kind in BYTES_FAMILY:
+            self.read(f, kind)
+        else:
+            f.call(self._key_reader(kind))
+
+    def _key_reader(self, kind: Type) -> str:
+        name = f"dkey.{kind}"
+        if name not in self.module.functions:
+            f = self.module.add(Function(name, (), (I32,)))
+            self._read_fields(f, f.local(I32), kind, self.read_key)
+        return name
 
     # --- equality
 

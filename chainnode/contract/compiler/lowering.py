@@ -5,12 +5,13 @@ from __future__ import annotations
 from chainnode.contract.compiler.declarations import FunctionInfo
 from chainnode.contract.compiler.ir import CALL_FAILED, Expr, Stmt, representation, slot_bytes
 from chainnode.contract.compiler.layout import emit_store
-from chainnode.contract.compiler.lowering_expressions import ExpressionLowering, fix_range
+from chainnode.contract.compiler.lowering_expressions import fix_range
+from chainnode.contract.compiler.lowering_ranges import RangeLowering
 from chainnode.contract.compiler.wasm import I32, Function
 from chainnode.contract.schema import NONE, USER_ERROR, ListOf, Type
 
 
-class FunctionLowering(ExpressionLowering):
+class FunctionLowering(RangeLowering):
     """Writes one function."""
 
     def run(self, info: FunctionInfo, body: list[Stmt]) -> None:

@@ -14,6 +14,9 @@
 (import $db_del (param $k $n i32))
 (import $db_add (param $k $n i32) (param $l $h i64))
 (import $db_read_sum (param $k $n $d i32))
+(import $db_scan (param $s $n $e $m $f i32) (result i32))
+(import $db_next (param $h $d $c i32) (result i32))
+(import $db_close (param $h i32))
 (import $emit (param $n $m $d $e i32))
 (import $hash (param $a $p $n $d i32))
 (import $paillier_add (param $k $n $a $m $b $l $d i32) (result i32))
@@ -605,6 +608,20 @@
   (local.set $p (call $need (local.get $n)))
   (if (i32.eqz (call $utf8 (local.get $p) (local.get $n))) (then (call $fault (i32.const 6))))
   (call $bytes_new (local.get $p) (local.get $n)))
+;; Bytes or text of a key: to the first zero that no 0xff follows.
+(func $get_escaped (result i32) (local $o $c i32)
+  (local.set $o (call $alloc (i32.const 4)))
+  (block $done
+    (loop $byte
+      (local.set $c (i32.load8_u (call $need (i32.const 1))))
+      (if (i32.eqz (local.get $c))
+        (then
+          (br_if $done (i32.ne (i32.const 0xff) (i32.load8_u (call $need (i32.const 1)))))))
+      (i32.store8 (call $take (i32.const 1)) (local.get $c))
+      (br $byte)))
+  (i32.store (local.get $o)
+    (i32.sub (i32.sub (global.get $heap) (local.get $o)) (i32.const 4)))
+  (local.get $o))
 (func $get_count (result i32) (local $n i32)
   (local.set $n (i32.wrap_i64 (call $get32)))
   (if (i32.gt_u (local.get $n) (i32.sub (global.get $rend) (global.get $rp)))
@@ -660,6 +677,21 @@
   (global.set $heap (local.get $kp))
   (call $swap64 (i64.load offset=8 (local.get $p)))
   (call $swap64 (i64.load (local.get $p))))
+;; A scan from the key between s and e to before the one between e and the heap's end.
+(func $scan (param $s $e $flags i32) (result i32)
+  (call $db_scan (local.get $s) (i32.sub (local.get $e) (local.get $s))
+    (local.get $e) (i32.sub (global.get $heap) (local.get $e)) (local.get $flags))
+  (global.set $heap (local.get $s)))
+;; The next row of a scan, to be read from its key after the field's number on; 0 when none is left.
+(func $row (param $scan i32) (result i32) (local $p $n i32)
+  (local.set $p (call $take (i32.const 256)))
+  (local.set $n (call $db_next (local.get $scan) (local.get $p) (i32.const 256)))
+  (if (result i32) (i32.lt_s (local.get $n) (i32.const 0))
+    (then (global.set $heap (local.get $p)) (i32.const 0))
+    (else
+      (call $fetched (local.get $p) (local.get $n))
+      (drop (call $need (i32.const 5)))
+      (i32.const 1))))
 (func $context (param $field i32) (result i32) (local $p $n i32)
   (local.set $p (i32.add (call $alloc (i32.const 260)) (i32.const 4)))
   (local.set $n (call $ctx_get (local.get $field) (local.get $p) (i32.const 256)))
