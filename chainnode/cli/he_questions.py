@@ -29,6 +29,12 @@ Timeout = Annotated[
     float,
     typer.Option("--timeout", min=0, help="Seconds to wait; the query goes on after them."),
 ]
+Private = Annotated[
+    list[str],
+    typer.Option(
+        "--private", help="name=value of PRIVATE(name): the value leaves here encrypted only."
+    ),
+]
 TIMEOUT_S = 120.0
 
 
@@ -49,6 +55,7 @@ def explain(
 def query(
     sql: Sql,
     table: Table,
+    private: Private = [],  # noqa: B006
     network: Network = Path(DEFAULT_NETWORK),
     member: Member = DEFAULT_MEMBER,
     keys: Keys = None,
@@ -57,12 +64,13 @@ def query(
     output: Output = Format.TABLE,
 ) -> None:
     """Ask for aggregates over encrypted columns."""
+    values = read_private(private)
     opened = open_keys(network, member, keys, passphrase_file)
     with query_line() as watch:
         rows = ask_bank(
             network,
             member,
-            lambda bank: bank.query(table, sql),
+            lambda bank: bank.query(table, sql, values),
             opened,
             timeout_s=timeout,
             watch=watch,
@@ -181,6 +189,26 @@ def audit(
         ],
         output,
     )
+
+
+def read_private(options: list[str]) -> dict[str, str]:
+    """Private constants by name, as `--private name=value` gives them.
+
+    Raises:
+        ClientFault: `PRIVATE_VALUE_MALFORMED`; it does not repeat the value.
+    """
+    found: dict[str, str] = {}
+    for option in options:
+        name, equals, value = option.partition("=")
+        if not equals or not name or name in found:
+            raise ClientFault(
+                "PRIVATE_VALUE_MALFORMED",
+                "a private constant is written name=value, each name once",
+                subject=name if equals else "",
+                fix="write --private name=value for PRIVATE(name)",
+            )
+        found[name] = value
+    return found
 
 
 def read_id(text: str) -> bytes:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import numpy as np
 
 from chainnode import _native
-from chainnode.he import answer, encode, private_points
+from chainnode.he import answer, encode, private_constants, private_points
 from chainnode.he.answer import Average, Row
 from chainnode.he.plan import (
     AggregatePart,
@@ -81,13 +81,20 @@ class Engine(Protocol):
         """
         ...
 
-    def reduce(self, plan: Plan, chunk_results: Sequence[bytes], relin_key: bytes) -> bytes:
+    def reduce(
+        self,
+        plan: Plan,
+        chunk_results: Sequence[bytes],
+        relin_key: bytes,
+        selectors: Sequence[bytes] = (),
+    ) -> bytes:
         """The final result container of all chunks, given in chunk order.
 
         Args:
             plan: the approved plan.
             chunk_results: one container per chunk.
             relin_key: the council's relinearisation key; unused for scores.
+            selectors: of a private constant, one for each choice.
         """
         ...
 
@@ -180,7 +187,13 @@ class LocalEngine:
         forms = [_native_form(form) for form in term.factors]
         return columns.tensor_sum(forms, plan.limbs, first, count, self._threads)
 
-    def reduce(self, plan: Plan, chunk_results: Sequence[bytes], relin_key: bytes) -> bytes:
+    def reduce(
+        self,
+        plan: Plan,
+        chunk_results: Sequence[bytes],
+        relin_key: bytes,
+        selectors: Sequence[bytes] = (),
+    ) -> bytes:
         """See `Engine.reduce`."""
         if len(chunk_results) != len(plan.chunks):
             raise ClientFault(
@@ -197,6 +210,8 @@ class LocalEngine:
             if len(total) > 2 * _polynomial_bytes(plan):
                 total = _native.he_relinearise(plan.profile, plan.limbs, total, relin_key)
             results.append(total)
+        if plan.private_constant() is not None:
+            results = private_constants.select(plan, results, selectors, relin_key)
         return pack_container(results)
 
 
@@ -270,7 +285,7 @@ def validate_result(plan: Plan, result: bytes) -> list[bytes]:
     expected = (
         sum(count for _, count in plan.chunks)
         if plan.kind == "scores"
-        else len(_aggregate(plan).outputs)
+        else private_constants.result_count(plan)
     )
     if len(items) != expected:
         raise PeerFault(
@@ -307,7 +322,10 @@ def public_addend(
 
 
 def gate_outputs(plan: Plan) -> tuple[int, ...]:
-    """Indices of the outputs the council opens first, to itself alone: one count a group."""
+    """Indices of the outputs the council opens first, to itself alone: one count a group.
+
+    Where a result holds them is `private_constants.gate_places`.
+    """
     return tuple(
         index for index, output in enumerate(_aggregate(plan).outputs) if output.kind == "count"
     )
@@ -348,7 +366,7 @@ def assemble(plan: Plan, opened: Sequence[int | None]) -> list[Row]:
     """The user's rows from the opened residues.
 
     Args:
-        plan: of kind `aggregate`.
+        plan: of kind `aggregate`, from `private_constants.released_plan`.
         opened: one residue modulo t per output; None where the council refused the group.
 
     Raises:

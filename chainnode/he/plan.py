@@ -173,6 +173,23 @@ class ScorePart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bands: tuple[int, ...] = ()
 
 
+class PrivateConstant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A comparison whose constant is encrypted: it chooses among the groups of the last column.
+
+    Args:
+        column: SQL column, the last of `group_columns`.
+        operator: public; `=` chooses exactly one group, the others any of them.
+        choices: groups to choose from, for every group that is released.
+        record: SHA-256 of the record that names the selectors, hex; empty in a plan that is only
+            explained.
+    """
+
+    column: str
+    operator: Literal["=", "<>", "<", "<=", ">", ">="]
+    choices: int
+    record: str
+
+
 class AggregatePart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Sums and counts per group.
 
@@ -185,6 +202,7 @@ class AggregatePart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         having: applied by the bank to released groups.
         order: (answer position, descending) applied by the bank.
         limit: rows the bank keeps; -1 keeps all.
+        private: the groups are those of a private constant; what is released is chosen from them.
     """
 
     group_columns: tuple[str, ...]
@@ -195,6 +213,7 @@ class AggregatePart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     having: Having | None = None
     order: tuple[tuple[int, bool], ...] = ()
     limit: int = -1
+    private: PrivateConstant | msgspec.UnsetType = msgspec.UNSET
 
 
 class Cost(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -267,6 +286,11 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             and self.scores is not None
             and not (self.scores.points.weights)
         )
+
+    def private_constant(self) -> PrivateConstant | None:
+        """The encrypted constant of the query's condition, if it has one."""
+        private = msgspec.UNSET if self.aggregate is None else self.aggregate.private
+        return None if isinstance(private, msgspec.UnsetType) else private
 
     def forms(self) -> tuple[LinearForm, ...]:
         """Every linear form the plan evaluates, in order."""

@@ -218,9 +218,15 @@ class RayEngine:
         with ThreadPoolExecutor(len(shards)) as pool:
             return combine(plan, list(pool.map(work, shards)))
 
-    def reduce(self, plan: Plan, chunk_results: Sequence[bytes], relin_key: bytes) -> bytes:
+    def reduce(
+        self,
+        plan: Plan,
+        chunk_results: Sequence[bytes],
+        relin_key: bytes,
+        selectors: Sequence[bytes] = (),
+    ) -> bytes:
         """See `Engine.reduce`. Done here: a chunk's result is small."""
-        return self._local.reduce(plan, chunk_results, relin_key)
+        return self._local.reduce(plan, chunk_results, relin_key, selectors)
 
     def actors(self) -> dict[str, Any]:
         """The actor on each Ray node in use, by the node's name."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from chainnode.he import private_points
+from chainnode.he import private_constants, private_points
 from chainnode.he.plan import (
     PLAN_VERSION,
     AggregatePart,
@@ -18,6 +18,7 @@ from chainnode.he.plan import (
     LinearForm,
     Output,
     Plan,
+    PrivateConstant,
     ScorePart,
     Term,
 )
@@ -27,8 +28,8 @@ from chainnode.he.planner.parse import parse
 from chainnode.he.planner.policy import Policy
 from chainnode.he.planner.refusals import unsupported
 from chainnode.he.private_points import Model, PrivateScorecard
-from chainnode.he.profiles import DEEP, SCORES, SUMS, Profile
-from chainnode.he.schema import TableSchema, rows_per_block
+from chainnode.he.profiles import AGGREGATES, DEEP, SCORES, SUMS, Profile
+from chainnode.he.schema import Bins, OneHot, TableSchema, rows_per_block
 from chainnode.he.scorecard import Scorecard
 from chainnode.types.errors import ClientFault
 
@@ -184,14 +185,25 @@ def _aggregate_plan(bound: BoundQuery, catalog: Catalog, chunk_count: int) -> Pl
         having=kept,
         order=tuple((item.position, item.descending) for item in bound.query.order),
         limit=bound.query.limit,
+        private=_private(bound, schema),
     )
     return _cheapest(bound.query.sql, part, catalog, chunk_count)
+
+
+def _private(bound: BoundQuery, schema: TableSchema) -> PrivateConstant | msgspec.UnsetType:
+    private = bound.query.private
+    column = None if private is None else schema.column(private.column.column)
+    if private is None or column is None or not isinstance(column.encoding, OneHot | Bins):
+        return msgspec.UNSET
+    choices = column.encoding.bin_count()
+    return PrivateConstant(column.name, private.operator, choices, private.record)
 
 
 def _cheapest(sql: str, part: AggregatePart, catalog: Catalog, chunk_count: int) -> Plan:
     """The plan in the first profile that carries it and stores its columns."""
     first: ClientFault | None = None
-    for profile in SUMS:
+    # Selectors and their checks need the room of M.
+    for profile in SUMS if part.private is msgspec.UNSET else (DEEP,):
         try:
             return _in_profile(sql, part, catalog, chunk_count, profile)
         except ClientFault as error:
@@ -204,9 +216,13 @@ def _in_profile(
     sql: str, part: AggregatePart, catalog: Catalog, chunk_count: int, profile: Profile
 ) -> Plan:
     schema, parties = catalog.schema, catalog.parties
-    bounded = tuple(_bounded(output, schema, parties, profile) for output in part.outputs)
+    private = None if isinstance(part.private, msgspec.UnsetType) else part.private
+    bounded = tuple(_bounded(output, schema, parties, profile, private) for output in part.outputs)
     part = msgspec.structs.replace(part, outputs=bounded)
     noise = max(output.noise_bits for output in bounded)
+    if private is not None:
+        check = degree_and_noise.selector_check_noise_bits(private.choices, parties)
+        noise = max(noise, check)
     limbs = degree_and_noise.fewest_limbs(profile, noise, parties)
     capacity = degree_and_noise.scalar_capacity_bits(profile, parties, limbs)
     degree_and_noise.check_noise(noise, capacity, profile, sql)
@@ -232,11 +248,23 @@ def _in_profile(
     return plan
 
 
-def _bounded(output: Output, schema: TableSchema, parties: int, profile: Profile) -> Output:
-    degree_and_noise.check_degree(output.degree(), profile, parties, output.name, ONE_COLUMN_ADVICE)
+def _bounded(
+    output: Output,
+    schema: TableSchema,
+    parties: int,
+    profile: Profile,
+    private: PrivateConstant | None,
+) -> Output:
+    degree, terms = output.degree(), output.terms
+    if private is not None:
+        # A selector is one factor more, and as many products as choices are added up.
+        selector = LinearForm(("selector",), (1,))
+        degree += 1
+        terms = tuple(Term((*term.factors, selector)) for term in terms) * private.choices
+    degree_and_noise.check_degree(degree, profile, parties, output.name, ONE_COLUMN_ADVICE)
     degree_and_noise.check_range(output.minimum, output.maximum, profile, output.name)
     blocks = schema.block_count(profile.name)
-    noise = degree_and_noise.output_noise_bits(profile, output.terms, blocks, parties)
+    noise = degree_and_noise.output_noise_bits(profile, terms, blocks, parties)
     return msgspec.structs.replace(output, noise_bits=noise)
 
 
@@ -252,12 +280,17 @@ def _aggregate_cost(part: AggregatePart, schema: TableSchema, limbs: int, profil
             columns += sum(len(form.columns) for form in term.factors)
             products += len(term.factors) - 1
         relinearisations += output.degree() > 1
-    block_bytes = _block_bytes(profile, limbs)
+    block_bytes, kept, selectors = _block_bytes(profile, limbs), len(part.outputs), 0
+    products *= blocks
+    if not isinstance(part.private, msgspec.UnsetType):
+        chosen, further, kept = private_constants.selection_cost(part, part.private)
+        products, relinearisations = products + chosen, relinearisations + further
+        selectors = part.private.choices
     return Cost(
-        bytes_read=columns * blocks * block_bytes,
-        products=products * blocks,
+        bytes_read=(columns * blocks + selectors) * block_bytes,
+        products=products,
         relinearisations=relinearisations,
-        result_bytes=len(part.outputs) * block_bytes,
+        result_bytes=kept * block_bytes,
     )
 
 
@@ -288,6 +321,8 @@ def explain(plan: Plan) -> str:
     if plan.aggregate is not None:
         lines.append(f"  opened    groups of at least {plan.aggregate.minimum_group_size} rows:")
         lines.extend(_explain_output(output) for output in plan.aggregate.outputs)
+        if plan.private_constant() is not None:
+            lines.append(_explain_selectors(plan))
         if plan.aggregate.having is not None:
             lines.append("  having    applied by the bank, after every group was opened to it")
     return "\n".join(lines)
@@ -306,13 +341,35 @@ def _explain_private(plan: Plan) -> str:
     )
 
 
+def _explain_selectors(plan: Plan) -> str:
+    """What a private constant costs against the same text with a constant in it."""
+    part, private = plan.aggregate, private_constants.private_of(plan)
+    outputs = () if part is None else part.outputs
+    width = len(outputs) // max(1, 0 if part is None else len(part.groups))
+    blocks = -(-plan.rows // rows_per_block(SCORES.name))
+    public = sum(
+        len(form.columns) * blocks * _block_bytes(AGGREGATES, AGGREGATES.limbs)
+        for output in outputs[:width]
+        for term in output.terms
+        for form in term.factors
+    )
+    factor = plan.cost.bytes_read / (max(1, len(outputs) // width // private.choices) * public)
+    return (
+        f"  private   {private.column} {private.operator} PRIVATE: one of {private.choices} "
+        f"selectors; the bank gets {len(outputs) // private.choices} scalars, every group's count "
+        f"is opened to the council; about {factor:.0f} times the bytes of a public constant"
+    )
+
+
 def _listed(numbers: tuple[int, ...]) -> str:
     return ", ".join(map(str, numbers))
 
 
 def _degree(plan: Plan) -> int:
     outputs = () if plan.aggregate is None else plan.aggregate.outputs
-    return max((output.degree() for output in outputs), default=1 + plan.has_private_points())
+    selected = plan.private_constant() is not None
+    degrees = [output.degree() + selected for output in outputs]
+    return max(degrees, default=1 + plan.has_private_points())
 
 
 def _milliseconds(plan: Plan) -> int:
@@ -320,7 +377,11 @@ def _milliseconds(plan: Plan) -> int:
 
 
 def _points_us(plan: Plan) -> int:
-    """Products with private points are made one by one, not while tiles are read."""
+    """Products with the bank's ciphertexts are made one by one, not while tiles are read."""
+    private = plan.private_constant()
+    if private is not None and plan.aggregate is not None:
+        products, _, _ = private_constants.selection_cost(plan.aggregate, private)
+        return products * PRIVATE_POINT_US
     return plan.cost.products * PRIVATE_POINT_US if plan.has_private_points() else 0
 
 

@@ -14,10 +14,12 @@ from chainnode.he.council import PieceSecret
 from chainnode.he.differencing import OpenedGroup, opened_groups, too_close
 from chainnode.he.engine import gate_outputs, pack_container, passes_gate, validate_result
 from chainnode.he.plan import Plan
+from chainnode.he.private_constants import SELECTORS_MALFORMED, released_places
 from chainnode.keyholder.epochs import EpochKeeper
 from chainnode.keyholder.proofs import proven_result
 from chainnode.keyholder.shares import (
     Case,
+    checked_places,
     open_counts,
     scalar_parts,
     switched_parts,
@@ -157,9 +159,9 @@ class Keyholder(ScoringService):
             await self.attempt("group_check", query=query, passed=passed)
 
     async def _post_counts(self, case: Case) -> None:
-        gates = gate_outputs(case.plan)
-        self._count(case, "counts", len(gates))
-        own = pack_container(list(scalar_parts(case, self._held(case), gates).values()))
+        places = checked_places(case.plan)
+        self._count(case, "counts", len(places))
+        own = pack_container(list(scalar_parts(case, self._held(case), places).values()))
         context = case.context(self.organisation, "counts")
         keys = await self.chain.view("sealing_key_list", epoch=case.facts.epoch)
         boxes = pack_container([release.seal(key, own, context) for key in keys])
@@ -192,6 +194,11 @@ class Keyholder(ScoringService):
                     return None
                 await self._accuse(case, error.members[0], "wrong count share")
                 copies.pop(error.members[0])
+            except PeerFault as error:
+                if error.code != SELECTORS_MALFORMED:
+                    raise
+                await self._refuse(case.facts, f"{error.code}: {error.message}")
+                return None
         if counts is None:
             return None
         passed = all(passes_gate(case.plan, count) for count in counts)
@@ -260,7 +267,7 @@ class Keyholder(ScoringService):
         opened = threshold.boxes_of(case.sharing, member, boxes)[mine]
         context = case.context(member, "counts")
         data = release.open_sealed(self._store.sealing_key, opened, context)
-        size = threshold.scalar_size_bytes(case.plan, len(gate_outputs(case.plan)))
+        size = threshold.scalar_size_bytes(case.plan, len(checked_places(case.plan)))
         return threshold.read_parts(case.sharing, member, data, size)
 
     async def _accuse(self, case: Case, member: str, fault: str) -> None:
@@ -312,8 +319,9 @@ class Keyholder(ScoringService):
         if query in self._parts_of:
             return self._parts_of[query]
         if case.plan.aggregate is not None:
-            self._count(case, "sums", count)
-            return scalar_parts(case, held, range(count))
+            places = released_places(case.plan)
+            self._count(case, "sums", len(places))
+            return scalar_parts(case, held, places)
         target = await self.chain.get_blob(case.facts.target_key)
         self._count(case, case.facts.target_key.hex(), count)
         self._parts_of[query] = await asyncio.to_thread(switched_parts, case, held, target)

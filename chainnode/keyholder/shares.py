@@ -9,6 +9,7 @@ from chainnode.he import release
 from chainnode.he.council import PieceSecret
 from chainnode.he.engine import gate_outputs, lift, pack_container
 from chainnode.he.plan import Plan
+from chainnode.he.private_constants import check_places, gate_places, require_checks
 from chainnode.he.threshold import Sharing, open_parts
 from chainnode.sdk.scoring import QueryFacts
 
@@ -88,9 +89,16 @@ def open_counts(case: Case, parts: Mapping[int, bytes]) -> list[int]:
     """The counts of a result's groups.
 
     Raises:
-        PeerFault: `WRONG_SHARE`.
+        PeerFault: `WRONG_SHARE` or `SELECTORS_MALFORMED`.
     """
     plan, gates = case.plan, gate_outputs(case.plan)
-    ciphertexts = [case.ciphertexts[gate] for gate in gates]
+    ciphertexts = [case.ciphertexts[place] for place in checked_places(plan)]
     residues = open_parts(plan, case.sharing, ciphertexts, parts, case.facts.query.hex())
-    return [lift(plan, gate, residue) for gate, residue in zip(gates, residues, strict=True)]
+    require_checks(plan, residues[len(gates) :])
+    counts = residues[: len(gates)]
+    return [lift(plan, gate, residue) for gate, residue in zip(gates, counts, strict=True)]
+
+
+def checked_places(plan: Plan) -> tuple[int, ...]:
+    """What of a result the members open among themselves before they share any of it."""
+    return (*gate_places(plan), *check_places(plan))

@@ -15,6 +15,7 @@ from chainnode.he import encode, release, threshold
 from chainnode.he.answer import band_rows
 from chainnode.he.engine import Row, assemble, open_scores, unpack_container, validate_result
 from chainnode.he.plan import Plan
+from chainnode.he.private_constants import released_places, released_plan
 from chainnode.he.profiles import PROFILES
 from chainnode.he.threshold import Copies, Sharing
 from chainnode.identity import Identity
@@ -23,6 +24,7 @@ from chainnode.sdk.client import AsyncClient
 from chainnode.sdk.input_faults import InputFault
 from chainnode.sdk.owner import DataOwner, Progress, StaleColumns
 from chainnode.sdk.owner_secret import OwnerSecret
+from chainnode.sdk.private_constants import hide_constant
 from chainnode.sdk.query_progress import QueryProgress, Watch, read_progress, wait_released
 from chainnode.sdk.scoring import (
     CLOSED,
@@ -113,11 +115,20 @@ class BankClient(DataOwner):
         """
         return (await self._planned(table, sql))[2]
 
-    async def query(self, table: str, sql: str) -> list[Row]:
+    async def query(
+        self, table: str, sql: str, private: Mapping[str, str] | None = None
+    ) -> list[Row]:
         """Ask for aggregates over encrypted columns; the numbers are exact.
 
+        Args:
+            table: name.
+            sql: one SELECT.
+            private: the constant of `PRIVATE(name)`, by name: a category, number or date that
+                leaves this client encrypted only.
+
         Raises:
-            ClientFault: `SQL_UNSUPPORTED`, `BUDGET_EXCEEDED`, `GROUP_TOO_SMALL`, `NOT_ALLOWED`.
+            ClientFault: `SQL_UNSUPPORTED`, `BUDGET_EXCEEDED`, `GROUP_TOO_SMALL`, `NOT_ALLOWED`,
+                `PRIVATE_VALUE_MISSING`, `PROFILE_WITHOUT_KEY`.
             InputFault: an owner's columns cannot be computed on; it names owner, column, block.
             PeerFault: `WRONG_SHARE`, `QUERY_REFUSED`, `QUERY_EXPIRED`, `QUERY_TIMEOUT`: of a query
                 that goes on, see `resume`.
@@ -127,7 +138,7 @@ class BankClient(DataOwner):
             raise ClientFault(
                 "SQL_UNSUPPORTED", "CREDIT_SCORE is asked with score(), not query()", subject=sql
             )
-        known, plan = await self._ask(table, sql)
+        known, plan = await self._ask(table, sql, private)
         return _rows(await self._collect(await self._released(self.last_query), known, plan))
 
     async def score(
@@ -236,7 +247,9 @@ class BankClient(DataOwner):
             and not await self._has_columns(facts.schema.table, owner, plan.profile, epoch)
         ]
 
-    async def _ask(self, table: str, sql: str) -> tuple[TableFacts, Plan]:
+    async def _ask(
+        self, table: str, sql: str, private: Mapping[str, str] | None = None
+    ) -> tuple[TableFacts, Plan]:
         """Submit a query, which spends budget; its id is `last_query`."""
         keys = self._receiving()
         epoch, facts, plan = await self._planned(table, sql)
@@ -252,6 +265,7 @@ class BankClient(DataOwner):
         if plan.scores is not None:
             # A typing error in an id must not cost budget.
             encode.selected_rows(plan, await read_ids(self.chain, facts))
+        sql, plan = await hide_constant(self.chain, facts, plan, epoch, private or {})
         receiving = keys.score_key("S" if plan.scores is None else plan.profile)
         target = await self.chain.put_blob(receiving.public_key())
         query = secrets.token_bytes(32)
@@ -305,6 +319,8 @@ class BankClient(DataOwner):
         result_hash, ciphertexts, stated = await self._opening(facts, table, plan)
         sharing, subject = table.sharing, facts.query.hex()
         boxes = await read_posts(self.chain, sharing, facts.epoch, facts.query, "share")
+        places, plan = released_places(plan), released_plan(plan)
+        ciphertexts = [ciphertexts[place] for place in places]
         size = threshold.scalar_size_bytes(plan, len(ciphertexts))
         copies: dict[str, dict[int, bytes]] = {}
         for name in stated:

@@ -37,7 +37,7 @@ async def encrypt_model(
             fix="wait until the key ceremony has ended, or have it begun again",
         )
     facts = await read_table(chain, table, epoch)
-    key = await _deep_key(chain, epoch)
+    key = await deep_key(chain, epoch)
     record, blobs = await asyncio.to_thread(
         encrypt_points, model, facts.schema, epoch, facts.catalog.parties, key, points_secret
     )
@@ -59,18 +59,23 @@ async def check_private_points(
         PeerFault: `PRIVATE_POINTS_DIFFER`.
     """
     facts = await read_table(chain, table, record.epoch)
-    key = await _deep_key(chain, record.epoch)
+    key = await deep_key(chain, record.epoch)
     await asyncio.to_thread(
         check_points, record, model, facts.schema, facts.catalog.parties, key, points_secret
     )
 
 
-async def _deep_key(chain: ScoringChain, epoch: int) -> bytes:
+async def deep_key(chain: ScoringChain, epoch: int) -> bytes:
+    """The joint public key of profile M.
+
+    Raises:
+        ClientFault: `PROFILE_WITHOUT_KEY`.
+    """
     hashes = await chain.view("keys_of", epoch=epoch)
     if not hashes["public_key_m"]:
         raise ClientFault(
             "PROFILE_WITHOUT_KEY",
-            "private points need keys of profile M, which this epoch has not",
+            "what a bank encrypts itself needs keys of profile M, which this epoch has not",
             subject=str(epoch),
             fix="the council's admins rotate to them: chainnode he rotate --profile M",
         )

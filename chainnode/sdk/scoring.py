@@ -19,6 +19,7 @@ from chainnode._proto import types_pb2
 from chainnode.he import encode
 from chainnode.he.plan import Plan
 from chainnode.he.planner.policy import Policy
+from chainnode.he.private_constants import result_count
 from chainnode.he.private_points import decode_model
 from chainnode.he.profiles import PROFILES, ProfileName
 from chainnode.he.release import RESIDUE_SIZE_BYTES
@@ -290,7 +291,11 @@ def result_size_bytes(plan: Plan) -> int:
     if plan.aggregate is None:
         polynomials = 2 * sum(blocks for _, blocks in plan.chunks)
     else:
-        polynomials = sum(output.degree() + 1 for output in plan.aggregate.outputs)
+        # A private constant makes another result of these sums, of two polynomials each.
+        polynomials = max(
+            sum(output.degree() + 1 for output in plan.aggregate.outputs),
+            2 * result_count(plan),
+        )
     return polynomials * plan.limbs * PROFILES[plan.profile].slots * RESIDUE_SIZE_BYTES
 
 
@@ -344,7 +349,8 @@ def confirm_plan(table: TableFacts, facts: QueryFacts) -> Plan:
     plan = make_plan(table, facts.sql)
     shape = plan_shape(plan)
     stated = {name: getattr(facts, name) for name in shape}
-    if plan.hash() != facts.plan_hash or shape != stated:
+    private = plan.private_constant()
+    if plan.hash() != facts.plan_hash or shape != stated or (private and not private.record):
         raise PeerFault(
             "PLAN_MISMATCH",
             "the submitted hash or counts are not those of the plan of this text",

@@ -15,6 +15,7 @@ from chainnode.he.engine import Engine, LocalEngine
 from chainnode.he.plan import Plan
 from chainnode.he.private_points import EncryptedPoints, PrivateScorecard, read_points
 from chainnode.sdk.input_faults import InputFault
+from chainnode.sdk.private_constants import fetch_selectors
 from chainnode.sdk.scoring import (
     COMPUTING,
     QueryFacts,
@@ -224,7 +225,8 @@ class Worker(ScoringService):
         relin_key = b""
         if job.plan.aggregate is not None:
             relin_key = await self._relin_key(job)
-        return await asyncio.to_thread(self._engine.reduce, job.plan, parts, relin_key)
+        selectors = await fetch_selectors(self.chain, job.plan, job.facts.epoch)
+        return await asyncio.to_thread(self._engine.reduce, job.plan, parts, relin_key, selectors)
 
     async def _relin_key(self, job: Job) -> bytes:
         keys = await self.chain.view("keys_of", epoch=job.facts.epoch)

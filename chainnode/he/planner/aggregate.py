@@ -238,8 +238,12 @@ def groups(bound: BoundQuery, schema: TableSchema) -> list[Grouped]:
     if not where:
         raise unsupported("WHERE", "the condition can never be true", "widen the condition")
     found: list[Grouped] = [((), where)]
-    for group in bound.query.groups:
+    private = bound.query.private
+    for place, group in enumerate(bound.query.groups, 1):
         choices = _choices(schema, group.column.column)
+        if private is not None and place == len(bound.query.groups):
+            # A missing value satisfies no comparison.
+            choices = [choice for choice in choices if choice[0] is not None]
         if len(found) * len(choices) > GROUPS_MAX:
             raise unsupported(
                 group.text, f"more than {GROUPS_MAX} groups", "group by fewer columns"
@@ -249,6 +253,12 @@ def groups(bound: BoundQuery, schema: TableSchema) -> list[Grouped]:
             for labels, terms in found
             for label, chosen in choices
         ]
+    if private is not None and not all(terms for _, terms in found):
+        raise unsupported(
+            private.text,
+            "every category must be possible beside the other conditions",
+            "leave the other condition on this column out",
+        )
     found = [(labels, terms) for labels, terms in found if terms]
     if not found:
         raise unsupported("WHERE", "the condition is true in no group", "widen the condition")

@@ -36,6 +36,7 @@ from chainnode.he.planner.tree import (
     Name,
     Number,
     Predicate,
+    Private,
     Query,
     Test,
     TestConnective,
@@ -75,6 +76,9 @@ def bind(query: Query, schema: TableSchema, models: Mapping[str, Model]) -> Boun
             "rows are never released, only aggregates",
             "add COUNT(*), SUM or AVG",
         )
+    private = query.private
+    if private is not None:
+        private = replace(private, column=Name(binder.chosen(private).name))
     return BoundQuery(
         replace(
             query,
@@ -82,6 +86,7 @@ def bind(query: Query, schema: TableSchema, models: Mapping[str, Model]) -> Boun
             where=None if query.where is None else binder.predicate(query.where),
             groups=tuple(binder.group(group) for group in query.groups),
             having=None if query.having is None else binder.having(query.having),
+            private=private,
         )
     )
 
@@ -186,6 +191,17 @@ class Binder:
         _stored_for_sums(column)
         return replace(group, column=Name(column.name))
 
+    def chosen(self, private: Private) -> Column:
+        """The column of a private comparison: categories, or bins."""
+        column = self.find(private.column)
+        if not isinstance(column.encoding, OneHot | Bins):
+            raise unsupported(
+                private.text, "PRIVATE chooses categories or bins", "compare another column"
+            )
+        if isinstance(column.encoding, OneHot) and private.operator not in ("=", "<>"):
+            raise unsupported(private.text, "categories have no order", "write = or <>")
+        return column
+
     def expression(self, node: Expression) -> Expression:
         """Names and conditions inside an expression."""
         if isinstance(node, Computed):
@@ -238,6 +254,12 @@ class Binder:
             return Connective(node.operator, tuple(self.predicate(part) for part in node.parts))
         if isinstance(node, Bound):
             return node
+        if isinstance(node, Private):
+            raise unsupported(
+                node.text,
+                "one PRIVATE comparison stands alone or beside AND in WHERE",
+                "write WHERE column = PRIVATE(name) AND ...",
+            )
         if isinstance(node, ColumnCompare):
             return self._columns(node)
         column = self.find(node.column)

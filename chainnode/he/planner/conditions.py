@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from sqlglot import exp
 
 from chainnode.he.planner.refusals import too_deep, unsupported
@@ -16,12 +18,14 @@ from chainnode.he.planner.tree import (
     IsNull,
     Like,
     Predicate,
+    Private,
     Within,
 )
 from chainnode.types.limits import SQL_DEPTH_MAX
 
 __all__ = ["COMPARISONS", "Predicate", "predicate"]
 
+RECORD = re.compile("[0-9a-f]{64}")
 COMPARISONS: dict[type[exp.Expr], Comparison] = {
     exp.EQ: "=",
     exp.NEQ: "<>",
@@ -97,7 +101,36 @@ def _comparison(node: exp.Expr, operator: Comparison, scope: Scope) -> Predicate
         )
     if isinstance(right, exp.Column):
         left, right, operator = right, left, MIRRORED[operator]
+    if isinstance(right, exp.Anonymous) and right.name.upper() == "PRIVATE":
+        column = scope.column(left, "WHERE")
+        return Private(column, operator, _record(right), shown(node))
     return Compare(scope.column(left, "WHERE"), operator, constant(right), shown(node))
+
+
+def _record(node: exp.Anonymous) -> str:
+    """The record that a private constant names; a name of the bank's own stands for none yet."""
+    inner = node.expressions[0] if len(node.expressions) == 1 else None
+    if isinstance(inner, exp.Column) and not inner.table and isinstance(inner.this, exp.Identifier):
+        return ""
+    if isinstance(inner, exp.Literal) and inner.is_string and RECORD.fullmatch(inner.name):
+        return inner.name
+    raise unsupported(shown(node), "PRIVATE takes a name", "write column = PRIVATE(name)")
+
+
+def taken_private(node: Predicate | None) -> tuple[Predicate | None, Private | None]:
+    """A condition without its private comparison, which stands alone or beside AND.
+
+    Elsewhere it stays where it is, and binding refuses it.
+    """
+    if isinstance(node, Private):
+        return None, node
+    if not isinstance(node, Connective) or node.operator != "and":
+        return node, None
+    found = next((part for part in node.parts if isinstance(part, Private)), None)
+    rest = tuple(part for part in node.parts if part is not found)
+    if found is None or not rest:
+        return node, found
+    return rest[0] if len(rest) == 1 else Connective("and", rest), found
 
 
 def constant(node: object) -> Constant:

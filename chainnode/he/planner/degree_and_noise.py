@@ -94,6 +94,12 @@ def private_score_noise_bits(columns: int, parties: int) -> int:
     return DEEP.noise_bits[1] + TAIL_BITS + growth + root_bits(mask)
 
 
+def selector_check_noise_bits(choices: int, parties: int) -> int:
+    """Noise of a check of selectors: a sum of squares, each weighted with a number modulo t."""
+    growth = root_bits(TAIL_SQUARED * parties**2 * choices)
+    return DEEP.noise_bits[1] + growth + bits(DEEP.plain_modulus)
+
+
 def output_noise_bits(profile: Profile, terms: tuple[Term, ...], blocks: int, parties: int) -> int:
     """Noise of one output, summed over all blocks.
 

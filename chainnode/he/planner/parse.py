@@ -10,7 +10,7 @@ from sqlglot.tokenizer_core import TokenType
 from chainnode.he.planner import conditions, expressions
 from chainnode.he.planner.refusals import SUPPORTED, too_deep, unsupported
 from chainnode.he.planner.scope import Scope, only, shown
-from chainnode.he.planner.tree import Group, Item, Label, Order, Query, ScoreItem
+from chainnode.he.planner.tree import Group, Item, Label, Order, Private, Query, ScoreItem
 from chainnode.types.errors import ClientFault
 from chainnode.types.limits import SQL_LENGTH_MAX_CHARACTERS
 
@@ -54,6 +54,7 @@ def _query(sql: str, select: exp.Select) -> Query:
     if any(_score_call(item) is not None for item in select.expressions):
         return _score_query(sql, select, scope, predicate)
     groups = _groups(select, scope)
+    predicate, private = conditions.taken_private(predicate)
     items = tuple(
         Item(_name(node), expressions.released(_inner(node), scope, groups, 1))
         for node in select.expressions
@@ -64,12 +65,13 @@ def _query(sql: str, select: exp.Select) -> Query:
         tables=scope.tables(),
         items=items,
         where=predicate,
-        groups=groups,
+        groups=groups if private is None else _with_private(groups, private),
         having=None
         if having is None
         else expressions.having(_without_aliases(having.this, select), scope, groups, 1),
         order=_order(select),
         limit=_limit(select),
+        private=private,
     )
 
 
@@ -229,6 +231,14 @@ def _groups(select: exp.Select, scope: Scope) -> tuple[Group, ...]:
         if all(column.column.casefold() != item.column.column.casefold() for item in found):
             found.append(Group(column, banded, shown(chosen)))
     return tuple(found)
+
+
+def _with_private(groups: tuple[Group, ...], private: Private) -> tuple[Group, ...]:
+    """The groups that are computed: each one apart for every bin of the private column."""
+    name = private.column.column
+    if any(name.casefold() == group.column.column.casefold() for group in groups):
+        raise unsupported(private.text, "its column is grouped by, too", "leave one of them out")
+    return (*groups, Group(private.column, True, private.text))
 
 
 def _position(node: exp.Expr, count: int) -> int:

@@ -88,6 +88,23 @@ class ColumnCompare:
 
 
 @dataclass(frozen=True, slots=True)
+class Private:
+    """column op PRIVATE(..): the constant is encrypted.
+
+    Args:
+        column: of categories or bins.
+        operator: public.
+        record: hash of the encrypted selectors, hex; empty while the query is only explained.
+        text: the SQL for messages.
+    """
+
+    column: Name
+    operator: Comparison
+    record: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Bound:
     """A bound condition: where it is true and where it is false; a missing value is in neither."""
 
@@ -104,7 +121,9 @@ class Connective:
     parts: tuple[Predicate, ...]
 
 
-Predicate = Compare | Between | Within | Like | IsNull | ColumnCompare | Bound | Connective
+Predicate = (
+    Compare | Between | Within | Like | IsNull | ColumnCompare | Private | Bound | Connective
+)
 
 
 # --- what is summed -------------------------------------------------------------------------------
@@ -244,6 +263,7 @@ class Query:
         having: over released groups.
         order: of released rows.
         limit: of released rows; -1 is none.
+        private: a condition taken out of `where`; its column is the last of `groups`.
     """
 
     sql: str
@@ -255,3 +275,4 @@ class Query:
     having: Having | None = None
     order: tuple[Order, ...] = ()
     limit: int = -1
+    private: Private | None = None
