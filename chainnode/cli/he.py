@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from chainnode.cli import he_models, he_questions
+from chainnode.cli import he_access, he_models, he_questions, he_replay
 from chainnode.cli.context import DEFAULT_MEMBER, DEFAULT_NETWORK, Member, Network
 from chainnode.cli.he_options import (
     Output,
@@ -30,6 +30,8 @@ from chainnode.sdk.source_table import read_source
 app = typer.Typer(help="Encrypted queries: worker, keyholder, questions.")
 app.add_typer(he_questions.app)
 app.add_typer(he_models.app)
+app.add_typer(he_access.app)
+app.add_typer(he_replay.app)
 
 Config = Annotated[Path, typer.Option("--config", help="The process's TOML file.")]
 DataDir = Annotated[

@@ -171,10 +171,7 @@ def _aggregate_plan(bound: BoundQuery, catalog: Catalog, chunk_count: int) -> Pl
     kept = None if having is None else aggregate.having(having, openings)
     groups = aggregate.groups(bound, schema)
     planned = len(groups) * len(openings.listed)
-    if planned > catalog.policy.outputs_max:
-        raise policy.denied(
-            f"{planned} opened scalars", f"at most {catalog.policy.outputs_max} a query"
-        )
+    policy.check_outputs(planned, catalog.policy)
     outputs = aggregate.outputs(openings.listed, groups, schema)
     part = AggregatePart(
         group_columns=tuple(group.column.column for group in bound.query.groups),

@@ -82,6 +82,7 @@ class Keyholder(ScoringService):
         self._epochs = EpochKeeper(self, store)
         self._confirmed: dict[bytes, Case] = {}
         self._accused: dict[tuple[bytes, str], None] = {}
+        self._planned: dict[bytes, None] = {}
         self._parts_of: dict[bytes, dict[int, bytes]] = {}
         self._groups: dict[bytes, tuple[str, list[OpenedGroup]]] = {}
         self._uploaded: dict[tuple[bytes, int], None] = {}
@@ -98,6 +99,7 @@ class Keyholder(ScoringService):
         if facts.status not in (COMPUTING, CHECKING, RELEASING):
             self._confirmed.pop(query, None)
             self._parts_of.pop(query, None)
+            self._planned.pop(query, None)
             return True
         sharing = await read_sharing(self.chain, facts.epoch)
         if self.organisation not in sharing.members:
@@ -105,6 +107,7 @@ class Keyholder(ScoringService):
         await self.end_if_late(facts, sharing.members.index(self.organisation))
         tx_id = self.finalised.get(query)
         if facts.status == COMPUTING or tx_id is None:
+            await self._refuse_unplannable(facts)
             return False
         if self.organisation in await read_posts(
             self.chain, sharing, facts.epoch, query, "refusal"
@@ -141,6 +144,20 @@ class Keyholder(ScoringService):
         result = await self.chain.get_blob(result_hash)
         ciphertexts = tuple(validate_result(plan, result))
         return Case(facts, plan, ciphertexts, result_hash, table.sharing)
+
+    async def _refuse_unplannable(self, facts: QueryFacts) -> None:
+        """Say at once that a query is none that may be answered: no worker will compute it."""
+        if facts.query in self._planned:
+            return
+        table = await read_table(self.chain, facts.table, facts.epoch)
+        try:
+            await asyncio.to_thread(confirm_plan, table, facts)
+        except (ClientFault, PeerFault) as error:
+            # A node that shows another table, and not the bank, is at fault then.
+            if error.code == "TABLE_MISMATCH":
+                raise
+            await self._refuse(facts, f"{error.code}: {error.message}")
+        self._planned[facts.query] = None
 
     async def _refuse(self, facts: QueryFacts, reason: str) -> None:
         await self.attempt("refuse", query=facts.query, reason=reason)
@@ -230,7 +247,7 @@ class Keyholder(ScoringService):
     async def _groups_of(self, query: bytes) -> tuple[str, list[OpenedGroup]]:
         facts = await read_query(self.chain, query)
         table = await read_table(self.chain, facts.table, facts.epoch)
-        plan = make_plan(table, facts.sql)
+        plan = make_plan(table.under(facts.inputs.policies()), facts.sql)
         counts = self._store.counts_of(query) or await self._late_counts(facts, table, plan)
         return facts.table, opened_groups(
             query.hex(), plan, counts or [None] * len(gate_outputs(plan))

@@ -19,6 +19,7 @@ from chainnode.he.private_constants import released_places, released_plan
 from chainnode.he.profiles import PROFILES
 from chainnode.he.threshold import Copies, Sharing
 from chainnode.identity import Identity
+from chainnode.sdk.access import SCORING
 from chainnode.sdk.bank_keys import BankKeys
 from chainnode.sdk.client import AsyncClient
 from chainnode.sdk.input_faults import InputFault
@@ -88,6 +89,7 @@ class BankClient(DataOwner):
         timeout_s: how long a query may take before the client stops waiting for it.
         owner_secret: see `DataOwner`; without it, what is published cannot be audited later.
         watch: is told how far a query is while the client waits for it.
+        purpose: what scores are asked for; only consents to this purpose count.
     """
 
     def __init__(
@@ -98,8 +100,10 @@ class BankClient(DataOwner):
         timeout_s: float = 120.0,
         owner_secret: OwnerSecret | None = None,
         watch: Watch | None = None,
+        purpose: str = SCORING,
     ) -> None:
         super().__init__(chain, organisation, owner_secret)
+        self._purpose = purpose
         self._keys = keys
         self._timeout_s = timeout_s
         self._watch = watch
@@ -230,11 +234,11 @@ class BankClient(DataOwner):
         for epoch in range(newest, 0, -1):
             if (await self.chain.view("epoch_info", epoch=epoch))[1] != EPOCH_ACTIVE:
                 break
-            facts = await read_table(self.chain, table, epoch)
+            facts = await read_table(self.chain, table, epoch, self.organisation)
             plan = make_plan(facts, sql)
             if not await self._unpublished(facts, plan, epoch):
                 return epoch, facts, plan
-        facts = await read_table(self.chain, table, newest)
+        facts = await read_table(self.chain, table, newest, self.organisation)
         return 0, facts, make_plan(facts, sql)
 
     async def _unpublished(self, facts: TableFacts, plan: Plan, epoch: int) -> list[str]:
@@ -273,6 +277,7 @@ class BankClient(DataOwner):
             "table": table,
             "epoch": epoch,
             **plan_shape(plan),
+            "purpose": self._purpose,
             "plan_hash": plan.hash(),
             "reply_key": release.public_bytes(keys.reply_key),
             "target_key": target,

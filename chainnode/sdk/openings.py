@@ -17,13 +17,13 @@ import numpy as np
 from chainnode.he.opening import BlockOpening, check_opening, chosen_blocks
 from chainnode.he.profiles import PROFILES, ProfileName
 from chainnode.he.schema import PRESENCE_COLUMN, TableSchema, rows_per_block
+from chainnode.sdk.columns import read_columns
 from chainnode.sdk.manifests import Manifest
 from chainnode.sdk.scoring import (
     CONTRACT,
     ScoringChain,
     TableFacts,
     gather_blobs,
-    read_columns,
 )
 from chainnode.types.block import BlockHeader
 from chainnode.types.errors import ClientFault, PeerFault
@@ -176,7 +176,7 @@ async def _randomness(chain: ScoringChain, tx_id: bytes, fields: Sequence[str]) 
     receipt = Receipt.decode(proof.receipt)
     stated = b"".join(len(data).to_bytes(4, "big") + data for data in map(str.encode, fields))
     said = any(
-        (event.contract, event.name, event.data) == (CONTRACT, PUBLISHED, stated)
+        (event.contract, event.name) == (CONTRACT, PUBLISHED) and event.data.startswith(stated)
         for event in receipt.events
     )
     # With steps in between, a node could offer whichever later block suits the owner.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from chainnode.he.profiles import PROFILES, ProfileName
 from chainnode.he.schema import TableSchema
 from chainnode.he.scorecard import Scorecard
 from chainnode.sdk import openings, private_models
+from chainnode.sdk.access import AccessRules
+from chainnode.sdk.columns import read_columns
 from chainnode.sdk.ingest import Journal, align, fresh_salt, scope_of
 from chainnode.sdk.manifests import Manifest, manifest_root, pack_manifest
 from chainnode.sdk.owner_secret import OwnerSecret
@@ -24,8 +26,6 @@ from chainnode.sdk.scoring import (
     ContractRefused,
     ScoringChain,
     TableFacts,
-    pack_consent,
-    read_columns,
     read_ids,
     read_table,
 )
@@ -46,7 +46,7 @@ class StaleColumns:
     blocks: int
 
 
-class DataOwner:
+class DataOwner(AccessRules):
     """What an organisation does with its own columns, and how it audits another's.
 
     Args:
@@ -59,7 +59,7 @@ class DataOwner:
     def __init__(
         self, chain: ScoringChain, organisation: str, owner_secret: OwnerSecret | None = None
     ) -> None:
-        self.chain = chain
+        super().__init__(chain)
         self.organisation = organisation
         self._secret = owner_secret or OwnerSecret.passing()
 
@@ -232,27 +232,6 @@ class DataOwner:
         await self.chain.call(
             "publish_columns", table=facts.schema.table, profile=profile, columns=columns
         )
-
-    async def grant(self, table: str, bank: str, budget: int) -> None:
-        """Allow a bank that many queries, as one of the table's owners."""
-        await self.chain.call("grant", table=table, bank=bank, budget=budget)
-
-    async def set_consent(self, table: str, bank: str, ids: Iterable[str]) -> None:
-        """State which enterprises let this bank see their score, as one of the table's owners.
-
-        Raises:
-            ClientFault: `ID_UNKNOWN`.
-        """
-        facts = await read_table(self.chain, table)
-        registry = await read_ids(self.chain, facts)
-        chosen = set(ids)
-        unknown = sorted(chosen.difference(registry))
-        if unknown:
-            raise ClientFault(
-                "ID_UNKNOWN", "not in the registry", subject=unknown[0], fix="correct the id"
-            )
-        bitmap = await self.chain.put_blob(pack_consent([name in chosen for name in registry]))
-        await self.chain.call("set_consent", table=table, bank=bank, bitmap=bitmap)
 
     async def approve_model(self, table: str, model: Model) -> None:
         """Register or confirm a scorecard, as one of the table's owners.

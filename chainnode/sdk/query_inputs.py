@@ -11,7 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from chainnode.he.planner.policy import OwnerRules
+
 NOTHING: Final = bytes(32)
+_NO_RULES: Final = OwnerRules("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,7 @@ class OwnerInput:
         manifest: blob that lists them; zeros for none.
         block_count: of each column.
         consent: blob with one bit per row; zeros for none, or where single rows never go out.
+        rules: what it allows the bank.
     """
 
     owner: str
@@ -31,6 +35,7 @@ class OwnerInput:
     manifest: bytes = NOTHING
     block_count: int = 0
     consent: bytes = NOTHING
+    rules: OwnerRules = _NO_RULES
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,15 @@ class QueryInputs:
     def stated(table: Mapping[str, Any], inputs: Sequence[Mapping[str, Any]]) -> QueryInputs:
         """From the contract's view `query_inputs`."""
         owners = tuple(
-            OwnerInput(owner, **part) for owner, part in zip(table["owners"], inputs, strict=True)
+            OwnerInput(
+                owner,
+                part["root"],
+                part["manifest"],
+                part["block_count"],
+                part["consent"],
+                _rules(owner, part["policy"]),
+            )
+            for owner, part in zip(table["owners"], inputs, strict=True)
         )
         return QueryInputs(
             bytes(table["schema_hash"]), bytes(table["registry"]), table["minimum_group"], owners
@@ -60,12 +73,44 @@ class QueryInputs:
         """(owners, registry, schema hash): what a table's record must state to be the same."""
         return tuple(part.owner for part in self.owners), self.registry, self.schema_hash
 
-    def hash(self) -> bytes:
-        """As the contract computes it for the query's terms."""
+    def policies(self) -> tuple[OwnerRules, ...]:
+        """What each owner allowed the bank when the query was submitted."""
+        return tuple(part.rules for part in self.owners)
+
+    def hash(self, purpose: str) -> bytes:
+        """As the contract computes it for the terms of a query of this purpose."""
+        wanted = purpose.encode()
         bound = b"chainnode/query-inputs/v1" + self.schema_hash + self.registry
-        bound += self.minimum_group.to_bytes(8, "big")
+        bound += self.minimum_group.to_bytes(8, "big") + len(wanted).to_bytes(8, "big") + wanted
         for part in self.owners:
             name = part.owner.encode()
             bound += len(name).to_bytes(8, "big") + name + part.root + part.manifest
             bound += part.block_count.to_bytes(8, "big") + part.consent
+            bound += rules_bytes(part.rules)
         return hashlib.sha256(bound).digest()
+
+
+def rules_bytes(rules: OwnerRules) -> bytes:
+    """As the contract spells an owner's policy where it hashes it."""
+    stated = bytes([rules.scores_allowed]) + rules.outputs_max.to_bytes(8, "big")
+    stated += len(rules.denied_columns).to_bytes(8, "big")
+    for column in rules.denied_columns:
+        name = column.encode()
+        stated += len(name).to_bytes(8, "big") + name
+    return stated
+
+
+def read_policies(
+    owners: Sequence[str], stated: Sequence[Mapping[str, Any]]
+) -> tuple[OwnerRules, ...]:
+    """From the contract's view `policies_of`, in the table's order."""
+    return tuple(_rules(owner, policy) for owner, policy in zip(owners, stated, strict=True))
+
+
+def _rules(owner: str, policy: Mapping[str, Any]) -> OwnerRules:
+    return OwnerRules(
+        owner,
+        tuple(policy["denied_columns"]),
+        policy["scores_allowed"],
+        policy["outputs_max"],
+    )

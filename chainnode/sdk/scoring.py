@@ -9,16 +9,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
+import msgspec
 import numpy as np
 
 from chainnode._proto import types_pb2
 from chainnode.he import encode
 from chainnode.he.plan import Plan
-from chainnode.he.planner.policy import Policy
+from chainnode.he.planner.policy import OwnerRules, Policy
 from chainnode.he.private_constants import result_count
 from chainnode.he.private_points import decode_model
 from chainnode.he.profiles import PROFILES, ProfileName
@@ -27,9 +27,7 @@ from chainnode.he.schema import TableSchema
 from chainnode.he.scorecard import Scorecard
 from chainnode.he.sql import Catalog, plan_query
 from chainnode.he.threshold import Sharing
-from chainnode.sdk.input_faults import InputFault
-from chainnode.sdk.manifests import Manifest, bad_manifest, manifest_root, read_manifest
-from chainnode.sdk.query_inputs import NOTHING, OwnerInput, QueryInputs
+from chainnode.sdk.query_inputs import NOTHING, QueryInputs, read_policies
 from chainnode.types.errors import ClientFault, PeerFault
 from chainnode.types.limits import BLOB_SIZE_MAX_BYTES
 from chainnode.types.receipt import Receipt
@@ -78,10 +76,12 @@ class ContractRefused(ClientFault):
 _CODES: Final = {
     "BudgetExceeded": "BUDGET_EXCEEDED",
     "NotAllowed": "NOT_ALLOWED",
+    "PolicyDenied": "POLICY_DENIED",
     "StaleEpoch": "STALE_EPOCH",
 }
 _FIXES: Final = {
     "BudgetExceeded": "ask the table's owners to grant a larger budget",
+    "PolicyDenied": "ask the owner named for another policy (chainnode he set-policy)",
     "StaleEpoch": "encrypt and publish the columns again under the active epoch's key",
     "NotAllowed": "ask the organisation named to grant access, or use its identity",
 }
@@ -153,6 +153,12 @@ class TableFacts:
         """The council in order: whose workers compute and whose keyholders open."""
         return self.sharing.members
 
+    def under(self, policies: Sequence[OwnerRules]) -> TableFacts:
+        """The same table under what its owners allow."""
+        minimum = self.catalog.policy.minimum_group_size
+        policy = Policy(minimum_group_size=minimum, owners=tuple(policies))
+        return replace(self, catalog=msgspec.structs.replace(self.catalog, policy=policy))
+
 
 @dataclass(frozen=True, slots=True)
 class QueryFacts:
@@ -167,6 +173,7 @@ class QueryFacts:
     table: str
     epoch: int
     profile: str
+    purpose: str
     kind: int
     plan_hash: bytes
     chunk_count: int
@@ -182,7 +189,7 @@ class QueryFacts:
     def terms(self) -> bytes:
         """What the finalising event binds: who asked what of which inputs, and who receives it."""
         numbers = self.epoch.to_bytes(8, "big") + self.kind.to_bytes(8, "big")
-        keys = self.plan_hash + self.reply_key + self.target_key + self.inputs.hash()
+        keys = self.plan_hash + self.reply_key + self.target_key + self.inputs.hash(self.purpose)
         return hashlib.sha256(keys + numbers + self.bank.encode()).digest()
 
 
@@ -232,13 +239,15 @@ async def read_digests(
     }
 
 
-async def read_table(chain: ScoringChain, table: str, epoch: int = 0) -> TableFacts:
+async def read_table(chain: ScoringChain, table: str, epoch: int = 0, bank: str = "") -> TableFacts:
     """A table's record with its schema and every scorecard its owners approved.
 
     Args:
         chain: where it is read.
         table: name.
         epoch: whose council computes and opens; 0 for the council as it is.
+        bank: who would ask; the owners' policies for it are read. A query that was submitted is
+            under those of its submission instead (`confirm_plan`).
 
     Raises:
         ClientFault: `MALFORMED` or `SCHEMA_INVALID` when the published schema is no schema.
@@ -257,7 +266,12 @@ async def read_table(chain: ScoringChain, table: str, epoch: int = 0) -> TableFa
         policy=Policy(minimum_group_size=record["minimum_group"]),
         parties=len(sharing.pieces),
     )
-    return TableFacts(tuple(record["owners"]), record["registry"], schema, catalog, sharing)
+    owners = tuple(record["owners"])
+    facts = TableFacts(owners, record["registry"], schema, catalog, sharing)
+    if not bank:
+        return facts
+    stated = await chain.view("policies_of", table=table, bank=bank)
+    return facts.under(read_policies(owners, stated))
 
 
 def make_plan(table: TableFacts, sql: str) -> Plan:
@@ -346,7 +360,7 @@ def confirm_plan(table: TableFacts, facts: QueryFacts) -> Plan:
             subject=facts.table,
             fix="connect to another node and look at this one",
         )
-    plan = make_plan(table, facts.sql)
+    plan = make_plan(table.under(facts.inputs.policies()), facts.sql)
     shape = plan_shape(plan)
     stated = {name: getattr(facts, name) for name in shape}
     private = plan.private_constant()
@@ -358,85 +372,6 @@ def confirm_plan(table: TableFacts, facts: QueryFacts) -> Plan:
             fix="submit the query again with a client of this version",
         )
     return plan
-
-
-# --- columns --------------------------------------------------------------------------------------
-
-
-async def read_columns(
-    chain: ScoringChain, table: TableFacts, profile: str, owner: str, epoch: int
-) -> Manifest:
-    """An owner's latest published columns of a profile, checked against the chain.
-
-    Raises:
-        InputFault: `MANIFEST_MALFORMED` or `COLUMNS_STALE`.
-    """
-    latest = await _latest_columns(chain, table.schema.table, profile, owner, epoch)
-    return await _read_manifest(chain, latest, profile, epoch)
-
-
-async def read_pinned_columns(chain: ScoringChain, facts: QueryFacts, owner: str) -> Manifest:
-    """The columns of an owner that a query reads: those published when it was submitted.
-
-    Raises:
-        InputFault: `MANIFEST_MALFORMED`, `COLUMNS_STALE` or `COLUMNS_REPLACED`.
-    """
-    async with naming_replaced(chain, facts, owner):
-        return await _read_manifest(chain, facts.inputs.of(owner), facts.profile, facts.epoch)
-
-
-@asynccontextmanager
-async def naming_replaced(
-    chain: ScoringChain, facts: QueryFacts, owner: str
-) -> AsyncIterator[None]:
-    """Name the owner of pinned blobs that cannot be had any more, if it published others since.
-
-    Raises:
-        InputFault: `COLUMNS_REPLACED`.
-    """
-    try:
-        yield
-    except ClientFault as error:
-        if error.code != "BLOB_NOT_FOUND":
-            raise
-        pinned = facts.inputs.of(owner)
-        latest = await _latest_columns(chain, facts.table, facts.profile, owner, facts.epoch)
-        if latest.root == pinned.root:
-            raise
-        raise InputFault("COLUMNS_REPLACED", owner, facts.profile, pinned.root) from error
-
-
-async def _read_manifest(
-    chain: ScoringChain, part: OwnerInput, profile: str, epoch: int
-) -> Manifest:
-    if part.manifest == NOTHING:
-        reason = f"there are no columns of epoch {epoch}"
-        raise InputFault("COLUMNS_STALE", part.owner, profile, NOTHING, reason=reason)
-    data = await chain.get_blob(part.manifest)
-    try:
-        manifest = read_manifest(data)
-        if manifest_root(manifest.columns) != part.root:
-            raise bad_manifest("its root is not the one on chain")
-        if any(len(blocks) != part.block_count for blocks in manifest.columns.values()):
-            raise bad_manifest("a column has another number of blocks")
-    except PeerFault as error:
-        raise InputFault(
-            error.code, part.owner, profile, bytes(part.root), reason=error.message
-        ) from error
-    return manifest
-
-
-async def _latest_columns(
-    chain: ScoringChain, table: str, profile: str, owner: str, epoch: int
-) -> OwnerInput:
-    wanted = {"table": table, "owner": owner, "profile": profile, "epoch": epoch}
-    try:
-        record = await chain.view("columns_of", **wanted)
-    except ContractRefused as error:
-        if error.error != "StaleEpoch":
-            raise
-        return OwnerInput(owner)
-    return OwnerInput(owner, record["root"], record["manifest"], record["block_count"])
 
 
 # --- masks ----------------------------------------------------------------------------------------

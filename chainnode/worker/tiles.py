@@ -12,6 +12,7 @@ from chainnode import _native
 from chainnode._native import HeColumns
 from chainnode.he.plan import Plan
 from chainnode.he.profiles import PROFILES, ProfileName
+from chainnode.sdk.columns import naming_replaced, read_pinned_columns
 from chainnode.sdk.input_faults import InputFault
 from chainnode.sdk.manifests import manifest_root
 from chainnode.sdk.scoring import (
@@ -19,8 +20,6 @@ from chainnode.sdk.scoring import (
     ScoringChain,
     TableFacts,
     gather_blobs,
-    naming_replaced,
-    read_pinned_columns,
 )
 from chainnode.types.errors import PeerFault
 

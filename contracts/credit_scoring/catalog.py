@@ -15,13 +15,19 @@ from chainnode.contract import (
 
 from .council import KeyCouncil
 from .records import (
+    DENIED_COLUMNS_MAX,
     EPOCH_ACTIVE,
+    NAME_SIZE_MAX_BYTES,
+    OUTPUTS_ALLOWED,
+    OUTPUTS_MAX,
     AlreadyDone,
     BudgetExceeded,
     CatalogChanged,
     ColumnSet,
+    Consent,
     Invalid,
     NotAllowed,
+    OwnerPolicy,
     StaleEpoch,
     Table,
 )
@@ -35,7 +41,8 @@ class Catalog(KeyCouncil):
     column_sets: Map[tuple[str, str, str, u64], ColumnSet]
     budgets: Map[tuple[str, str, str], u64]
     used: Map[tuple[str, str], u64]
-    consents: Map[tuple[str, str, str], bytes]
+    consents: Map[tuple[str, str, str, str], Consent]
+    policies: Map[tuple[str, str, str], OwnerPolicy]
     models: Map[tuple[str, str], bytes]
     model_names: Map[str, list[str]]
     model_approvals: Map[tuple[str, str, str], bool]
@@ -53,7 +60,7 @@ class Catalog(KeyCouncil):
             self._require_member(owner)
         self.tables[table] = Table(ctx.sender_org, owners, sha256(schema), registry, minimum_group)
         self.schemas[table] = schema
-        emit(CatalogChanged(table, ctx.sender_org, "table", table))
+        emit(CatalogChanged(table, ctx.sender_org, "table", table, sha256(schema)))
 
     @call
     def publish_columns(self, table: str, profile: str, columns: ColumnSet) -> None:
@@ -64,21 +71,40 @@ class Catalog(KeyCouncil):
         if columns.block_count == 0:
             raise Invalid("block_count")
         self.column_sets[(table, ctx.sender_org, profile, columns.epoch)] = columns
-        emit(CatalogChanged(table, ctx.sender_org, "columns", profile))
+        stated = columns.epoch.to_bytes(8, "big") + columns.root
+        emit(CatalogChanged(table, ctx.sender_org, "columns", profile, stated))
 
     @call
     def grant(self, table: str, bank: str, budget: u64) -> None:
         """Allow `bank` that many queries on the table; every owner must, the least one counts."""
         self._require_table_owner(table)
         self.budgets[(table, bank, ctx.sender_org)] = budget
-        emit(CatalogChanged(table, ctx.sender_org, "grant", bank))
+        emit(CatalogChanged(table, ctx.sender_org, "grant", bank, budget.to_bytes(8, "big")))
 
     @call
-    def set_consent(self, table: str, bank: str, bitmap: Bytes32) -> None:
-        """Point to the blob with one bit per row: which enterprises consent to this bank."""
+    def set_consent(self, table: str, bank: str, purpose: str, consent: Consent) -> None:
+        """State which enterprises let this bank see their scores for a purpose, and until when."""
         self._require_table_owner(table)
-        self.consents[(table, bank, ctx.sender_org)] = bitmap
-        emit(CatalogChanged(table, ctx.sender_org, "consent", bank))
+        if purpose == "" or len(purpose.encode()) > NAME_SIZE_MAX_BYTES:
+            raise Invalid("purpose")
+        self.consents[(table, bank, ctx.sender_org, purpose)] = consent
+        stated = consent.until_height.to_bytes(8, "big") + consent.bitmap + purpose.encode()
+        emit(CatalogChanged(table, ctx.sender_org, "consent", bank, stated))
+
+    @call
+    def set_policy(self, table: str, bank: str, policy: OwnerPolicy) -> None:
+        """State what this owner allows a bank; with no name, every bank without a word of its own.
+
+        Every owner's policy counts, so that the strictest does."""
+        self._require_table_owner(table)
+        if len(policy.denied_columns) > DENIED_COLUMNS_MAX or policy.outputs_max > OUTPUTS_MAX:
+            raise Invalid("policy")
+        for column in policy.denied_columns:
+            if column == "" or len(column.encode()) > NAME_SIZE_MAX_BYTES:
+                raise Invalid("denied_columns")
+        self.policies[(table, bank, ctx.sender_org)] = policy
+        stated = sha256(self._policy_bytes(policy))
+        emit(CatalogChanged(table, ctx.sender_org, "policy", bank, stated))
 
     @call
     def approve_model(self, table: str, name: str, model: bytes) -> None:
@@ -95,7 +121,7 @@ class Catalog(KeyCouncil):
             self.model_names[table] = names
             self.models[(table, name)] = model
         self.model_approvals[(table, name, ctx.sender_org)] = True
-        emit(CatalogChanged(table, ctx.sender_org, "model", name))
+        emit(CatalogChanged(table, ctx.sender_org, "model", name, sha256(model)))
 
     @view
     def table_info(self, table: str) -> tuple[Table, bytes]:
@@ -123,9 +149,17 @@ class Catalog(KeyCouncil):
         return self.column_sets[(table, owner, profile, epoch)]
 
     @view
-    def consent(self, table: str, bank: str, owner: str) -> bytes:
-        """Hash of the consent bitmap, or empty."""
-        return self.consents.get((table, bank, owner), b"")
+    def consent(self, table: str, bank: str, owner: str, purpose: str) -> Consent | None:
+        """An owner's latest word."""
+        return self.consents.get((table, bank, owner, purpose))
+
+    @view
+    def policies_of(self, table: str, bank: str) -> list[OwnerPolicy]:
+        """What each owner allows a bank now, in the table's order."""
+        found: list[OwnerPolicy] = []
+        for owner in self._table(table).owners:
+            found.append(self._policy(table, bank, owner))
+        return found
 
     @view
     def budget(self, table: str, bank: str) -> tuple[u64, u64]:
@@ -156,6 +190,21 @@ class Catalog(KeyCouncil):
         if table not in self.tables:
             raise Invalid(table)
         return self.tables[table]
+
+    def _policy(self, table: str, bank: str, owner: str) -> OwnerPolicy:
+        nothing_denied: list[str] = []
+        usual = OwnerPolicy(nothing_denied, True, OUTPUTS_ALLOWED)
+        for_all = self.policies.get((table, "", owner), usual)
+        return self.policies.get((table, bank, owner), for_all)
+
+    def _policy_bytes(self, policy: OwnerPolicy) -> bytes:
+        stated = b"\x01" if policy.scores_allowed else b"\x00"
+        stated += policy.outputs_max.to_bytes(8, "big")
+        stated += len(policy.denied_columns).to_bytes(8, "big")
+        for column in policy.denied_columns:
+            name = column.encode()
+            stated += len(name).to_bytes(8, "big") + name
+        return stated
 
     def _budget(self, table: str, bank: str) -> int:
         least = -1

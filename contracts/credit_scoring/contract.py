@@ -43,7 +43,7 @@ class CreditScoring(Queries, version="1.0", name="credit_scoring"):
     def post_counts(self, query: Bytes32, boxes: bytes) -> None:
         """This member's count shares: a container of one sealed box per member."""
         self._require_holder(query, QUERY_CHECKING)
-        self._query_step(query, "counts", boxes)
+        self._query_step(query, "counts", boxes, "")
 
     @call
     def group_check(self, query: Bytes32, passed: bool) -> None:
@@ -54,7 +54,8 @@ class CreditScoring(Queries, version="1.0", name="credit_scoring"):
         epoch = self.epochs[self.asks[query].epoch]
         if self._count(query, "counts") < epoch.threshold:
             raise WrongState("count shares", self._count(query, "counts"))
-        votes = self._query_step(query, "group check", b"yes" if passed else b"no")
+        vote = "yes" if passed else "no"
+        votes = self._query_step(query, "group check", vote.encode(), vote)
         yes = self._count(query, "passed")
         if passed:
             yes += 1
@@ -74,7 +75,7 @@ class CreditScoring(Queries, version="1.0", name="credit_scoring"):
         that is not for this query or epoch is recorded as a fault, not refused: it is evidence."""
         self._require_holder(query, QUERY_RELEASING)
         fault = self._share_fault(query, epoch, result, digests)
-        self._query_step(query, "share", share)
+        self._query_step(query, "share", share, "")
         if fault != "":
             self._fault(query, ctx.sender_org, fault, "contract")
         else:

@@ -20,6 +20,7 @@ from .records import (
     EPOCH_ACTIVE,
     KIND_AGGREGATE,
     KIND_SCORES,
+    NAME_SIZE_MAX_BYTES,
     NOTHING,
     OUTPUTS_MAX,
     QUERY_CHECKING,
@@ -36,6 +37,7 @@ from .records import (
     MemberFault,
     NotAllowed,
     OwnerInput,
+    PolicyDenied,
     Query,
     QueryFinalised,
     QueryStep,
@@ -83,10 +85,14 @@ class Queries(Catalog):
             raise StaleEpoch(ask.epoch, self.active_epoch.get())
         if ask.profile not in self.epochs[ask.epoch].profiles:
             raise Invalid("profile")
+        if len(ask.purpose.encode()) > NAME_SIZE_MAX_BYTES:
+            raise Invalid("purpose")
+        inputs = self._inputs_now(ask, ctx.sender_org)
+        self._require_allowed(ask, inputs)
         self._spend(ask.table, ctx.sender_org)
         self.queries[query] = Query(ctx.sender_org, ctx.sender, ctx.height, ctx.time_ms, 0)
         self.asks[query] = ask
-        self.inputs[query] = self._inputs_now(ask, ctx.sender_org)
+        self.inputs[query] = inputs
         self.query_status[query] = QUERY_COMPUTING
         self.statements[query] = sql
         emit(QueryStep(query, "submitted", ctx.sender_org, ask.table))
@@ -102,7 +108,7 @@ class Queries(Catalog):
         self.chunk_commits[key] = commitment
         chunk = self._chunk(query, index)
         self.chunks[(query, index)] = Chunk(chunk.commits + 1, chunk.reveals, chunk.reserve)
-        emit(ChunkStep(query, index, "committed", ctx.sender_org))
+        emit(ChunkStep(query, index, "committed", ctx.sender_org, commitment))
 
     @call
     def chunk_reveal(self, query: Bytes32, index: u64, result: Bytes32, salt: Bytes32) -> None:
@@ -121,7 +127,7 @@ class Queries(Catalog):
             raise Invalid("commitment")
         self.chunk_reveals[key] = result
         self.chunks[(query, index)] = Chunk(chunk.commits, chunk.reveals + 1, chunk.reserve)
-        emit(ChunkStep(query, index, "revealed", ctx.sender_org))
+        emit(ChunkStep(query, index, "revealed", ctx.sender_org, result))
         self._judge_chunk(query, index, result)
 
     @call
@@ -241,9 +247,9 @@ class Queries(Catalog):
         if index == chunk_count and finished < chunk_count:
             raise WrongState("chunks finished", finished)
 
-    def _query_step(self, query: Bytes32, step: str, content: bytes) -> int:
+    def _query_step(self, query: Bytes32, step: str, content: bytes, detail: str) -> int:
         count = self._post(query, step, content)
-        emit(QueryStep(query, step, ctx.sender_org, ""))
+        emit(QueryStep(query, step, ctx.sender_org, detail))
         return count
 
     def _approve(self, query: Bytes32) -> None:
@@ -277,7 +283,7 @@ class Queries(Catalog):
         chunk = self._chunk(query, index)
         if not chunk.reserve:
             self.chunks[(query, index)] = Chunk(chunk.commits, chunk.reveals, True)
-            emit(ChunkStep(query, index, "reserve: " + reason, ctx.sender_org))
+            emit(ChunkStep(query, index, "reserve: " + reason, ctx.sender_org, b""))
 
     def _judge_chunk(self, query: Bytes32, index: u64, result: Bytes32) -> None:
         equal = 0
@@ -317,34 +323,48 @@ class Queries(Catalog):
         start = asked.phase_ms if reduces else asked.time_ms
         return start + self.council.get().chunk_deadline_ms
 
+    def _require_allowed(self, ask: Ask, inputs: list[OwnerInput]) -> None:
+        """What numbers show; the columns of a plan are for those who make it again."""
+        owners = self._table(ask.table).owners
+        for place in range(len(inputs)):
+            policy = inputs[place].policy
+            if ask.kind == KIND_SCORES and not policy.scores_allowed:
+                raise PolicyDenied(owners[place], "scores")
+            if ask.kind == KIND_AGGREGATE and ask.output_count > policy.outputs_max:
+                raise PolicyDenied(owners[place], "outputs")
+
     def _inputs_now(self, ask: Ask, bank: str) -> list[OwnerInput]:
         """What a query of this moment reads; consent only where single rows may go out."""
         found: list[OwnerInput] = []
         nothing = Bytes32(NOTHING)
         for owner in self._table(ask.table).owners:
+            policy = self._policy(ask.table, bank, owner)
             consent = nothing
-            if ask.kind == KIND_SCORES and (ask.table, bank, owner) in self.consents:
-                consent = Bytes32(self.consents[(ask.table, bank, owner)])
+            stated = (ask.table, bank, owner, ask.purpose)
+            if ask.kind == KIND_SCORES and stated in self.consents:
+                word = self.consents[stated]
+                if word.until_height == 0 or ctx.height <= word.until_height:
+                    consent = word.bitmap
             key = (ask.table, owner, ask.profile, ask.epoch)
             if key in self.column_sets:
                 columns = self.column_sets[key]
-                found.append(
-                    OwnerInput(columns.root, columns.manifest, columns.block_count, consent)
-                )
+                root, manifest, blocks = columns.root, columns.manifest, columns.block_count
+                found.append(OwnerInput(root, manifest, blocks, consent, policy))
             else:
-                found.append(OwnerInput(nothing, nothing, 0, consent))
+                found.append(OwnerInput(nothing, nothing, 0, consent, policy))
         return found
 
     def _inputs_hash(self, query: Bytes32) -> bytes:
         """Binds all that the answer depends on beside the plan and the epoch's keys."""
-        table = self.tables[self.asks[query].table]
+        table, purpose = self.tables[self.asks[query].table], self.asks[query].purpose.encode()
         inputs = self.inputs[query]
         bound = b"chainnode/query-inputs/v1" + table.schema_hash + table.registry
-        bound += table.minimum_group.to_bytes(8, "big")
+        bound += table.minimum_group.to_bytes(8, "big") + len(purpose).to_bytes(8, "big") + purpose
         for place in range(len(inputs)):
             name, read = table.owners[place].encode(), inputs[place]
             bound += len(name).to_bytes(8, "big") + name + read.root + read.manifest
             bound += read.block_count.to_bytes(8, "big") + read.consent
+            bound += self._policy_bytes(read.policy)
         return sha256(bound)
 
     def _root(self, query: Bytes32, owner: str, profile: str) -> bytes:
@@ -390,7 +410,7 @@ class Queries(Catalog):
 
     def _finish_chunk(self, query: Bytes32, index: u64, result: Bytes32) -> None:
         self.results[(query, index)] = result
-        emit(ChunkStep(query, index, "final", ctx.sender_org))
+        emit(ChunkStep(query, index, "final", ctx.sender_org, result))
         ask = self.asks[query]
         if index < ask.chunk_count:
             finished = self._count(query, "chunk") + 1

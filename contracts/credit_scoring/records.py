@@ -40,6 +40,9 @@ MEMBERS_MAX = 8
 PROFILES_MIN = 2
 CHUNKS_MAX = 4096
 OUTPUTS_MAX = 4096
+OUTPUTS_ALLOWED = 64
+DENIED_COLUMNS_MAX = 64
+NAME_SIZE_MAX_BYTES = 256
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,27 @@ class ColumnSet:
 
 
 @dataclass(frozen=True)
+class Consent:
+    """One owner's word on one purpose; `bitmap` is the blob with one bit per row.
+
+    `until_height`: last block at which a query may still be submitted under it; 0 for no end."""
+
+    bitmap: Bytes32
+    until_height: u64
+
+
+@dataclass(frozen=True)
+class OwnerPolicy:
+    """What one owner allows; a query must satisfy every owner's.
+
+    `denied_columns`: SQL columns no aggregate may use; `outputs_max`: scalars a query may open."""
+
+    denied_columns: list[str]
+    scores_allowed: bool
+    outputs_max: u64
+
+
+@dataclass(frozen=True)
 class Keys:
     """Hashes of the blobs that hold the joint keys; those of M are empty in an epoch without."""
 
@@ -107,11 +131,13 @@ class Keys:
 class Ask:
     """A query as the bank states it: its plan's hash and shape, and where the answer goes.
 
-    `profile`: parameter set whose columns the plan reads."""
+    `profile`: parameter set whose columns the plan reads; `purpose`: what the bank wants single
+    rows for, which owners' consents are about."""
 
     table: str
     epoch: u64
     profile: str
+    purpose: str
     kind: u64
     plan_hash: Bytes32
     chunk_count: u64
@@ -131,6 +157,7 @@ class OwnerInput:
     manifest: Bytes32
     block_count: u64
     consent: Bytes32
+    policy: OwnerPolicy
 
 
 @dataclass(frozen=True)
@@ -202,12 +229,21 @@ class BudgetExceeded(Error):
     used: u64
 
 
+@error
+class PolicyDenied(Error):
+    owner: str
+    rule: str
+
+
 @event
 class CatalogChanged:
+    """`value`: what was stated: a budget; epoch and root; a consent's blob and end; a hash."""
+
     table: str
     organisation: str
     step: str
     subject: str
+    value: bytes
 
 
 @event
@@ -219,10 +255,13 @@ class CouncilStep:
 
 @event
 class ChunkStep:
+    """`value`: the commitment, or the result's hash; empty where there is none."""
+
     query: Bytes32
     index: u64
     step: str
     organisation: str
+    value: bytes
 
 
 @event

@@ -136,6 +136,7 @@ def submit(chain: Deployed, query: bytes = QUERY, kind: int = 0, **changes: Any)
         "table": "sme",
         "epoch": 1,
         "profile": "S36",
+        "purpose": "scoring",
         "kind": kind,
         "plan_hash": digest("plan"),
         "chunk_count": 1,
@@ -204,14 +205,18 @@ def named(chain: Deployed) -> list[tuple[str, str]]:
     return [(fault["organisation"], fault["fault"]) for fault in events(chain, "MemberFault")]
 
 
+FREELY = b"\x01" + (64).to_bytes(8, "big") + bytes(8)
+"""The policy of an owner that has stated none: scores, 64 outputs, no denied columns."""
+
+
 def inputs_hash(*owners: tuple[str, bytes], root: bytes = bytes(32)) -> bytes:
     """Of owners and consents, as docs/spec/he-queries.md says; with columns if there is a root."""
     bound = b"chainnode/query-inputs/v1" + hashlib.sha256(b"{}").digest() + digest("registry")
-    bound += (10).to_bytes(8, "big")
+    bound += (10).to_bytes(8, "big") + (7).to_bytes(8, "big") + b"scoring"
     manifest, blocks = (digest("manifest"), 1) if any(root) else (bytes(32), 0)
-    for name, consent in owners:
+    for name, word in owners:
         bound += len(name).to_bytes(8, "big") + name.encode() + root + manifest
-        bound += blocks.to_bytes(8, "big") + consent
+        bound += blocks.to_bytes(8, "big") + word + FREELY
     return hashlib.sha256(bound).digest()
 
 
@@ -243,8 +248,19 @@ def rotate(
         )
 
 
-def consent(chain: Deployed, owner: str, text: str) -> None:
-    chain.call("set_consent", sender=client(owner), table="sme", bank="bank-a", bitmap=digest(text))
+def consent(
+    chain: Deployed, owner: str, text: str, purpose: str = "scoring", until_height: int = 0
+) -> None:
+    word = {"bitmap": digest(text), "until_height": until_height}
+    sender = client(owner)
+    chain.call(
+        "set_consent", sender=sender, table="sme", bank="bank-a", purpose=purpose, consent=word
+    )
+
+
+def set_policy(chain: Deployed, owner: str, bank: str = "", **rules: Any) -> None:
+    policy = {"denied_columns": [], "scores_allowed": True, "outputs_max": 64} | rules
+    chain.call("set_policy", sender=client(owner), table="sme", bank=bank, policy=policy)
 
 
 def publish(chain: Deployed, owner: str, epoch: int, root: str = "root") -> None:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chainnode.he.sql import Catalog, Policy, plan_query
+from chainnode.he.planner.policy import OwnerRules, Policy
+from chainnode.he.sql import Catalog, plan_query
 from chainnode.types.errors import ClientFault
 from chainnode.types.limits import SQL_DEPTH_MAX, SQL_LENGTH_MAX_CHARACTERS
 
@@ -79,15 +80,23 @@ def test_many_columns_are_refused_before_they_explode(catalog: Catalog) -> None:
 
 
 def test_policy_denies_columns_scores_and_many_outputs(catalog: Catalog) -> None:
-    strict = Catalog(
-        catalog.schema,
-        catalog.models,
-        Policy(denied_columns=("overdue",), scores_allowed=False, outputs_max=7),
+    owners = (
+        OwnerRules("lax"),
+        OwnerRules("no-scores", scores_allowed=False),
+        OwnerRules("shy", denied_columns=("Overdue",), outputs_max=7),
     )
-    assert refused(HEAD + "sector = 'trade' AND NOT overdue < 3", strict) == "POLICY_DENIED"
-    assert refused("SELECT CREDIT_SCORE('m1') FROM firms", strict) == "POLICY_DENIED"
+    strict = Catalog(catalog.schema, catalog.models, Policy(owners=owners))
     eight = "SELECT sector, COUNT(*), SUM(staff) FROM firms GROUP BY sector"
-    assert refused(eight, strict) == "POLICY_DENIED"
+    for sql, subject, owner, rule in (
+        (HEAD + "sector = 'trade' AND NOT overdue < 3", "overdue", "shy", "column is denied"),
+        ("SELECT CREDIT_SCORE('m1') FROM firms", "CREDIT_SCORE", "no-scores", "not allowed"),
+        (eight, "8 opened scalars", "shy", "at most 7"),
+    ):
+        with pytest.raises(ClientFault, match=rule) as refusal:
+            plan_query(sql, strict)
+        error = refusal.value
+        assert (error.code, error.subject) == ("POLICY_DENIED", subject)
+        assert f"by the policy of {owner}:" in error.message and f"ask {owner} " in error.fix
     assert plan_query("SELECT COUNT(*) FROM firms", strict).kind == "aggregate"
 
 

@@ -10,11 +10,11 @@ from consortium import IDS, OVERDUE, ROWS, Consortium
 from chainnode.he.opening import BlockOpening
 from chainnode.he.profiles import PROFILES, ProfileName
 from chainnode.sdk.bank import BankClient
+from chainnode.sdk.columns import read_columns
 from chainnode.sdk.manifests import Manifest, manifest_root, pack_manifest
 from chainnode.sdk.openings import OpeningsFile
 from chainnode.sdk.owner_secret import OwnerSecret
 from chainnode.sdk.scoring import (
-    read_columns,
     read_table,
 )
 from chainnode.sdk.source_table import read_source

@@ -18,8 +18,9 @@ from consortium import (
 
 from chainnode.he.encode import Cell
 from chainnode.sdk.bank import InputFault
+from chainnode.sdk.columns import read_columns
 from chainnode.sdk.manifests import manifest_root
-from chainnode.sdk.scoring import read_columns, read_table
+from chainnode.sdk.scoring import read_table
 from chainnode.worker.worker import Job
 
 SUM = "SELECT SUM(turnover) FROM firms WHERE sector = 'trade'"
@@ -63,7 +64,7 @@ async def split(consortium: Consortium) -> set[tuple[str, str]]:
         (step.step, step.detail)
         for step in steps
         if step.step in ("reserve: results differ", "refused by a member")
-        or (step.step == "fault" and "in time" not in step.detail)
+        or (step.step == "fault" and "wrong" in step.detail)
     }
 
 

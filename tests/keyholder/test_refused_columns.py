@@ -6,10 +6,10 @@ from consortium import OVERDUE, ROWS, SECTOR, TURNOVER, Consortium
 from chainnode import _native
 from chainnode.he.profiles import PROFILES
 from chainnode.sdk.bank import BankClient, InputFault
+from chainnode.sdk.columns import read_columns
 from chainnode.sdk.manifests import manifest_root, pack_manifest
 from chainnode.sdk.scoring import (
     REFUSED,
-    read_columns,
     read_query,
     read_table,
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from chainnode.he.planner.aggregate import used
@@ -10,37 +12,69 @@ from chainnode.he.planner.normal_form import features
 from chainnode.he.planner.tree import Arithmetic, Case, Number, Value
 from chainnode.types.errors import ClientFault
 
+OUTPUTS_ALLOWED: Final = 64
+"""Scalars a query may have opened if an owner states nothing else, as in the contract."""
 
-class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the contract allows on a table.
+
+class OwnerRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What one owner of a table allows.
 
     Args:
-        minimum_group_size: smallest count whose answer is released.
+        owner: organisation.
         denied_columns: SQL columns no aggregate may use.
         scores_allowed: whether `CREDIT_SCORE` may be asked.
         outputs_max: most scalars one query may have opened.
     """
 
-    minimum_group_size: int = 10
+    owner: str
     denied_columns: tuple[str, ...] = ()
     scores_allowed: bool = True
-    outputs_max: int = 64
+    outputs_max: int = OUTPUTS_ALLOWED
+
+
+class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the contract allows on a table: every owner's rules hold, so the strictest does.
+
+    Args:
+        minimum_group_size: smallest count whose answer is released.
+        outputs_max: most scalars one query may have opened where no owner has stated rules.
+        owners: each owner's rules.
+    """
+
+    minimum_group_size: int = 10
+    outputs_max: int = OUTPUTS_ALLOWED
+    owners: tuple[OwnerRules, ...] = ()
 
 
 def check(bound: BoundQuery, policy: Policy) -> None:
     """Refuse what the policy forbids.
 
     Raises:
-        ClientFault: `POLICY_DENIED` naming the column or function.
+        ClientFault: `POLICY_DENIED` naming the column or function, the owner and its rule.
     """
     if bound.query.score is not None:
-        if not policy.scores_allowed:
-            raise denied("CREDIT_SCORE", "the table's policy does not allow scores")
+        for rules in policy.owners:
+            if not rules.scores_allowed:
+                raise denied("CREDIT_SCORE", rules.owner, "scores are not allowed")
         return
-    denied_names = {name.casefold() for name in policy.denied_columns}
-    for name in sorted(used_columns(bound)):
-        if name.casefold() in denied_names:
-            raise denied(name, "the table's policy does not allow the column in queries")
+    names = sorted(used_columns(bound))
+    for rules in policy.owners:
+        denied_names = {name.casefold() for name in rules.denied_columns}
+        for name in names:
+            if name.casefold() in denied_names:
+                raise denied(name, rules.owner, "the column is denied to queries")
+
+
+def check_outputs(planned: int, policy: Policy) -> None:
+    """Refuse a query that would have more scalars opened than an owner allows.
+
+    Raises:
+        ClientFault: `POLICY_DENIED`.
+    """
+    for rules in policy.owners or (OwnerRules("the table", outputs_max=policy.outputs_max),):
+        if planned > rules.outputs_max:
+            reason = f"at most {rules.outputs_max} are allowed a query"
+            raise denied(f"{planned} opened scalars", rules.owner, reason)
 
 
 def used_columns(bound: BoundQuery) -> set[str]:
@@ -67,11 +101,11 @@ def _number_columns(node: Number) -> set[str]:
     return set()
 
 
-def denied(subject: str, reason: str) -> ClientFault:
-    """The refusal of something the contract forbids."""
+def denied(subject: str, owner: str, rule: str) -> ClientFault:
+    """The refusal of something that an owner's policy forbids."""
     return ClientFault(
         "POLICY_DENIED",
-        reason,
+        f"by the policy of {owner}: {rule}",
         subject=subject,
-        fix="ask the table's owners for an on-chain policy change, or leave it out",
+        fix=f"ask {owner} for another policy (chainnode he set-policy), or leave it out",
     )

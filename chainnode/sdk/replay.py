@@ -1,0 +1,329 @@
+"""Replaying a query from chain facts alone, as a regulator does: without a key, no node believed.
+
+Every step that a node states is compared with its receipt, which a quorum of validators signed.
+From the proven steps everything that can be computed is computed again: the plan of the text, every
+result, who was wrong, the budget, and the decisions on groups and on silent members.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from chainnode.he.plan import Plan
+from chainnode.he.planner.policy import OwnerRules
+from chainnode.sdk.input_faults import InputFault
+from chainnode.sdk.proven_steps import history, prove
+from chainnode.sdk.query_inputs import NOTHING, OwnerInput, rules_bytes
+from chainnode.sdk.scoring import (
+    KIND_SCORES,
+    QueryFacts,
+    ScoringChain,
+    Step,
+    TableFacts,
+    confirm_plan,
+    read_query,
+    read_table,
+    results_needed,
+)
+from chainnode.types.errors import ChainnodeError
+from chainnode.types.validators import ValidatorSet
+
+WRONG: Final = "worker gave a wrong result"
+LATE: Final = "worker gave no result in time"
+SILENT: Final = "no share"
+THE_NODE: Final = "the node"
+THE_CHAIN: Final = "the chain"
+
+
+class Recompute(Protocol):
+    """Computes a result again from the published ciphertexts."""
+
+    async def __call__(self, query: bytes, index: int, plan: bytes) -> bytes:
+        """The hash of a chunk's result, or of the whole (index `chunk_count`)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked at.
+
+    Args:
+        what: is compared.
+        who: is at fault if it differs, or is meant by it.
+        matches: whether the chain says what was derived here.
+        detail: in words.
+    """
+
+    what: str
+    who: str
+    matches: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a replay found.
+
+    Args:
+        facts: the query's record, as the node states it.
+        checks: in the order they were made.
+    """
+
+    facts: QueryFacts
+    checks: tuple[Check, ...]
+
+    def differences(self) -> list[Check]:
+        """What does not match; empty for a query in which everything was as the chain says."""
+        return [check for check in self.checks if not check.matches]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A query, its table, and the proven steps: of the query, and what came before it."""
+
+    facts: QueryFacts
+    table: TableFacts
+    own: tuple[Step, ...]
+    before: tuple[Step, ...]
+
+    def steps(self, name: str, what: str = "") -> list[Step]:
+        """Of the query: events of a name, and of a step if one is given."""
+        return [
+            step
+            for step in self.own
+            if step.name == name and (not what or step.fields["step"] == what)
+        ]
+
+    def members(self, name: str, what: str) -> set[str]:
+        """Who took a step."""
+        return {str(step.fields["organisation"]) for step in self.steps(name, what)}
+
+    def named(self, fault: str) -> set[str]:
+        """Whom the contract named for a fault."""
+        return {
+            str(step.fields["organisation"])
+            for step in self.steps("MemberFault")
+            if (step.fields["fault"], step.fields["shown_by"]) == (fault, "contract")
+        }
+
+    def ending(self) -> str:
+        """Why it ended, by the proven step; empty while it has not."""
+        ended = self.steps("QueryStep", "ended")
+        return str(ended[-1].fields["detail"]) if ended else ""
+
+    def stated(self, owner: str, what: str, subject: str) -> list[bytes]:
+        """What an owner stated about the table before the query, oldest first."""
+        return [
+            bytes(step.fields["value"])
+            for step in self.before
+            if step.name == "CatalogChanged"
+            and (step.fields["organisation"], step.fields["step"], step.fields["subject"])
+            == (owner, what, subject)
+        ]
+
+
+async def replay(
+    chain: ScoringChain, validators: ValidatorSet, query: bytes, recompute: Recompute
+) -> Report:
+    """Derive a query again and compare every proven step with what was derived.
+
+    Args:
+        chain: any node's view; used for bytes that are checked.
+        validators: of the genesis block, as the caller knows it.
+        query: 32-byte id.
+        recompute: computes results; it must not ask the chain to change anything.
+
+    Raises:
+        ContractRefused: there is no such query.
+    """
+    facts = await read_query(chain, query)
+    table = await read_table(chain, facts.table, facts.epoch)
+    stated = await history(chain)
+    wanted = {step.tx_id for step in stated if _concerns(step, facts)}
+    proven, failed = await prove(chain, validators, stated, wanted)
+    checks = [Check("step", THE_NODE, False, item.reason) for item in failed]
+    if not failed:
+        checks.append(
+            Check("steps", THE_NODE, True, f"{len(proven)} steps of {len(wanted)} receipts proven")
+        )
+    own = tuple(step for step in proven if step.fields.get("query") == query)
+    if not own or own[0].fields.get("step") != "submitted":
+        checks.append(Check("submission", THE_NODE, False, "no proven step submits this query"))
+        return Report(facts, tuple(checks))
+    case = Case(facts, table, own, tuple(proven[: proven.index(own[0])]))
+    checks += [*_terms(case), *_budget(case), *_inputs(case), *_members(case), *_ending(case)]
+    try:
+        plan = confirm_plan(table, facts)
+    except ChainnodeError as error:
+        # Rightly refused, if it was: keyholders say the same code.
+        refused = case.ending().startswith(error.code)
+        checks.append(Check("plan", facts.bank, refused, f"{error.code}: {error.message}"))
+        return Report(facts, tuple(checks))
+    checks.append(Check("plan", facts.bank, True, f"{plan.hash().hex()} is that of its text"))
+    checks += [*_groups(case, plan), *await _results(case, plan, recompute)]
+    return Report(facts, tuple(checks))
+
+
+def _concerns(step: Step, facts: QueryFacts) -> bool:
+    if step.fields.get("query") == facts.query:
+        return True
+    if step.name == "CatalogChanged":
+        return bool(step.fields["table"] == facts.table and step.height <= facts.height)
+    asked = (step.fields.get("step"), step.fields.get("organisation"), step.fields.get("detail"))
+    return asked == ("submitted", facts.bank, facts.table) and step.height <= facts.height
+
+
+def _terms(case: Case) -> Iterator[Check]:
+    for step in case.steps("QueryFinalised"):
+        bound = bytes(step.fields["terms"]) == case.facts.terms()
+        detail = "bank, plan, keys, purpose and inputs are those that the result was made final on"
+        yield Check("terms", THE_NODE, bound, detail if bound else "the record states others")
+
+
+def _budget(case: Case) -> Iterator[Check]:
+    bank, table = case.facts.bank, case.facts.table
+    asked = sum(step.fields.get("step") == "submitted" for step in case.before)
+    grants = {owner: case.stated(owner, "grant", bank) for owner in case.table.owners}
+    missing = [owner for owner, found in grants.items() if not found]
+    if missing:
+        yield Check("budget", missing[0], False, f"granted {bank} nothing on {table}")
+        return
+    least = min(int.from_bytes(found[-1], "big") for found in grants.values())
+    yield Check("budget", bank, asked < least, f"question {asked + 1} of {least} on {table}")
+
+
+def _inputs(case: Case) -> Iterator[Check]:
+    facts = case.facts
+    for part in facts.inputs.owners:
+        epoch = facts.epoch.to_bytes(8, "big")
+        roots = [
+            value[8:]
+            for value in case.stated(part.owner, "columns", facts.profile)
+            if value[:8] == epoch
+        ]
+        root = roots[-1] if roots else NOTHING
+        yield Check("columns", part.owner, root == part.root, f"root {part.root.hex()[:16]}")
+        if facts.kind == KIND_SCORES:
+            known = _consent(case, part)
+            yield Check("consent", part.owner, known == part.consent, part.consent.hex()[:16])
+        words = case.stated(part.owner, "policy", facts.bank)
+        words = words or case.stated(part.owner, "policy", "")
+        usual = rules_bytes(OwnerRules(part.owner))
+        policy = words[-1] if words else hashlib.sha256(usual).digest()
+        same = policy == hashlib.sha256(rules_bytes(part.rules)).digest()
+        yield Check("policy", part.owner, same, policy.hex()[:16])
+
+
+def _consent(case: Case, part: OwnerInput) -> bytes:
+    """The consent of the query's purpose that held when it was submitted."""
+    purpose = case.facts.purpose.encode()
+    words = [
+        value
+        for value in case.stated(part.owner, "consent", case.facts.bank)
+        if value[40:] == purpose
+    ]
+    if not words:
+        return NOTHING
+    until = int.from_bytes(words[-1][:8], "big")
+    return words[-1][8:40] if until == 0 or case.own[0].height <= until else NOTHING
+
+
+def _groups(case: Case, plan: Plan) -> Iterator[Check]:
+    if plan.aggregate is None or not case.steps("QueryFinalised"):
+        return
+    size, minimum = plan.aggregate.minimum_group_size, case.facts.inputs.minimum_group
+    yield Check("minimum group", THE_CHAIN, size == minimum, f"{size} rows")
+    votes = [step.fields["detail"] for step in case.steps("QueryStep", "group check")]
+    members, threshold = len(case.table.members), case.table.sharing.threshold
+    yes, no = votes.count("yes"), votes.count("no")
+    approved = bool(case.steps("QueryStep", "approved"))
+    small = case.ending() == "group too small"
+    right = approved == (yes >= threshold) and small == (no > members - threshold)
+    outcome = "released" if approved else "refused" if small else "undecided"
+    yield Check("groups", THE_CHAIN, right, f"{yes} yes, {no} no, {threshold} needed: {outcome}")
+
+
+def _members(case: Case) -> Iterator[Check]:
+    """Who was silent, where silence ended or outlasted the release."""
+    released = bool(case.steps("QueryStep", "released"))
+    approved = bool(case.steps("QueryStep", "approved"))
+    if not approved or not (released or case.ending() == "deadline"):
+        return
+    heard = case.members("QueryStep", "share")
+    silent = set(case.table.members) - heard
+    silent -= case.members("QueryStep", "refused by a member")
+    named = case.named(SILENT)
+    yield Check(
+        "silent members",
+        _listed(silent ^ named) or THE_CHAIN,
+        silent == named,
+        f"{_listed(silent) or 'nobody'} gave no share; named: {_listed(named) or 'nobody'}",
+    )
+    if released:
+        enough = len(heard) >= case.table.sharing.threshold
+        yield Check("shares", THE_CHAIN, enough, f"by {_listed(heard)}")
+
+
+def _ending(case: Case) -> Iterator[Check]:
+    same = case.ending() == case.facts.ending
+    yield Check("ending", THE_NODE, same, case.facts.ending or "not ended")
+
+
+async def _results(case: Case, plan: Plan, recompute: Recompute) -> list[Check]:
+    checks: list[Check] = []
+    facts, wrong, absent = case.facts, set[str](), set[str]()
+    for index in range(facts.chunk_count + 1):
+        steps = [step for step in case.steps("ChunkStep") if step.fields["index"] == index]
+        stated = {
+            str(step.fields["organisation"]): bytes(step.fields["value"])
+            for step in steps
+            if step.fields["step"] == "revealed"
+        }
+        if not stated:
+            continue
+        name = f"chunk {index}" if index < facts.chunk_count else "result"
+        try:
+            own = await recompute(facts.query, index, plan.encode())
+        except InputFault as fault:
+            return [*checks, _input_fault(case, fault)]
+        except ChainnodeError as error:
+            return [*checks, Check(name, THE_NODE, False, f"not computed: {error}")]
+        absent |= set(case.table.members) - set(stated)
+        wrong |= {who for who, value in stated.items() if value != own}
+        final = [bytes(s.fields["value"]) for s in steps if s.fields["step"] == "final"]
+        checks.append(_judged(case, name, stated, own, final))
+    named, late = case.named(WRONG), case.named(LATE)
+    checks += [Check("wrong results", who, who in named, WRONG) for who in sorted(wrong)]
+    checks += [Check("fault", who, False, f"named without cause: {WRONG}") for who in named - wrong]
+    checks += [Check("late workers", who, who in absent, LATE) for who in sorted(late)]
+    return checks
+
+
+def _judged(
+    case: Case, name: str, stated: dict[str, bytes], own: bytes, final: Sequence[bytes]
+) -> Check:
+    """One chunk: whether what became final is right and was stated often enough."""
+    equal = sorted(who for who, value in stated.items() if value == own)
+    needed = results_needed(len(case.table.members))
+    if not final:
+        return Check(name, THE_CHAIN, len(equal) < needed, f"not final; right: {_listed(equal)}")
+    if final[-1] != own:
+        liars = _listed(who for who, value in stated.items() if value == final[-1])
+        return Check(name, liars, False, f"final is {final[-1].hex()}, computed {own.hex()}")
+    enough = len(equal) >= needed
+    return Check(name, THE_CHAIN, enough, f"{own.hex()[:16]} by {_listed(equal)}, {needed} needed")
+
+
+def _input_fault(case: Case, fault: InputFault) -> Check:
+    """Columns that cannot be computed on: the chain must have ended the query for just that."""
+    shown = {
+        (step.fields["organisation"], step.fields["fault"]) for step in case.steps("MemberFault")
+    }
+    return Check("columns", fault.owner, (fault.owner, fault.code) in shown, str(fault))
+
+
+def _listed(names: Iterator[str] | Sequence[str] | set[str]) -> str:
+    return ", ".join(sorted(names))

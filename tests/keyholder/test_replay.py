@@ -1,0 +1,164 @@
+"""A regulator replays queries from the chain alone and finds who lied, or which node does."""
+
+import dataclasses
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from consortium import IDS, MODEL, OWNERS, Consortium
+from local_chain import LocalChain
+
+from chainnode.he.planner.policy import OwnerRules
+from chainnode.sdk.replay import Check, Report, replay
+from chainnode.sdk.scoring import Step
+from chainnode.types.block import BlockHeader
+from chainnode.types.errors import ClientFault, PeerFault
+from chainnode.types.vote import CommitCertificate
+from chainnode.worker.replay import Recomputer
+from chainnode.worker.worker import Job
+
+SUM = "SELECT COUNT(*), SUM(turnover) FROM firms WHERE sector = 'trade'"
+SMALL = "SELECT COUNT(*) FROM firms WHERE overdue >= 4 AND sector = 'trade'"
+
+
+class TamperingChain(LocalChain):
+    """A node that alters one step of what it states."""
+
+    step = "revealed"
+
+    async def follow(self, from_height: int) -> AsyncIterator[tuple[int, list[Step]]]:
+        async for height, steps in super().follow(from_height):
+            yield height, [self.altered(step) for step in steps]
+
+    def altered(self, step: Step) -> Step:
+        if step.fields.get("step") != self.step:
+            return step
+        changed = {"organisation": "statistics", "value": bytes(32)}
+        fields = {name: changed.get(name, value) for name, value in step.fields.items()}
+        return dataclasses.replace(step, fields=fields)
+
+
+class HidingChain(TamperingChain):
+    """A node that leaves out who was named for a fault."""
+
+    async def follow(self, from_height: int) -> AsyncIterator[tuple[int, list[Step]]]:
+        async for height, steps in LocalChain.follow(self, from_height):
+            yield height, [step for step in steps if step.name != "MemberFault"]
+
+
+async def replayed(
+    consortium: Consortium, folder: Path, node: type[LocalChain] = LocalChain
+) -> Report:
+    chain = node(consortium.ledger, "client", "registry", "client")
+    worker = Recomputer(chain, "regulator", folder / "replay")
+    query = consortium.bank.last_query
+    return await replay(chain, consortium.ledger.validators, query, worker.recompute)
+
+
+def lie(consortium: Consortium, name: str) -> None:
+    """A worker whose every result is wrong by its last bytes, the same for every liar."""
+    worker = consortium.workers[name]
+    honest = worker._chunk
+
+    async def lying(job: Job, index: int) -> bytes:
+        return (await honest(job, index))[:-8] + bytes(8)
+
+    worker._chunk = lying  # type: ignore[method-assign]
+
+
+def found(report: Report) -> set[tuple[str, str]]:
+    return {(check.what, check.who) for check in report.differences()}
+
+
+def passed(report: Report) -> list[Check]:
+    assert report.differences() == []
+    return list(report.checks)
+
+
+async def test_an_honest_query_matches_in_every_point(
+    consortium: Consortium, tmp_path: Path
+) -> None:
+    for owner in OWNERS:
+        client = consortium.client(owner)
+        await client.set_consent("firms", "bank-a", IDS[:20])
+        await client.set_policy("firms", OwnerRules(owner, outputs_max=12))
+    await consortium.bank.query("firms", SUM)
+    checks = passed(await replayed(consortium, tmp_path))
+    assert {check.what for check in checks} >= {
+        *("steps", "terms", "plan", "budget", "columns", "policy", "minimum group", "groups"),
+        *("shares", "ending", "chunk 0", "result"),
+    }
+    await consortium.bank.score("firms", MODEL.name)
+    checks = passed(await replayed(consortium, tmp_path))
+    assert [check.who for check in checks if check.what == "consent"] == list(OWNERS)
+    (budget,) = [check.detail for check in checks if check.what == "budget"]
+    assert budget == "question 2 of 5 on firms"
+
+
+async def test_a_lied_about_chunk_shows_who_lied_and_that_the_chain_named_it(
+    consortium: Consortium, tmp_path: Path
+) -> None:
+    lie(consortium, "guarantor")
+    consortium.keyholders["guarantor"]._recompute = consortium.workers["bank-a"].recompute
+    await consortium.bank.query("firms", SUM)
+    checks = passed(await replayed(consortium, tmp_path))
+    assert [check.who for check in checks if check.what == "wrong results"] == ["guarantor"]
+
+
+async def test_two_that_collude_beyond_what_the_council_tolerates_are_named_by_the_replay(
+    consortium: Consortium, tmp_path: Path
+) -> None:
+    """Their result is final on chain; keyholders whose own workers differ refuse to open it."""
+    for name in ("bank-a", "guarantor"):
+        lie(consortium, name)
+    with pytest.raises(PeerFault, match="computed another result"):
+        await consortium.bank.query("firms", SUM)
+    report = await replayed(consortium, tmp_path)
+    assert ("chunk 0", "bank-a, guarantor") in found(report)
+    assert {("wrong results", "bank-a"), ("wrong results", "guarantor")} <= found(report)
+    assert not found(report) & {("wrong results", "registry"), ("wrong results", "statistics")}
+
+
+async def test_a_node_that_alters_or_hides_a_step_is_found_by_the_receipts_proof(
+    consortium: Consortium, tmp_path: Path
+) -> None:
+    lie(consortium, "guarantor")
+    consortium.keyholders["guarantor"]._recompute = consortium.workers["bank-a"].recompute
+    await consortium.bank.query("firms", SUM)
+    report = await replayed(consortium, tmp_path, TamperingChain)
+    assert ("step", "the node") in found(report)
+    details = [check.detail for check in report.differences() if check.what == "step"]
+    assert details and all("revealed by statistics" in detail for detail in details)
+    report = await replayed(consortium, tmp_path, HidingChain)
+    details = [check.detail for check in report.differences() if check.what == "step"]
+    assert any("MemberFault" in detail for detail in details), details
+
+
+async def test_a_forged_signature_under_a_receipt_is_found(
+    consortium: Consortium, tmp_path: Path
+) -> None:
+    await consortium.bank.query("firms", SUM)
+    genesis, forged = consortium.ledger.validators, consortium.ledger.copy()
+    chain = LocalChain(forged, "client", "registry", "client")
+    worker = Recomputer(chain, "regulator", tmp_path / "replay")
+    honest = forged.certificate
+
+    def unsigned(header: BlockHeader) -> CommitCertificate:
+        made = honest(header)
+        blank = [dataclasses.replace(item, signature=bytes(64)) for item in made.signatures]
+        return dataclasses.replace(made, signatures=tuple(blank))
+
+    forged.certificate = unsigned  # type: ignore[method-assign]
+    report = await replay(chain, genesis, consortium.bank.last_query, worker.recompute)
+    assert ("submission", "the node") in found(report)
+    assert any("certificate" in check.detail for check in report.differences())
+
+
+async def test_a_query_refused_for_a_small_group_is_derived_from_the_votes(
+    consortium: Consortium, tmp_path: Path
+) -> None:
+    with pytest.raises(ClientFault, match="GROUP_TOO_SMALL"):
+        await consortium.bank.query("firms", SMALL)
+    checks = passed(await replayed(consortium, tmp_path))
+    (groups,) = [check for check in checks if check.what == "groups"]
+    assert groups.detail.endswith("refused")
