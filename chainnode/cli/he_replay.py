@@ -71,6 +71,6 @@ def _replayed(network: Path, member: str, query: bytes, folder: Path) -> Report:
     async def session(client: AsyncClient) -> Report:
         chain = SdkScoringChain(client)
         worker = Recomputer(chain, member.partition("/")[0], folder)
-        return await replay(chain, client.genesis.validator_set(), query, worker.recompute)
+        return await replay(chain, client.genesis.validator_set(), query, worker)
 
     return with_client(network, member, session)

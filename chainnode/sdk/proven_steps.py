@@ -105,15 +105,16 @@ async def _difference(
     if receipt.tx_id != tx_id or not receipt.ok:
         return f"{_shown(stated[0])}: the receipt is of another transaction, or of a failed one"
     events = [(item.name, item.data) for item in receipt.events if item.contract == CONTRACT]
-    for place in range(max(len(events), len(stated))):
-        if place >= len(stated):
-            return f"{events[place][0]} is in the receipt and was left out"
-        step = stated[place]
-        if place >= len(events) or (step.name, encoded(step)) != events[place]:
+    said = [(step.name, encoded(step)) for step in stated]
+    for step, event in zip(stated, said, strict=True):
+        if event not in events:
             return f"{_shown(step)} is not what the proven receipt says"
         if step.height != proof.height:
             return f"{_shown(step)} was in block {proof.height}, not {step.height}"
-    return ""
+    for event in events:
+        if event not in said:
+            return f"{event[0]} is in the proven receipt and was left out"
+    return "" if said == events else f"{_shown(stated[0])}: the receipt has another order"
 
 
 def encoded(step: Step) -> bytes:

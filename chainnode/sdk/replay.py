@@ -39,10 +39,14 @@ THE_CHAIN: Final = "the chain"
 
 
 class Recompute(Protocol):
-    """Computes a result again from the published ciphertexts."""
+    """Computes results again from the published ciphertexts, and tells the chain nothing."""
 
-    async def __call__(self, query: bytes, index: int, plan: bytes) -> bytes:
+    async def recompute(self, query: bytes, index: int, plan: bytes) -> bytes:
         """The hash of a chunk's result, or of the whole (index `chunk_count`)."""
+        ...
+
+    async def reduced(self, query: bytes) -> bytes:
+        """The hash of the whole made of the chunks that are final on chain, right or wrong."""
         ...
 
 
@@ -126,7 +130,7 @@ class Case:
 
 
 async def replay(
-    chain: ScoringChain, validators: ValidatorSet, query: bytes, recompute: Recompute
+    chain: ScoringChain, validators: ValidatorSet, query: bytes, engine: Recompute
 ) -> Report:
     """Derive a query again and compare every proven step with what was derived.
 
@@ -134,7 +138,7 @@ async def replay(
         chain: any node's view; used for bytes that are checked.
         validators: of the genesis block, as the caller knows it.
         query: 32-byte id.
-        recompute: computes results; it must not ask the chain to change anything.
+        engine: computes results.
 
     Raises:
         ContractRefused: there is no such query.
@@ -163,7 +167,7 @@ async def replay(
         checks.append(Check("plan", facts.bank, refused, f"{error.code}: {error.message}"))
         return Report(facts, tuple(checks))
     checks.append(Check("plan", facts.bank, True, f"{plan.hash().hex()} is that of its text"))
-    checks += [*_groups(case, plan), *await _results(case, plan, recompute)]
+    checks += [*_groups(case, plan), *await _results(case, plan, engine)]
     return Report(facts, tuple(checks))
 
 
@@ -272,7 +276,7 @@ def _ending(case: Case) -> Iterator[Check]:
     yield Check("ending", THE_NODE, same, case.facts.ending or "not ended")
 
 
-async def _results(case: Case, plan: Plan, recompute: Recompute) -> list[Check]:
+async def _results(case: Case, plan: Plan, engine: Recompute) -> list[Check]:
     checks: list[Check] = []
     facts, wrong, absent = case.facts, set[str](), set[str]()
     for index in range(facts.chunk_count + 1):
@@ -286,15 +290,18 @@ async def _results(case: Case, plan: Plan, recompute: Recompute) -> list[Check]:
             continue
         name = f"chunk {index}" if index < facts.chunk_count else "result"
         try:
-            own = await recompute(facts.query, index, plan.encode())
+            own = await engine.recompute(facts.query, index, plan.encode())
+            # Who adds up others' wrong chunks rightly did nothing wrong.
+            last = index == facts.chunk_count and bool(case.steps("QueryFinalised"))
+            due = await engine.reduced(facts.query) if last else own
         except InputFault as fault:
             return [*checks, _input_fault(case, fault)]
         except ChainnodeError as error:
             return [*checks, Check(name, THE_NODE, False, f"not computed: {error}")]
         absent |= set(case.table.members) - set(stated)
-        wrong |= {who for who, value in stated.items() if value != own}
+        wrong |= {who for who, value in stated.items() if value != due}
         final = [bytes(s.fields["value"]) for s in steps if s.fields["step"] == "final"]
-        checks.append(_judged(case, name, stated, own, final))
+        checks.append(_judged(case, name, stated, own, due, final))
     named, late = case.named(WRONG), case.named(LATE)
     checks += [Check("wrong results", who, who in named, WRONG) for who in sorted(wrong)]
     checks += [Check("fault", who, False, f"named without cause: {WRONG}") for who in named - wrong]
@@ -303,7 +310,7 @@ async def _results(case: Case, plan: Plan, recompute: Recompute) -> list[Check]:
 
 
 def _judged(
-    case: Case, name: str, stated: dict[str, bytes], own: bytes, final: Sequence[bytes]
+    case: Case, name: str, stated: dict[str, bytes], own: bytes, due: bytes, final: Sequence[bytes]
 ) -> Check:
     """One chunk: whether what became final is right and was stated often enough."""
     equal = sorted(who for who, value in stated.items() if value == own)
@@ -311,8 +318,9 @@ def _judged(
     if not final:
         return Check(name, THE_CHAIN, len(equal) < needed, f"not final; right: {_listed(equal)}")
     if final[-1] != own:
-        liars = _listed(who for who, value in stated.items() if value == final[-1])
-        return Check(name, liars, False, f"final is {final[-1].hex()}, computed {own.hex()}")
+        liars = {who for who, value in stated.items() if value == final[-1] != due}
+        detail = f"final is {final[-1].hex()}, computed {own.hex()}"
+        return Check(name, _listed(liars) or "the workers of its chunks", False, detail)
     enough = len(equal) >= needed
     return Check(name, THE_CHAIN, enough, f"{own.hex()[:16]} by {_listed(equal)}, {needed} needed")
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from chainnode.sdk.input_faults import InputFault
+from chainnode.sdk.scoring import read_query
 from chainnode.worker.worker import Worker
 
 
@@ -11,3 +14,8 @@ class Recomputer(Worker):
 
     async def _refuse(self, query: bytes, fault: InputFault) -> None:
         """An auditor's findings go into its report."""
+
+    async def reduced(self, query: bytes) -> bytes:
+        """The hash of the whole made of the chunks that are final on chain, right or wrong."""
+        job = await self._job(await read_query(self.chain, query))
+        return hashlib.sha256(await self._result(job, job.facts.chunk_count)).digest()

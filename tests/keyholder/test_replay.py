@@ -52,7 +52,7 @@ async def replayed(
     chain = node(consortium.ledger, "client", "registry", "client")
     worker = Recomputer(chain, "regulator", folder / "replay")
     query = consortium.bank.last_query
-    return await replay(chain, consortium.ledger.validators, query, worker.recompute)
+    return await replay(chain, consortium.ledger.validators, query, worker)
 
 
 def lie(consortium: Consortium, name: str) -> None:
@@ -79,20 +79,27 @@ async def test_an_honest_query_matches_in_every_point(
     consortium: Consortium, tmp_path: Path
 ) -> None:
     for owner in OWNERS:
-        client = consortium.client(owner)
-        await client.set_consent("firms", "bank-a", IDS[:20])
-        await client.set_policy("firms", OwnerRules(owner, outputs_max=12))
+        await consortium.client(owner).set_policy("firms", OwnerRules(owner, outputs_max=12))
     await consortium.bank.query("firms", SUM)
     checks = passed(await replayed(consortium, tmp_path))
     assert {check.what for check in checks} >= {
         *("steps", "terms", "plan", "budget", "columns", "policy", "minimum group", "groups"),
         *("shares", "ending", "chunk 0", "result"),
     }
+
+
+async def test_a_score_query_is_replayed_under_the_consents_of_its_submission(
+    consortium: Consortium, tmp_path: Path
+) -> None:
+    for owner in OWNERS:
+        await consortium.client(owner).set_consent("firms", "bank-a", IDS[:20])
     await consortium.bank.score("firms", MODEL.name)
+    for owner in OWNERS:
+        await consortium.client(owner).set_consent("firms", "bank-a", IDS[:2])
     checks = passed(await replayed(consortium, tmp_path))
     assert [check.who for check in checks if check.what == "consent"] == list(OWNERS)
     (budget,) = [check.detail for check in checks if check.what == "budget"]
-    assert budget == "question 2 of 5 on firms"
+    assert budget == "question 1 of 5 on firms"
 
 
 async def test_a_lied_about_chunk_shows_who_lied_and_that_the_chain_named_it(
@@ -149,7 +156,7 @@ async def test_a_forged_signature_under_a_receipt_is_found(
         return dataclasses.replace(made, signatures=tuple(blank))
 
     forged.certificate = unsigned  # type: ignore[method-assign]
-    report = await replay(chain, genesis, consortium.bank.last_query, worker.recompute)
+    report = await replay(chain, genesis, consortium.bank.last_query, worker)
     assert ("submission", "the node") in found(report)
     assert any("certificate" in check.detail for check in report.differences())
 
