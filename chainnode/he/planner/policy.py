@@ -71,7 +71,8 @@ def check_outputs(planned: int, policy: Policy) -> None:
     Raises:
         ClientFault: `POLICY_DENIED`.
     """
-    for rules in policy.owners or (OwnerRules("the table's owners", outputs_max=policy.outputs_max),):
+    all_owners = OwnerRules("the table's owners", outputs_max=policy.outputs_max)
+    for rules in policy.owners or (all_owners,):
         if planned > rules.outputs_max:
             reason = f"at most {rules.outputs_max} are allowed a query"
             raise denied(f"{planned} opened scalars", rules.owner, reason)
