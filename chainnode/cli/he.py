@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from chainnode.cli import he_access, he_models, he_questions, he_replay
+from chainnode.cli import he_access, he_audits, he_models, he_questions, he_replay
 from chainnode.cli.context import DEFAULT_MEMBER, DEFAULT_NETWORK, Member, Network
 from chainnode.cli.he_options import (
     Output,
@@ -26,12 +27,14 @@ from chainnode.sdk.ingest import align
 from chainnode.sdk.openings import CHOSEN_BLOCKS, OpeningsFile
 from chainnode.sdk.sealed_files import replace_private
 from chainnode.sdk.source_table import read_source
+from chainnode.sdk.supervisor import supervise
 
 app = typer.Typer(help="Encrypted queries: worker, keyholder, questions.")
 app.add_typer(he_questions.app)
 app.add_typer(he_models.app)
 app.add_typer(he_access.app)
 app.add_typer(he_replay.app)
+app.add_typer(he_audits.app)
 
 Config = Annotated[Path, typer.Option("--config", help="The process's TOML file.")]
 DataDir = Annotated[
@@ -46,19 +49,15 @@ FromHeight = Annotated[
 @app.command()
 @reporting
 def worker(config: Config, data_dir: DataDir = None) -> None:
-    """Run an HE worker in the foreground until SIGTERM."""
-    from chainnode.worker.main import run
-
-    run(config, data_dir)
+    """Run an HE worker until SIGTERM; one that ends or hangs is started again."""
+    sys.exit(supervise("chainnode.worker.main", config, data_dir))
 
 
 @app.command()
 @reporting
 def keyholder(config: Config, data_dir: DataDir = None) -> None:
-    """Run a keyholder in the foreground until SIGTERM."""
-    from chainnode.keyholder.main import run
-
-    run(config, data_dir)
+    """Run a keyholder until SIGTERM; one that ends or hangs is started again."""
+    sys.exit(supervise("chainnode.keyholder.main", config, data_dir))
 
 
 @app.command()
@@ -167,12 +166,15 @@ def verify_openings(
     network: Network = Path(DEFAULT_NETWORK),
     member: Member = DEFAULT_MEMBER,
     from_height: FromHeight = 1,
+    record: Annotated[bool, typer.Option("--record", help="Say on chain what was found.")] = False,
     output: Output = Format.TABLE,
 ) -> None:
     """Check an owner's openings: the blocks the chain chooses are encrypted again and compared."""
     opened = OpeningsFile.decode(file.read_bytes()).profiles
     passed = ask_bank(
-        network, member, lambda bank: bank.audit_blocks(table, owner, opened, count, from_height)
+        network,
+        member,
+        lambda bank: bank.audit_blocks(table, owner, opened, count, from_height, record),
     )
     show_rows(
         [

@@ -17,6 +17,7 @@ import typer
 from chainnode.cli.context import DEFAULT_NETWORK, description, with_client
 from chainnode.cli.output import Format, reporting, say, show_rows
 from chainnode.node import testnet as network
+from chainnode.sdk.supervisor import read_state
 from chainnode.types.errors import ConfigError
 
 app = typer.Typer(help="A network of real processes on this machine, no Docker.")
@@ -134,7 +135,7 @@ def status(
     data_dir: Folder = Path(DEFAULT_NETWORK),
     output: Annotated[Format, typer.Option("-o")] = Format.TABLE,
 ) -> None:
-    """Show every process, and the height of every node that answers."""
+    """Show every process, the height of every node that answers, and what supervisors see."""
     rows = []
     for entry in _entries(data_dir):
         running = _running(entry["pid"])
@@ -145,9 +146,25 @@ def status(
                 "running": running,
                 "grpc": entry["grpc"],
                 "height": _height(entry) if running and entry["metrics"] else None,
+                **_supervised(entry, running),
             }
         )
     show_rows(rows, output)
+
+
+def _supervised(entry: dict[str, Any], running: bool) -> dict[str, Any]:
+    """A service's own process and its restarts; nodes have no supervisor."""
+    found = None if entry["metrics"] else read_state(Path(entry["data_dir"]))
+    if found is None:
+        return {"service": None, "service_pid": None, "restarts": None, "last_end": None}
+    # A supervisor that was killed could not say so.
+    dead = not running and found.phase in ("running", "waiting")
+    return {
+        "service": "stopped" if dead else found.phase,
+        "service_pid": found.pid if running and found.pid else None,
+        "restarts": f"{found.restarts} of {found.restarts_max} an hour",
+        "last_end": found.error or found.last_end,
+    }
 
 
 def _height(entry: dict[str, Any]) -> int | None:
@@ -188,11 +205,15 @@ def logs(
 def kill(
     name: Annotated[str, typer.Argument(help="Process, e.g. statistics/node.")],
     data_dir: Folder = Path(DEFAULT_NETWORK),
+    service_only: Annotated[
+        bool, typer.Option(help="Leave a service's supervisor, which starts it again.")
+    ] = False,
 ) -> None:
-    """End one process with SIGKILL, as a crash would."""
+    """End one process with SIGKILL, as a crash would; of a service, its supervisor too."""
     for entry in _entries(data_dir):
         if entry["name"] == name and _running(entry["pid"]):
-            os.kill(entry["pid"], signal.SIGKILL)
+            found = read_state(Path(entry["data_dir"])) if service_only else None
+            os.kill(found.pid if found and found.pid else entry["pid"], signal.SIGKILL)
             return
     raise ConfigError(
         "PROCESS_UNKNOWN", f"{name} does not run here.", fix="chainnode testnet status"

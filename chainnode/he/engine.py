@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import numpy as np
 
 from chainnode import _native
-from chainnode.he import answer, encode, private_constants, private_points
+from chainnode.he import answer, checks, encode, private_constants, private_points
 from chainnode.he.answer import Average, Row
 from chainnode.he.plan import (
     AggregatePart,
@@ -148,6 +148,8 @@ class LocalEngine:
         """
         if plan.scores is None:
             outputs = _aggregate(plan).outputs
+            if plan.kind == "check":
+                return self._check(plan, columns, (first, count), query_id, table_first)
             return pack_container(
                 [self._output(plan, output, columns, first, count) for output in outputs]
             )
@@ -173,6 +175,20 @@ class LocalEngine:
 
         with ThreadPoolExecutor(self._threads) as pool:
             return pack_container(list(pool.map(finish, range(count))))
+
+    def _check(
+        self,
+        plan: Plan,
+        columns: HeColumns,
+        span: tuple[int, int],
+        query_id: bytes,
+        table_first: int,
+    ) -> bytes:
+        def one(output: Output) -> bytes:
+            return checks.weighted_output(plan, output, columns, span, query_id, table_first)
+
+        with ThreadPoolExecutor(self._threads) as pool:
+            return pack_container(list(pool.map(one, _aggregate(plan).outputs)))
 
     def _output(
         self, plan: Plan, output: Output, columns: HeColumns, first: int, count: int
@@ -339,7 +355,9 @@ def group_outputs(plan: Plan, group: int) -> tuple[int, ...]:
 
 
 def passes_gate(plan: Plan, group_count: int) -> bool:
-    """Whether a group is large enough to be opened to the bank."""
+    """Whether a group is large enough to be opened to the bank, or a check's sum is zero."""
+    if plan.kind == "check":
+        return group_count == 0
     return group_count >= _aggregate(plan).minimum_group_size
 
 

@@ -103,8 +103,10 @@ def check_opening(
         maximum: largest value the schema allows; 1 for an indicator.
 
     Raises:
-        PeerFault: `CIPHERTEXT_MALFORMED` naming column and block.
+        PeerFault: `CIPHERTEXT_MALFORMED` naming column and block; `PROOF_UNKNOWN`.
     """
+    if opening.proof:
+        raise unknown_proof(f"block {opening.block} of column {opening.column}")
     degree = _native.he_profile(profile).ring_degree
     limbs = max(1, len(ciphertext) // (2 * degree * 8))
     try:
@@ -116,6 +118,16 @@ def check_opening(
     largest = int(np.frombuffer(opening.slots, "<u8").max(initial=0))
     if largest > maximum:
         raise _malformed(opening, f"it holds {largest}, more than {maximum}")
+
+
+def unknown_proof(subject: str) -> PeerFault:
+    """The fault of a proof of well-formed encryption: no version makes or checks one yet."""
+    return PeerFault(
+        "PROOF_UNKNOWN",
+        f"{subject} carries a proof that this version cannot check",
+        subject=subject,
+        fix="publish without a proof, or upgrade to a version that knows it",
+    )
 
 
 def _malformed(opening: BlockOpening, reason: str) -> PeerFault:

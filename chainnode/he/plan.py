@@ -230,7 +230,8 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Args:
         version: of this format.
-        kind: `scores` fills `scores`, `aggregate` fills `aggregate`.
+        kind: `scores` fills `scores`, `aggregate` fills `aggregate`; so does `check`, whose
+            outputs are weighted slot by slot and open to zero (`chainnode.he.checks`).
         sql: the user's text, as parsed.
         table: SQL table name.
         schema_hash: of the table's schema, hex.
@@ -242,11 +243,11 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         capacity_bits: the most noise that the council's flooding hides on these limbs.
         cost: for `EXPLAIN` and quotas.
         scores: for kind `scores`.
-        aggregate: for kind `aggregate`.
+        aggregate: for kinds `aggregate` and `check`.
     """
 
     version: int
-    kind: Literal["scores", "aggregate"]
+    kind: Literal["scores", "aggregate", "check"]
     sql: str
     table: str
     schema_hash: str

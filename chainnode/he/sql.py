@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from chainnode.he import private_constants, private_points
+from chainnode.he import checks, private_constants, private_points
 from chainnode.he.plan import (
     PLAN_VERSION,
     AggregatePart,
@@ -64,7 +64,7 @@ class Catalog(msgspec.Struct, frozen=True):
 
 
 def plan_query(sql: str, catalog: Catalog, chunk_count: int = 4) -> Plan:
-    """The plan of one SELECT.
+    """The plan of one SELECT, or of the statement of a check (`chainnode.he.checks`).
 
     Args:
         sql: the query text.
@@ -76,6 +76,9 @@ def plan_query(sql: str, catalog: Catalog, chunk_count: int = 4) -> Plan:
             `PLAN_TOO_DEEP`, `PLAN_OVERFLOW` or `POLICY_DENIED`; each names the node and the
             nearest query that would do.
     """
+    statement = checks.CheckStatement.read(sql)
+    if statement is not None:
+        return checks.check_plan(statement, catalog.schema, catalog.parties, chunk_count)
     bound = bind(parse(sql), catalog.schema, catalog.models)
     policy.check(bound, catalog.policy)
     if bound.query.score is not None:

@@ -25,9 +25,12 @@ from chainnode.keyholder.shares import (
     switched_parts,
 )
 from chainnode.keyholder.store import KeyStore
+from chainnode.sdk import audits
+from chainnode.sdk.audits import MismatchedCheck, UnauditedColumns
 from chainnode.sdk.scoring import (
     CHECKING,
     COMPUTING,
+    KIND_CHECK,
     RELEASING,
     QueryFacts,
     ScoringChain,
@@ -137,6 +140,11 @@ class Keyholder(ScoringService):
         except PeerFault as error:
             await self._refuse(facts, error.message)
             return None
+        try:
+            await self._require_audits(facts, table, plan)
+        except (MismatchedCheck, UnauditedColumns) as error:
+            await self._refuse(facts, f"{error.code}: {error.message}; {error.fix}")
+            return None
         own = await self._recompute(facts.query, facts.chunk_count, plan.encode())
         if own != result_hash:
             await self._refuse(facts, f"{self.organisation}'s worker computed another result")
@@ -158,6 +166,12 @@ class Keyholder(ScoringService):
                 raise
             await self._refuse(facts, f"{error.code}: {error.message}")
         self._planned[facts.query] = None
+
+    async def _require_audits(self, facts: QueryFacts, table: TableFacts, plan: Plan) -> None:
+        if facts.kind == KIND_CHECK:
+            await audits.require_checkable(self.chain, facts)
+        roots = {part.owner: part.root for part in facts.inputs.owners}
+        await audits.require_audited(self.chain, table, plan, roots)
 
     async def _refuse(self, facts: QueryFacts, reason: str) -> None:
         await self.attempt("refuse", query=facts.query, reason=reason)
@@ -219,7 +233,7 @@ class Keyholder(ScoringService):
         if counts is None:
             return None
         passed = all(passes_gate(case.plan, count) for count in counts)
-        if passed:
+        if passed and case.facts.kind != KIND_CHECK:
             reason = await self._too_close(case, counts)
             if reason:
                 await self._refuse(case.facts, reason)

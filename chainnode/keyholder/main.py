@@ -13,8 +13,8 @@ from pathlib import Path
 from chainnode.keyholder.keyholder import Keyholder
 from chainnode.keyholder.store import KeyStore
 from chainnode.sdk.service_config import ServiceConfig, load_service_config
+from chainnode.sdk.service_process import main, until_signalled
 from chainnode.types.errors import ConfigError
-from chainnode.worker.main import until_signalled
 from chainnode.worker.recompute import RecomputeClient
 
 
@@ -85,4 +85,4 @@ def run(config_path: Path | str, data_dir: Path | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run(sys.argv[-1])
+    main(run, sys.argv[1:])

@@ -48,6 +48,7 @@ MEMBERS = (
 )
 PORTS_PER_NODE = 10
 SERVER_NAME = "localhost"
+SUPERVISOR = "chainnode.sdk.supervisor"
 _POLL_SECONDS = 0.05
 
 
@@ -167,11 +168,15 @@ testnet_config.__test__ = False  # type: ignore[attr-defined]
 
 
 def spawn(place: ProcessPlace, module: str = "chainnode.node") -> subprocess.Popen[bytes]:
-    """Start a process of the testnet; its output goes to `place.log`."""
+    """Start a process of the testnet; its output goes to `place.log`.
+
+    What is started of a worker or keyholder is its supervisor, which takes it along when it ends.
+    """
     environment = dict(os.environ, GRPC_VERBOSITY="NONE", PYTHONUNBUFFERED="1")
+    modules = [module] if place.kind == "node" else [SUPERVISOR, module]
     with place.log.open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", module, str(place.config)],
+            [sys.executable, "-m", *modules, str(place.config)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

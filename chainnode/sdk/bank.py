@@ -20,6 +20,7 @@ from chainnode.he.profiles import PROFILES
 from chainnode.he.threshold import Copies, Sharing
 from chainnode.identity import Identity
 from chainnode.sdk.access import SCORING
+from chainnode.sdk.audits import published_roots, require_audited
 from chainnode.sdk.bank_keys import BankKeys
 from chainnode.sdk.client import AsyncClient
 from chainnode.sdk.input_faults import InputFault
@@ -132,7 +133,7 @@ class BankClient(DataOwner):
 
         Raises:
             ClientFault: `SQL_UNSUPPORTED`, `BUDGET_EXCEEDED`, `GROUP_TOO_SMALL`, `NOT_ALLOWED`,
-                `PRIVATE_VALUE_MISSING`, `PROFILE_WITHOUT_KEY`.
+                `PRIVATE_VALUE_MISSING`, `PROFILE_WITHOUT_KEY`, `COLUMNS_UNAUDITED`.
             InputFault: an owner's columns cannot be computed on; it names owner, column, block.
             PeerFault: `WRONG_SHARE`, `QUERY_REFUSED`, `QUERY_EXPIRED`, `QUERY_TIMEOUT`: of a query
                 that goes on, see `resume`.
@@ -266,6 +267,8 @@ class BankClient(DataOwner):
                 subject=table,
                 fix="the owners must encrypt and publish their columns for the active epoch",
             )
+        roots = await published_roots(self.chain, facts, plan.profile, epoch)
+        await require_audited(self.chain, facts, plan, roots)
         if plan.scores is not None:
             # A typing error in an id must not cost budget.
             encode.selected_rows(plan, await read_ids(self.chain, facts))

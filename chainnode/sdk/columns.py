@@ -18,7 +18,7 @@ async def read_columns(
     """An owner's latest published columns of a profile, checked against the chain.
 
     Raises:
-        InputFault: `MANIFEST_MALFORMED` or `COLUMNS_STALE`.
+        InputFault: `MANIFEST_MALFORMED`, `PROOF_UNKNOWN` or `COLUMNS_STALE`.
     """
     latest = await _latest_columns(chain, table.schema.table, profile, owner, epoch)
     return await _read_manifest(chain, latest, profile, epoch)

@@ -16,6 +16,7 @@ _MESSAGES = {
     "COLUMN_MISSING": "is not among the published blocks",
     "COLUMNS_STALE": "has no columns of this epoch",
     "COLUMNS_REPLACED": "published others since, and those that this query reads are gone",
+    "PROOF_UNKNOWN": "carries a proof of encryption that this version cannot check",
     "MANIFEST_MALFORMED": "the list of columns is not the one whose root is on chain",
 }
 
@@ -24,8 +25,8 @@ class InputFault(PeerFault):
     """An owner's columns cannot be computed on; the bank's question had no part in it.
 
     Args:
-        code: `COLUMN_MALFORMED`, `COLUMN_MISSING`, `COLUMNS_STALE`, `COLUMNS_REPLACED` or
-            `MANIFEST_MALFORMED`.
+        code: `COLUMN_MALFORMED`, `COLUMN_MISSING`, `COLUMNS_STALE`, `COLUMNS_REPLACED`,
+            `MANIFEST_MALFORMED` or `PROOF_UNKNOWN`.
         owner: organisation that published them.
         profile: of the columns.
         root: of the publication, as on chain; zeros where there is none.

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from chainnode.he.opening import unknown_proof
 from chainnode.types.codec import merkle_root
 from chainnode.types.errors import PeerFault
 
@@ -17,16 +18,18 @@ class Manifest:
     Args:
         columns: stored name to block hashes.
         salt: of the publication, 16 bytes; with the owner's secret it gives every block's seed.
+        proof: place of a proof of honest encryption; empty until there are any.
     """
 
     columns: dict[str, list[bytes]]
     salt: bytes
+    proof: bytes = b""
 
 
 def pack_manifest(manifest: Manifest) -> bytes:
     """The blob that lists an owner's columns: canonical JSON."""
     listed = {name: [block.hex() for block in blocks] for name, blocks in manifest.columns.items()}
-    whole = {"columns": listed, "salt": manifest.salt.hex()}
+    whole = {"columns": listed, "proof": manifest.proof.hex(), "salt": manifest.salt.hex()}
     return json.dumps(whole, sort_keys=True, separators=(",", ":")).encode()
 
 
@@ -34,7 +37,7 @@ def read_manifest(data: bytes) -> Manifest:
     """A manifest from its blob.
 
     Raises:
-        PeerFault: `MANIFEST_MALFORMED`.
+        PeerFault: `MANIFEST_MALFORMED`, or `PROOF_UNKNOWN` for a proof this version cannot check.
     """
     try:
         whole = json.loads(data)
@@ -42,11 +45,14 @@ def read_manifest(data: bytes) -> Manifest:
             str(name): [bytes.fromhex(block) for block in blocks]
             for name, blocks in whole["columns"].items()
         }
-        manifest = Manifest(columns, bytes.fromhex(whole["salt"]))
+        proof = bytes.fromhex(whole["proof"])
+        manifest = Manifest(columns, bytes.fromhex(whole["salt"]), proof)
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise bad_manifest("it is no list of columns") from error
     if pack_manifest(manifest) != data:
         raise bad_manifest("it is not canonical")
+    if manifest.proof:
+        raise unknown_proof("the column manifest")
     return manifest
 
 

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from chainnode.he.opening import BlockOpening, check_opening, chosen_blocks
+from chainnode.he.opening import BlockOpening, check_opening, chosen_blocks, unknown_proof
 from chainnode.he.profiles import PROFILES, ProfileName
 from chainnode.he.schema import PRESENCE_COLUMN, TableSchema, rows_per_block
 from chainnode.sdk.columns import read_columns
@@ -205,7 +205,7 @@ async def check(
     """Refuse the first chosen block whose opening is missing or dishonest.
 
     Raises:
-        PeerFault: `OPENING_MISSING` or `CIPHERTEXT_MALFORMED`.
+        PeerFault: `OPENING_MISSING`, `CIPHERTEXT_MALFORMED` or `PROOF_UNKNOWN`.
     """
     by_place = {(opening.column, opening.block): opening for opening in opened}
     for name, number in chosen:
@@ -226,6 +226,8 @@ async def check(
 
 def _check_one(audited: Audited, key: bytes, ciphertext: bytes, opening: BlockOpening) -> None:
     schema = audited.table.schema
+    if opening.proof:
+        raise unknown_proof(f"{audited.owner}/{opening.column}/{opening.block}")
     largest = _largest(schema, opening.column)
     try:
         check_opening(audited.profile, key, ciphertext, opening, largest)

@@ -16,8 +16,9 @@ from chainnode.he.private_points import Model, PrivateScorecard
 from chainnode.he.profiles import PROFILES, ProfileName
 from chainnode.he.schema import TableSchema
 from chainnode.he.scorecard import Scorecard
-from chainnode.sdk import openings, private_models
+from chainnode.sdk import audits, openings, private_models
 from chainnode.sdk.access import AccessRules
+from chainnode.sdk.audits import AuditStanding
 from chainnode.sdk.columns import read_columns
 from chainnode.sdk.ingest import Journal, align, fresh_salt, scope_of
 from chainnode.sdk.manifests import Manifest, manifest_root, pack_manifest
@@ -30,7 +31,7 @@ from chainnode.sdk.scoring import (
     read_table,
 )
 from chainnode.sdk.source_table import SourceTable
-from chainnode.types.errors import ClientFault
+from chainnode.types.errors import ClientFault, PeerFault
 
 Progress = Callable[[int, int], None]
 """Called with (blocks done, blocks in all)."""
@@ -69,6 +70,7 @@ class DataOwner(AccessRules):
         ids: Sequence[str],
         minimum_group: int,
         owners: Sequence[str],
+        audited_only: bool = False,
     ) -> None:
         """Publish a table's schema and registry.
 
@@ -77,6 +79,7 @@ class DataOwner(AccessRules):
             ids: enterprise ids in row order.
             minimum_group: smallest group whose aggregates are opened.
             owners: organisations that hold columns; each must grant access.
+            audited_only: require audits at once; see `require_audits`.
         """
         schema.validate()
         if len(ids) != schema.rows or len(set(ids)) != len(ids):
@@ -95,6 +98,15 @@ class DataOwner(AccessRules):
             minimum_group=minimum_group,
             owners=list(owners),
         )
+        if audited_only:
+            await self.require_audits(schema.table)
+
+    async def require_audits(self, table: str, required: bool = True) -> None:
+        """As an owner, have the council open nothing of columns that nobody audited.
+
+        Holds while any owner of the table asks for it.
+        """
+        await self.chain.call("require_audits", table=table, required=required)
 
     async def publish_columns(
         self,
@@ -228,6 +240,7 @@ class DataOwner(AccessRules):
             "block_count": facts.schema.block_count(profile),
             "root": manifest_root(manifest.columns),
             "manifest": await self.chain.put_blob(pack_manifest(manifest)),
+            "proof": b"",
         }
         await self.chain.call(
             "publish_columns", table=facts.schema.table, profile=profile, columns=columns
@@ -378,6 +391,7 @@ class DataOwner(AccessRules):
         opened: openings.Opened,
         count: int = openings.CHOSEN_BLOCKS,
         from_height: int = 1,
+        record: bool = False,
     ) -> openings.Places:
         """Check an owner's openings of the chosen blocks; returns the blocks that passed.
 
@@ -387,6 +401,7 @@ class DataOwner(AccessRules):
             opened: what the owner handed over, by profile.
             count: see `audit_choice`.
             from_height: see `audit_choice`.
+            record: say on chain, profile by profile, whether the columns passed.
 
         Raises:
             PeerFault: `CIPHERTEXT_MALFORMED` naming owner, column and block, `OPENING_MISSING`
@@ -397,12 +412,17 @@ class DataOwner(AccessRules):
         published = await openings.read_published(self.chain, facts, owner, epoch)
         places = await openings.choice(self.chain, facts, owner, published, count, from_height)
         for profile, chosen in places.items():
-            await openings.check(
-                self.chain,
-                openings.Audited(facts, owner, profile, epoch, published[profile]),
-                chosen,
-                opened.get(profile, ()),
-            )
+            audited = openings.Audited(facts, owner, profile, epoch, published[profile])
+            found = AuditStanding(owner, profile, manifest_root(published[profile].columns))
+            try:
+                await openings.check(self.chain, audited, chosen, opened.get(profile, ()))
+            except PeerFault as error:
+                if record:
+                    await audits.record(self.chain, table, found, epoch, False, str(error))
+                raise
+            if record:
+                told = f"{len(chosen)} blocks opened and encrypted again"
+                await audits.record(self.chain, table, found, epoch, True, told)
         return places
 
     # --- inside -----------------------------------------------------------------------------------

@@ -47,6 +47,7 @@ STATUS_NAMES: Final = (
 EPOCH_OPEN, EPOCH_TESTING, EPOCH_ACTIVE, EPOCH_FAILED, EPOCH_RETIRED = range(5)
 KIND_AGGREGATE: Final = 0
 KIND_SCORES: Final = 1
+KIND_CHECK: Final = 2
 INPUT_REFUSED: Final = "columns refused"
 """How a query ends whose inputs cannot be computed on; the contract's view says which."""
 
@@ -337,7 +338,7 @@ def plan_shape(plan: Plan) -> dict[str, int | str]:
     gates = [output for output in plan.aggregate.outputs if output.kind == "count"]
     return {
         "profile": plan.profile,
-        "kind": KIND_AGGREGATE,
+        "kind": KIND_CHECK if plan.kind == "check" else KIND_AGGREGATE,
         "chunk_count": len(plan.chunks),
         "output_count": len(plan.aggregate.outputs),
         "check_count": len(gates),

@@ -58,6 +58,13 @@ class ScoringService:
         """Do what can be done now for a query; True when nothing is left for this process."""
         raise NotImplementedError
 
+    async def idle(self) -> None:
+        """Do a little of what may wait while no query is open; called once a tick."""
+
+    def reopen(self, query: bytes) -> None:
+        """Look at a query once more, though nothing was left to do for it."""
+        self._open[query] = None
+
     async def advance_epoch(self) -> None:
         """Do what can be done now for the council's epoch."""
 
@@ -110,6 +117,8 @@ class ScoringService:
             if await self._guarded(query, self.advance_query(query)):
                 self._open.pop(query, None)
                 self._complaints.pop(query, None)
+        if not self._open:
+            await self._guarded("idle", self.idle())
         if not self._open and self.height:
             self._cursor().write_text(f"{self.height}\n", encoding="ascii")
 

@@ -5,13 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
-import signal
 import sys
-from collections.abc import Coroutine
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import structlog
 
@@ -19,6 +15,7 @@ from chainnode import _native
 from chainnode.he.engine import Engine, LocalEngine
 from chainnode.he.ray_engine import RayEngine, RayFault
 from chainnode.sdk.service_config import ServiceConfig, load_service_config
+from chainnode.sdk.service_process import main, until_signalled
 from chainnode.types.errors import ConfigError
 from chainnode.types.limits import MEBI
 from chainnode.worker.recompute import recompute_server
@@ -103,15 +100,5 @@ def run(config_path: Path | str, data_dir: Path | None = None) -> None:
     asyncio.run(until_signalled(serve(config, engine)))
 
 
-async def until_signalled(work: Coroutine[Any, Any, None]) -> None:
-    """Await a coroutine; SIGTERM and SIGINT cancel it and are a normal end."""
-    task = asyncio.create_task(work)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, task.cancel)
-    with suppress(asyncio.CancelledError):
-        await task
-
-
 if __name__ == "__main__":
-    run(sys.argv[-1])
+    main(run, sys.argv[1:])

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from chainnode import _native
-from chainnode._native import HeColumns
+from chainnode._native import HeColumns, HeCorruptColumn
 from chainnode.he.plan import Plan
 from chainnode.he.profiles import PROFILES, ProfileName
 from chainnode.sdk.columns import naming_replaced, read_pinned_columns
@@ -38,6 +39,7 @@ class TileStore:
         self._folder = folder
         self._lock = asyncio.Lock()
         self._opened: dict[Path, HeColumns] = {}
+        self._scrubbed: tuple[Path, str] = (Path(), "")
 
     async def open(
         self, chain: ScoringChain, table: TableFacts, plan: Plan, facts: QueryFacts
@@ -72,8 +74,37 @@ class TileStore:
                     blocks = await gather_blobs(chain, source.blocks)
                 await asyncio.to_thread(_write, folder, source, blocks)
             if missing or folder not in self._opened:
-                self._opened[folder] = _open(folder, plan)
+                self._opened[folder] = await asyncio.to_thread(_open, folder, plan)
             return self._opened[folder]
+
+    async def verify(self, columns: HeColumns, names: Sequence[str]) -> None:
+        """Read opened columns again, and discard them unless they still have their roots.
+
+        Raises:
+            PeerFault: `TILES_DAMAGED`, naming the file.
+        """
+        try:
+            await asyncio.to_thread(columns.verify, list(names))
+        except HeCorruptColumn as error:
+            self.discard(columns)
+            raise damaged(str(self._folder), error) from error
+
+    async def scrub(self) -> None:
+        """Verify the next opened column in turn: a rotten file shows before a query reads it.
+
+        Raises:
+            PeerFault: `TILES_DAMAGED`, naming the file.
+        """
+        places = [
+            (folder, name)
+            for folder in sorted(self._opened)
+            for name in sorted(self._opened[folder].columns)
+        ]
+        if places:
+            later = (place for place in places if place > self._scrubbed)
+            self._scrubbed = next(later, places[0])
+            folder, name = self._scrubbed
+            await self.verify(self._opened[folder], [name])
 
     def discard(self, columns: HeColumns) -> None:
         """Fetch these columns again when they are asked for next: their files are damaged."""
@@ -87,7 +118,8 @@ class TileStore:
         for name in sorted(wanted):
             hasher.update(name.encode() + b"\x00" + b"".join(wanted[name]))
         folder = self._folder / hasher.hexdigest()[:32]
-        folder.mkdir(mode=0o700, exist_ok=True)
+        # The whole store may have been lost since this process began.
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return folder
 
 
@@ -110,18 +142,25 @@ class _Source:
         return InputFault(code, self.owner, self.profile, self.root, self.column, block, reason)
 
 
+def damaged(subject: str, error: Exception) -> PeerFault:
+    """The fault of local tiles that are not what was written."""
+    return PeerFault(
+        "TILES_DAMAGED",
+        f"the column tiles are damaged: {error}",
+        subject=subject,
+        fix="they are fetched again; if it repeats, check the disk",
+        retry="after",
+        retry_after_ms=1_000,
+    )
+
+
 def _open(folder: Path, plan: Plan) -> HeColumns:
     try:
         return HeColumns.open(str(folder), plan.profile)
     except ValueError as error:
         # The marker goes, so that the next try fetches every column again.
         (folder / _DONE).unlink(missing_ok=True)
-        raise PeerFault(
-            "TILES_DAMAGED",
-            f"the column tiles do not open: {error}",
-            subject=str(folder),
-            fix="they are fetched again; if it repeats, check the disk",
-        ) from error
+        raise damaged(str(folder), error) from error
 
 
 def _write(folder: Path, source: _Source, blocks: list[bytes]) -> None:

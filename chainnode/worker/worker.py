@@ -7,8 +7,11 @@ import hashlib
 import hmac
 import os
 import secrets
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from chainnode._native import HeColumns, HeCorruptColumn
 from chainnode.he.engine import Engine, LocalEngine
@@ -20,6 +23,7 @@ from chainnode.sdk.scoring import (
     COMPUTING,
     QueryFacts,
     ScoringChain,
+    Step,
     TableFacts,
     confirm_plan,
     gather_blobs,
@@ -32,9 +36,11 @@ from chainnode.sdk.scoring import (
 )
 from chainnode.sdk.scoring_service import ScoringService
 from chainnode.types.errors import ClientFault, InternalError, PeerFault
-from chainnode.worker.tiles import TileStore
+from chainnode.worker.tiles import TileStore, damaged
 
 _RESULTS_KEPT_MAX = 256
+RESULTS_DIFFER: Final = "reserve: results differ"
+"""The contract's step when two workers' results of a chunk are not equal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +83,29 @@ class Worker(ScoringService):
         self._last_points: tuple[bytes, EncryptedPoints | None] = (b"", None)
         self._computing = asyncio.Lock()
         self._seen: dict[bytes, int] = {}
+        self._doubted: dict[bytes, None] = {}
         self._patience = patience_ticks
         self._salt_key = _secret(folder / "salt.key")
+
+    def note(self, height: int, steps: Sequence[Step]) -> None:
+        """See `ScoringService.note`; results that differ cast doubt on this worker's own tiles."""
+        super().note(height, steps)
+        for step in steps:
+            if step.name == "ChunkStep" and step.fields["step"] == RESULTS_DIFFER:
+                query = bytes(step.fields["query"])
+                if (query, int(step.fields["index"])) in self._committed:
+                    self._doubted[query] = None
+                    self.reopen(query)
+
+    async def idle(self) -> None:
+        """See `ScoringService.idle`: look for rot in one column."""
+        await self._tiles.scrub()
 
     async def advance_query(self, query: bytes) -> bool:
         """See `ScoringService.advance_query`."""
         facts = await read_query(self.chain, query)
+        if query in self._doubted:
+            await self._verify(await self._job(facts))
         if facts.status != COMPUTING:
             return True
         job = await self._job(facts)
@@ -129,14 +152,41 @@ class Worker(ScoringService):
             raise ClientFault(
                 "PLAN_MISMATCH", "the plan differs from the one made here", subject=query.hex()
             )
+        own = await self._whole(job, index)
+        _, final = await self.chain.view("chunk_info", query=query, index=index)
+        if final and own != final:
+            # Either two others lie, or this worker's own tiles are not what was published.
+            self._doubted[query] = None
+            with suppress(PeerFault):
+                await self._verify(job)
+            own = await self._whole(job, index)
+        return own
+
+    async def _whole(self, job: Job, index: int) -> bytes:
+        """The hash of a chunk, or of the whole result, of nothing but this worker's own making."""
         if index < job.facts.chunk_count:
             return hashlib.sha256(await self._chunk(job, index)).digest()
         try:
             own = [await self._chunk(job, item) for item in range(job.facts.chunk_count)]
         except InputFault as fault:
-            await self._refuse(query, fault)
+            await self._refuse(job.facts.query, fault)
             raise
         return hashlib.sha256(await self._reduce(job, own)).digest()
+
+    async def _verify(self, job: Job) -> None:
+        """Verify the tiles a doubted query read; if damaged, forget them and all made of them.
+
+        Raises:
+            PeerFault: `TILES_DAMAGED`; the next look fetches them again and computes anew.
+        """
+        self._doubted.pop(job.facts.query, None)
+        async with self._computing:
+            columns = await self._tiles.open(self.chain, job.table, job.plan, job.facts)
+            try:
+                await self._tiles.verify(columns, job.plan.columns())
+            except PeerFault:
+                self._results.clear()
+                raise
 
     async def _job(self, facts: QueryFacts) -> Job:
         table = await read_table(self.chain, facts.table, facts.epoch)
@@ -210,12 +260,7 @@ class Worker(ScoringService):
             return self._engine.run_chunk(plan, index, columns, mask, query, points)
         except HeCorruptColumn as error:
             self._tiles.discard(columns)
-            raise PeerFault(
-                "TILES_DAMAGED",
-                f"a column changed under the kernel: {error}",
-                subject=plan.hash().hex(),
-                fix="it is fetched again; if this repeats, check the disk",
-            ) from error
+            raise damaged(plan.hash().hex(), error) from error
         except ValueError as error:
             raise ClientFault(
                 "CHUNK_FAILED", f"the engine refused: {error}", subject=plan.hash().hex()

@@ -23,6 +23,7 @@ from .records import (
     AlreadyDone,
     BudgetExceeded,
     CatalogChanged,
+    ColumnsAudited,
     ColumnSet,
     Consent,
     Invalid,
@@ -46,6 +47,8 @@ class Catalog(KeyCouncil):
     models: Map[tuple[str, str], bytes]
     model_names: Map[str, list[str]]
     model_approvals: Map[tuple[str, str, str], bool]
+    audit_demands: Map[tuple[str, str], bool]
+    audits: Map[tuple[str, str, str, Bytes32, str], bool]
 
     @call
     def create_table(
@@ -70,6 +73,8 @@ class Catalog(KeyCouncil):
             raise StaleEpoch(columns.epoch, self.active_epoch.get())
         if columns.block_count == 0:
             raise Invalid("block_count")
+        if len(columns.proof) > 0:
+            raise Invalid("proof")
         self.column_sets[(table, ctx.sender_org, profile, columns.epoch)] = columns
         stated = columns.epoch.to_bytes(8, "big") + columns.root
         emit(CatalogChanged(table, ctx.sender_org, "columns", profile, stated))
@@ -105,6 +110,36 @@ class Catalog(KeyCouncil):
         self.policies[(table, bank, ctx.sender_org)] = policy
         stated = sha256(self._policy_bytes(policy))
         emit(CatalogChanged(table, ctx.sender_org, "policy", bank, stated))
+
+    @call
+    def require_audits(self, table: str, required: bool) -> None:
+        """While any owner asks for it, the council opens nothing of columns nobody audited."""
+        self._require_table_owner(table)
+        self.audit_demands[(table, ctx.sender_org)] = required
+        step = "audits required" if required else "audits not required"
+        emit(CatalogChanged(table, ctx.sender_org, step, table, b""))
+
+    @call
+    def record_audit(
+        self,
+        table: str,
+        owner: str,
+        profile: str,
+        epoch: u64,
+        root: Bytes32,
+        passed: bool,
+        detail: str,
+    ) -> None:
+        """Another member says what its audit of published columns found; its last word counts."""
+        self._require_owner_role()
+        if ctx.sender_org == owner:
+            raise NotAllowed(ctx.sender_org, "another organisation than the owner")
+        key = (table, owner, profile, epoch)
+        if key not in self.column_sets or self.column_sets[key].root != root:
+            raise Invalid("root")
+        self.audits[(table, owner, profile, root, ctx.sender_org)] = passed
+        outcome = "passed" if passed else "failed"
+        emit(ColumnsAudited(table, owner, profile, root, ctx.sender_org, outcome, detail))
 
     @call
     def approve_model(self, table: str, name: str, model: bytes) -> None:
@@ -147,6 +182,29 @@ class Catalog(KeyCouncil):
         if (table, owner, profile, epoch) not in self.column_sets:
             raise StaleEpoch(epoch, self.active_epoch.get())
         return self.column_sets[(table, owner, profile, epoch)]
+
+    @view
+    def audits_required(self, table: str) -> bool:
+        for owner in self._table(table).owners:
+            if self.audit_demands.get((table, owner), False):
+                return True
+        return False
+
+    @view
+    def audits_of(
+        self, table: str, owner: str, profile: str, root: Bytes32
+    ) -> tuple[list[str], list[str]]:
+        """(who passed these columns, who failed them), of the council as it is."""
+        passed: list[str] = []
+        failed: list[str] = []
+        for auditor in self.council.get().organisations:
+            key = (table, owner, profile, root, auditor)
+            if key in self.audits:
+                if self.audits[key]:
+                    passed.append(auditor)
+                else:
+                    failed.append(auditor)
+        return (passed, failed)
 
     @view
     def consent(self, table: str, bank: str, owner: str, purpose: str) -> Consent | None:

@@ -17,8 +17,9 @@ from chainnode.contract import (
     view,
 )
 
-from .queries import Queries
+from .checks import ColumnChecks
 from .records import (
+    KIND_CHECK,
     QUERY_CHECKING,
     QUERY_CLOSED,
     QUERY_EXPIRED,
@@ -33,7 +34,7 @@ from .records import (
 )
 
 
-class CreditScoring(Queries, version="1.0", name="credit_scoring"):
+class CreditScoring(ColumnChecks, version="1.0", name="credit_scoring"):
     """Counts, shares, who is at fault, and the release to the bank."""
 
     digests: Map[tuple[Bytes32, str], list[bytes]]
@@ -47,7 +48,7 @@ class CreditScoring(Queries, version="1.0", name="credit_scoring"):
 
     @call
     def group_check(self, query: Bytes32, passed: bool) -> None:
-        """Whether every group this member saw the count of is large enough.
+        """Whether every group this member saw the count of is large enough, or a check's sums zero.
 
         A member that saw no such thing gives no share, so the threshold decides either way."""
         self._require_holder(query, QUERY_CHECKING)
@@ -60,9 +61,13 @@ class CreditScoring(Queries, version="1.0", name="credit_scoring"):
         if passed:
             yes += 1
             self.post_counts_of[(query, "passed")] = yes
-        if yes >= epoch.threshold:
+        if yes < epoch.threshold and votes - yes <= len(epoch.organisations) - epoch.threshold:
+            return
+        if self.asks[query].kind == KIND_CHECK:
+            self._end_check(query, yes >= epoch.threshold)
+        elif yes >= epoch.threshold:
             self._approve(query)
-        elif votes - yes > len(epoch.organisations) - epoch.threshold:
+        else:
             self._end(query, QUERY_REFUSED, "group too small")
 
     @call

@@ -72,15 +72,19 @@ class Queries(Catalog):
         Columns and consent are those of now: what owners change later, later queries read."""
         if ctx.sender_role != "client":
             raise NotAllowed(ctx.sender_org, "client")
+        # Only a score vector may go out without a count of the group behind it.
+        if ask.kind > KIND_SCORES or (ask.kind == KIND_AGGREGATE) != (ask.check_count > 0):
+            raise Invalid("kind")
+        self._begin(query, ask, sql)
+        self._spend(ask.table, ctx.sender_org)
+
+    def _begin(self, query: Bytes32, ask: Ask, sql: str) -> None:
         if query in self.queries:
             raise AlreadyDone("query")
         if ask.chunk_count == 0 or ask.chunk_count > CHUNKS_MAX:
             raise Invalid("chunk_count")
         if ask.output_count == 0 or ask.output_count > OUTPUTS_MAX:
             raise Invalid("output_count")
-        # Only a score vector may go out without a count of the group behind it.
-        if ask.kind > KIND_SCORES or (ask.kind == KIND_AGGREGATE) != (ask.check_count > 0):
-            raise Invalid("kind")
         if self._status(ask.epoch) != EPOCH_ACTIVE:
             raise StaleEpoch(ask.epoch, self.active_epoch.get())
         if ask.profile not in self.epochs[ask.epoch].profiles:
@@ -89,7 +93,6 @@ class Queries(Catalog):
             raise Invalid("purpose")
         inputs = self._inputs_now(ask, ctx.sender_org)
         self._require_allowed(ask, inputs)
-        self._spend(ask.table, ctx.sender_org)
         self.queries[query] = Query(ctx.sender_org, ctx.sender, ctx.height, ctx.time_ms, 0)
         self.asks[query] = ask
         self.inputs[query] = inputs

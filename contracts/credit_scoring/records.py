@@ -31,6 +31,7 @@ QUERY_EXPIRED = 6
 
 KIND_AGGREGATE = 0
 KIND_SCORES = 1
+KIND_CHECK = 2
 
 NOTHING = b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
 COLUMNS_REPLACED = "COLUMNS_REPLACED"
@@ -87,12 +88,15 @@ class Table:
 
 @dataclass(frozen=True)
 class ColumnSet:
-    """One owner's encrypted columns of a profile; `manifest` is the blob naming every block."""
+    """One owner's encrypted columns of a profile; `manifest` is the blob naming every block.
+
+    `proof` is the place of a proof of honest encryption; empty until there are any."""
 
     epoch: u64
     block_count: u64
     root: Bytes32
     manifest: Bytes32
+    proof: bytes
 
 
 @dataclass(frozen=True)
@@ -244,6 +248,19 @@ class CatalogChanged:
     step: str
     subject: str
     value: bytes
+
+
+@event
+class ColumnsAudited:
+    """What an organisation found when it had an owner's columns opened or checked."""
+
+    table: str
+    owner: str
+    profile: str
+    root: Bytes32
+    auditor: str
+    outcome: str
+    detail: str
 
 
 @event

@@ -263,12 +263,15 @@ def set_policy(chain: Deployed, owner: str, bank: str = "", **rules: Any) -> Non
     chain.call("set_policy", sender=client(owner), table="sme", bank=bank, policy=policy)
 
 
-def publish(chain: Deployed, owner: str, epoch: int, root: str = "root") -> None:
+def publish(
+    chain: Deployed, owner: str, epoch: int, root: str = "root", proof: bytes = b""
+) -> None:
     columns = {
         "epoch": epoch,
         "block_count": 1,
         "root": digest(root),
         "manifest": digest("manifest"),
+        "proof": proof,
     }
     chain.call("publish_columns", sender=client(owner), table="sme", profile="S36", columns=columns)
 

@@ -211,6 +211,13 @@ def test_a_damaged_manifest_is_a_corrupt_column(folder: Path, manifest: bytes) -
         opened(folder)
 
 
+def test_a_proof_that_this_version_cannot_check_is_refused_by_name(folder: Path) -> None:
+    manifest = json.loads((folder / "x.json").read_text())
+    (folder / "x.json").write_text(json.dumps(manifest | {"proof": "AAAA"}))
+    with pytest.raises(native.HeCorruptColumn, match=r"x\.json carries a proof of encryption"):
+        opened(folder)
+
+
 def test_a_manifest_of_the_older_format_is_refused(folder: Path) -> None:
     manifest = json.loads((folder / "x.json").read_text())
     (folder / "x.json").write_text(json.dumps(manifest | {"format": 1}))

@@ -50,6 +50,7 @@ async def replace_block(owner: BankClient, profile: ProfileName, ciphertext: byt
         "block_count": len(manifest.columns[COLUMN]),
         "root": manifest_root(manifest.columns),
         "manifest": await owner.chain.put_blob(pack_manifest(manifest)),
+        "proof": b"",
     }
     await owner.chain.call("publish_columns", table="firms", profile=profile, columns=columns)
 

@@ -151,13 +151,6 @@ async def test_a_worker_that_lies_is_outvoted(consortium: Consortium) -> None:
     assert faults == [("guarantor", "worker gave a wrong result, shown by contract")]
 
 
-async def test_a_silent_worker_is_replaced(consortium: Consortium) -> None:
-    index = list(consortium.workers).index("guarantor")
-    consortium.tasks[len(consortium.keyholders) + index].cancel()
-    rows = await consortium.bank.query("firms", "SELECT COUNT(*) FROM firms")
-    assert [row.values for row in rows] == [(ROWS,)]
-
-
 async def test_a_spent_budget_and_an_unknown_id_are_typed_errors(consortium: Consortium) -> None:
     with pytest.raises(ClientFault, match="ID_UNKNOWN"):
         await consortium.bank.score("firms", MODEL.name, ["nobody"])

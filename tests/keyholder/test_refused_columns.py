@@ -30,6 +30,7 @@ async def republish(owner: BankClient, blocks: list[bytes]) -> bytes:
         "block_count": len(blocks),
         "root": manifest_root(manifest.columns),
         "manifest": await owner.chain.put_blob(pack_manifest(manifest)),
+        "proof": b"",
     }
     await owner.chain.call("publish_columns", table="firms", profile="S36", columns=columns)
     return bytes(columns["root"])

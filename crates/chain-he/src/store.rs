@@ -379,6 +379,12 @@ impl Column {
                 manifest.column, manifest.format, manifest.profile
             ));
         }
+        if manifest.proof.is_some() {
+            return corrupt(
+                path,
+                "carries a proof of encryption that this version cannot check",
+            );
+        }
         if manifest.blocks == 0 || manifest.blocks > BLOCKS_MAX {
             return corrupt(path, "has no valid block count");
         }
