@@ -10,8 +10,11 @@ from typing import Final, final
 # --- build facts -------------------------------------------------------------------------------
 
 CPU_PATH: Final[str]
-"""`"avx512ifma"` or `"portable"`: the kernels chosen on this machine; the environment variable
-`CHAINNODE_HE_KERNELS=portable` asks for the latter. The bytes are the same."""
+"""`"avx512ifma"`, `"avx2"` or `"portable"`: the homomorphic kernels chosen on this machine. The
+environment variable `CHAINNODE_HE_KERNELS` asks for one of `CPU_PATHS`; the bytes are the same."""
+
+CPU_PATHS: Final[tuple[str, ...]]
+"""The kernels this machine can run, the best first; the last is `"portable"`."""
 
 # --- formats (chain-types) ---------------------------------------------------------------------
 

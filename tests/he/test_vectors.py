@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 from he_vectors import PATH, PROFILES, Vector, vector
 
+from chainnode import _native
+
 PROGRAM = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 from he_vectors import PROFILES, vector
 from chainnode import _native
-assert _native.CPU_PATH == "portable"
+assert _native.CPU_PATH == sys.argv[2]
 print(json.dumps([vector(name) for name in PROFILES]))
 """
 
@@ -41,10 +43,11 @@ def test_written_parameters_are_within_the_standard(name: str) -> None:
         assert all(pow(base, prime - 1, prime) == 1 for base in (2, 3, 5, 7))
 
 
-def test_the_portable_kernels_give_the_same_bytes() -> None:
+@pytest.mark.parametrize("path", _native.CPU_PATHS)
+def test_every_kernel_path_of_this_machine_gives_the_same_bytes(path: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(Path(__file__).parent)],
-        env={**os.environ, "CHAINNODE_HE_KERNELS": "portable"},
+        [sys.executable, "-c", PROGRAM, str(Path(__file__).parent), path],
+        env={**os.environ, "CHAINNODE_HE_KERNELS": path},
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,

@@ -57,13 +57,12 @@ impl NttTable {
         };
         let (roots, inverse_roots) = (powers(psi), powers(inverse));
         let degree_inverse = modulus.factor(modulus.inverse(degree as u64));
-        let vector = kernels::VectorTable::new(&roots, &inverse_roots);
         Self {
             modulus,
             roots,
             inverse_roots,
             degree_inverse,
-            vector,
+            vector: kernels::VectorTable::default(),
         }
     }
 
@@ -129,7 +128,8 @@ impl NttTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::params::{profile, ring_m, MODULI};
+    use crate::kernels::tests::on_each_path;
+    use crate::params::{profile, ring, ring_m, MODULI};
 
     #[test]
     fn values_are_evaluations_at_odd_powers_of_psi() {
@@ -151,48 +151,67 @@ mod tests {
         assert_eq!(values, coefficients);
     }
 
-    #[test]
-    fn unreduced_digits_of_every_prime_transform_alike() {
-        for ring in [crate::params::ring(), ring_m()] {
-            let largest = ring.tables.iter().map(|t| t.modulus.value).max().unwrap();
-            for table in &ring.tables {
-                assert!(largest < 4 * table.modulus.value);
-                let mut a = vec![largest - 1; ring.degree];
-                let mut b: Vec<u64> = a.iter().map(|x| x % table.modulus.value).collect();
-                let mut c = a.clone();
-                table.forward(&mut a);
-                table.forward(&mut b);
-                table.forward_portable(&mut c);
-                assert_eq!(a, b);
-                assert_eq!(a, c);
-            }
-        }
+    // Words at which lazy bounds would show, then any.
+    fn rows(degree: usize, bound: u64) -> Vec<Vec<u64>> {
+        let modulus = Modulus::new(MODULI[0]);
+        let mut random: Vec<u64> = (0..degree as u64)
+            .map(|i| modulus.power(5, i * i + 7) % bound)
+            .collect();
+        random[..2].copy_from_slice(&[bound - 1, 0]);
+        let alternating = |period: usize| {
+            let place = |i: usize| {
+                if (i / period).is_multiple_of(2) {
+                    bound - 1
+                } else {
+                    0
+                }
+            };
+            (0..degree).map(place).collect()
+        };
+        let mut out = vec![random, vec![bound - 1; degree]];
+        out.extend([1, 2, 4, degree / 2].map(alternating));
+        out
     }
 
     #[test]
-    fn chosen_path_equals_the_portable_one() {
-        let profile = profile("S36").unwrap();
-        for table in profile
-            .ring
-            .tables
-            .iter()
-            .chain([&profile.plain])
-            .chain(&ring_m().tables)
-        {
-            let q = &table.modulus;
-            let mut a: Vec<u64> = (0..table.roots.len() as u64)
-                .map(|i| q.power(5, i * i + 7))
-                .collect();
-            a[0] = q.value - 1;
-            a[1] = 0;
-            let (original, mut b) = (a.clone(), a.clone());
-            table.forward(&mut a);
-            table.forward_portable(&mut b);
-            assert_eq!(a, b);
-            table.inverse(&mut a);
-            table.inverse_portable(&mut b);
-            assert_eq!(a, b);
-            assert_eq!(a, original);
-        }
+    fn unreduced_digits_of_every_prime_transform_alike() {
+        on_each_path(|| {
+            for table in ring().tables.iter().chain(&ring_m().tables) {
+                let (degree, q) = (table.roots.len(), table.modulus.value);
+                for bound in [q, 4 * q] {
+                    for mut a in rows(degree, bound) {
+                        let mut b: Vec<u64> = a.iter().map(|x| x % q).collect();
+                        let mut c = a.clone();
+                        table.forward(&mut a);
+                        table.forward(&mut b);
+                        table.forward_portable(&mut c);
+                        assert_eq!(a, b);
+                        assert_eq!(a, c);
+                    }
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn every_path_equals_the_portable_one() {
+        let tables = || ring().tables.iter().chain(&ring_m().tables);
+        let plain = ["S", "S36", "M"].map(|name| &profile(name).unwrap().plain);
+        on_each_path(|| {
+            for table in tables().chain(plain) {
+                for original in rows(table.roots.len(), table.modulus.value) {
+                    let (mut a, mut b) = (original.clone(), original.clone());
+                    table.forward(&mut a);
+                    table.forward_portable(&mut b);
+                    assert_eq!(a, b);
+                    table.inverse(&mut a);
+                    assert_eq!(a, original);
+                    let (mut a, mut b) = (original.clone(), original);
+                    table.inverse(&mut a);
+                    table.inverse_portable(&mut b);
+                    assert_eq!(a, b);
+                }
+            }
+        });
     }
 }

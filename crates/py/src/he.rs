@@ -10,7 +10,7 @@ use chain_he::{relin, HeError};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyTuple};
 
 pyo3::create_exception!(
     chainnode._native,
@@ -432,6 +432,8 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<HeSecretKey>()?;
     module.add("HeCorruptColumn", module.py().get_type::<HeCorruptColumn>())?;
     module.add("CPU_PATH", chain_he::kernels::cpu_path())?;
+    let paths = PyTuple::new(module.py(), chain_he::kernels::available_paths())?;
+    module.add("CPU_PATHS", paths)?;
     module.add("HE_SCALAR_MARGIN_BITS", council::SCALAR_MARGIN_BITS)?;
     module.add_function(wrap_pyfunction!(keep_freed_memory, module)?)?;
     module.add_function(wrap_pyfunction!(he_profile, module)?)?;

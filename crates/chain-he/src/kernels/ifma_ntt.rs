@@ -138,7 +138,7 @@ impl Butterfly {
 #[target_feature(enable = "avx512f,avx512ifma")]
 pub(super) fn forward(table: &NttTable, a: &mut [u64]) {
     let butterfly = Butterfly::new(table);
-    let [roots, quotients] = &table.vector.roots;
+    let [[roots, quotients], _] = table.words();
     let mut gap = a.len() / 2;
     let mut groups = 1;
     while gap >= LANES {
@@ -177,7 +177,7 @@ pub(super) fn forward(table: &NttTable, a: &mut [u64]) {
 #[target_feature(enable = "avx512f,avx512ifma")]
 pub(super) fn inverse(table: &NttTable, a: &mut [u64]) {
     let butterfly = Butterfly::new(table);
-    let [roots, quotients] = &table.vector.inverse_roots;
+    let [_, [roots, quotients]] = table.words();
     let mut groups = a.len() / 2;
     let shuffles = [Shuffle::new(1), Shuffle::new(2), Shuffle::new(4)];
     for (k, words) in a.chunks_exact_mut(2 * LANES).enumerate() {

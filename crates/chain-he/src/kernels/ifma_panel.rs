@@ -2,20 +2,16 @@
 
 use std::arch::x86_64::{
     __m512i, _mm512_and_si512, _mm512_or_si512, _mm512_slli_epi64, _mm512_srli_epi64,
-    _mm512_ternarylogic_epi64, _mm_prefetch, _MM_HINT_T1,
+    _mm512_ternarylogic_epi64,
 };
 
+use super::groups::{for_each_group, prefetch, Group, GROUP, PACKED};
 use super::ifma::{load, splat, store, Constants, Wide};
 use super::ifma::{LANES, SUMS_BEFORE_REDUCTION, VECTORS};
 use super::packing::{LINES, LOW};
-use super::{Packing, Side, Source, Span, TILE};
+use super::{Side, Span, TILE};
 use crate::modulus::Modulus;
 
-// Columns read side by side: enough to hide the running sums' traffic (4 give 70 % of a pure read
-// loop, 8 give 90 %, 14 no more), few enough for the prefetcher.
-const GROUP: usize = 8;
-// Words of a packed piece.
-const PACKED: usize = Packing::Six.piece_words();
 // Bits of m ? a : b.
 const SELECT: i32 = 0xca;
 
@@ -48,15 +44,6 @@ pub(super) fn unpack(piece: &[u64]) -> [__m512i; VECTORS] {
     ]
 }
 
-// Asks for one piece; a prefetch never faults, so the end of the plane needs no check.
-#[target_feature(enable = "avx512f")]
-#[inline]
-pub(super) fn prefetch(start: *const u64, words: usize) {
-    for at in (0..words).step_by(LANES) {
-        _mm_prefetch::<_MM_HINT_T1>(start.wrapping_add(at).cast());
-    }
-}
-
 // One column after another, so that each is read as one long run.
 #[target_feature(enable = "avx512f,avx512ifma")]
 pub(super) fn weighted_sum(side: &Side<'_>, span: Span, q: &Modulus, out: &mut [u64]) {
@@ -84,18 +71,15 @@ pub(super) fn weighted_sum(side: &Side<'_>, span: Span, q: &Modulus, out: &mut [
     }
 }
 
-// GROUP columns of one packing at one run of pieces, and where each column's next run begins.
-struct Group<'a> {
-    runs: [&'a [u64]; GROUP],
-    next: [*const u64; GROUP],
-    weights: [u64; GROUP],
-}
-
-// Adds a group of columns to one model's running sums over one run, asking for the next ones;
-// `fresh` sums start from zero. WORDS are those of a piece.
+// Adds a group of columns to one model's running sums over one run, asking for the next ones; the
+// panel's first group starts from zero. WORDS are those of a piece.
 #[target_feature(enable = "avx512f,avx512ifma")]
-fn add_columns<const WORDS: usize>(group: &Group<'_>, sums: (&mut [u64], &mut [u64]), fresh: bool) {
-    let keep = splat(if fresh { 0 } else { u64::MAX });
+fn add_columns<const WORDS: usize>(
+    group: &Group<'_>,
+    weights: [u64; GROUP],
+    sums: (&mut [u64], &mut [u64]),
+) {
+    let keep = splat(if group.is_first { 0 } else { u64::MAX });
     let pieces = sums
         .0
         .chunks_exact_mut(TILE)
@@ -105,15 +89,11 @@ fn add_columns<const WORDS: usize>(group: &Group<'_>, sums: (&mut [u64], &mut [u
             low: _mm512_and_si512(load(low, i * LANES), keep),
             high: _mm512_and_si512(load(high, i * LANES), keep),
         });
-        for column in 0..GROUP {
+        for (column, weight) in weights.iter().enumerate() {
             let words = &group.runs[column][index * WORDS..][..WORDS];
-            let next = group.next[column].wrapping_add(index * WORDS);
-            for line in 0..WORDS / LANES {
-                // A prefetch never faults, so the end of the plane needs no check.
-                _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(line * LANES).cast());
-            }
+            prefetch(group.next[column].wrapping_add(index * WORDS), WORDS);
             let residues = unpack(words);
-            let weight = splat(group.weights[column]);
+            let weight = splat(*weight);
             for (sum, x) in wide.iter_mut().zip(residues) {
                 sum.add_product(x, weight);
             }
@@ -125,23 +105,6 @@ fn add_columns<const WORDS: usize>(group: &Group<'_>, sums: (&mut [u64], &mut [u
     }
 }
 
-// Columns read together: groups of one packing each; the last of a packing may be short.
-fn groups(planes: &[Source<'_>]) -> Vec<Vec<usize>> {
-    let of = |words: usize| -> Vec<usize> {
-        let same = |column: &usize| planes[*column].piece_words() == words;
-        (0..planes.len()).filter(same).collect()
-    };
-    [TILE, PACKED]
-        .into_iter()
-        .flat_map(|words| {
-            of(words)
-                .chunks(GROUP)
-                .map(<[usize]>::to_vec)
-                .collect::<Vec<_>>()
-        })
-        .collect()
-}
-
 #[target_feature(enable = "avx512f,avx512ifma")]
 pub(super) fn weighted_panel(
     models: &[&Side<'_>],
@@ -151,49 +114,26 @@ pub(super) fn weighted_panel(
     out: &mut [u64],
 ) {
     let constants = Constants::new(q);
-    let count = spans[0].count;
-    let words = spans.len() * count * TILE;
-    let stride = spans
-        .get(1)
-        .map_or(count, |span| span.piece - spans[0].piece);
-    let planes = &models[0].planes;
-    let groups = groups(planes);
+    let run_words = spans[0].count * TILE;
+    let words = spans.len() * run_words;
     let mut pending = 0;
-    for (number, columns) in groups.iter().enumerate() {
-        let following = groups.get(number + 1);
-        for (run, span) in spans.iter().enumerate() {
-            // A group that is not full repeats a column with weight zero.
-            let member = |i: usize| columns[i.min(columns.len() - 1)];
-            let next = std::array::from_fn(|i| match following {
-                Some(later) => planes[later[i.min(later.len() - 1)]].address(span.piece),
-                None => planes[groups[0][i.min(groups[0].len() - 1)]]
-                    .address(span.piece + spans.len() * stride),
-            });
-            let runs = std::array::from_fn(|i| planes[member(i)].run(span.piece, count));
-            for (side, sums) in models.iter().zip(scratch.chunks_exact_mut(2 * words)) {
-                let weights = std::array::from_fn(|i| {
-                    columns.get(i).map_or(0, |column| side.weights[*column])
-                });
-                let group = Group {
-                    runs,
-                    next,
-                    weights,
-                };
-                let (low, high) = sums.split_at_mut(words);
-                let part = run * count * TILE..(run + 1) * count * TILE;
-                let sums = (&mut low[part.clone()], &mut high[part]);
-                match planes[columns[0]].piece_words() {
-                    PACKED => add_columns::<PACKED>(&group, sums, number == 0),
-                    _ => add_columns::<TILE>(&group, sums, number == 0),
-                }
+    for_each_group(models[0], spans, |group| {
+        for (side, sums) in models.iter().zip(scratch.chunks_exact_mut(2 * words)) {
+            let weights = group.pick(&side.weights);
+            let (low, high) = sums.split_at_mut(words);
+            let part = group.run * run_words..(group.run + 1) * run_words;
+            let sums = (&mut low[part.clone()], &mut high[part]);
+            match group.words {
+                PACKED => add_columns::<PACKED>(group, weights, sums),
+                _ => add_columns::<TILE>(group, weights, sums),
             }
         }
-        pending += GROUP;
+        pending += if group.is_last_run { GROUP } else { 0 };
         if pending >= SUMS_BEFORE_REDUCTION {
             reduce_panel(&constants, scratch, words, None);
             pending = 0;
         }
-    }
+    });
     reduce_panel(&constants, scratch, words, Some(out));
 }
 

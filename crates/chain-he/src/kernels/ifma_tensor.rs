@@ -9,9 +9,10 @@ use std::arch::x86_64::{
     _mm512_sub_epi64,
 };
 
+use super::groups::prefetch;
 use super::ifma::{load, splat, store, Constants, Wide};
 use super::ifma::{LANES, SUMS_BEFORE_REDUCTION, VECTORS};
-use super::ifma_panel::{prefetch, unpack};
+use super::ifma_panel::unpack;
 use super::{Side, Span, FACTORS_MAX, TILE};
 use crate::modulus::Modulus;
 

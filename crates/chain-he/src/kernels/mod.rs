@@ -4,6 +4,16 @@
 //! path gives the same bytes; the path is chosen once, by what the processor offers.
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx2_ntt;
+#[cfg(target_arch = "x86_64")]
+mod avx2_sums;
+#[cfg(target_arch = "x86_64")]
+mod avx2_tensor;
+#[cfg(target_arch = "x86_64")]
+mod groups;
+#[cfg(target_arch = "x86_64")]
 mod ifma;
 #[cfg(target_arch = "x86_64")]
 mod ifma_ntt;
@@ -14,7 +24,7 @@ mod ifma_tensor;
 mod packing;
 mod portable;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::OnceLock;
 
@@ -28,65 +38,115 @@ pub const TILE: usize = 64;
 const FACTORS_MAX: usize = 4;
 // Weights up to this total need no reduction before a product: values stay below 2^46.
 const SMALL_WEIGHTS: u64 = 7;
+// Digits of weights: products with 16-bit parts add up 31 times and more in 32 bits.
+const DIGIT_BITS: u32 = 11;
 
-/// Roots of one transform as separate rows, quotients cut to 52 bits.
+/// Roots of one transform and of its inverse as separate rows, values and quotients; made for the
+/// paths that run.
+#[derive(Default)]
 pub(crate) struct VectorTable {
-    roots: [Vec<u64>; 2],
-    inverse_roots: [Vec<u64>; 2],
+    words: OnceLock<[[Vec<u64>; 2]; 2]>,
+    numbers: OnceLock<[[Vec<f64>; 2]; 2]>,
 }
 
-impl VectorTable {
-    pub(crate) fn new(roots: &[Factor], inverse_roots: &[Factor]) -> Self {
-        let rows = |factors: &[Factor]| {
-            [
-                factors.iter().map(|f| f.value).collect(),
-                factors.iter().map(|f| f.quotient >> 12).collect(),
-            ]
-        };
-        Self {
-            roots: rows(roots),
-            inverse_roots: rows(inverse_roots),
+fn rows<T>(table: &NttTable, of: impl Fn(&Factor) -> [T; 2]) -> [[Vec<T>; 2]; 2] {
+    let part = |row: &[Factor], part: usize| {
+        let picked = row.iter().map(|factor| of(factor).into_iter().nth(part));
+        picked.flatten().collect()
+    };
+    [&table.roots, &table.inverse_roots].map(|row| [part(row, 0), part(row, 1)])
+}
+
+impl NttTable {
+    // Quotients cut to 52 bits.
+    fn words(&self) -> &[[Vec<u64>; 2]; 2] {
+        let make = || rows(self, |f| [f.value, f.quotient >> 12]);
+        self.vector.words.get_or_init(make)
+    }
+
+    // Quotients rounded to 53 bits.
+    fn numbers(&self) -> &[[Vec<f64>; 2]; 2] {
+        let q = self.modulus.value as f64;
+        let make = || rows(self, |f| [f.value as f64, f.value as f64 / q]);
+        self.vector.numbers.get_or_init(make)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Path {
+    Ifma,
+    Avx2,
+    Portable,
+}
+
+impl Path {
+    // The best first.
+    const ALL: [Self; 3] = [Self::Ifma, Self::Avx2, Self::Portable];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ifma => "avx512ifma",
+            Self::Avx2 => "avx2",
+            Self::Portable => "portable",
+        }
+    }
+
+    fn is_available(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Ifma => {
+                is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512ifma")
+            }
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Ifma | Self::Avx2 => false,
+            Self::Portable => true,
         }
     }
 }
 
-// Decided once; CHAINNODE_HE_KERNELS=portable asks for the path every machine has.
-fn vector_path() -> bool {
-    static CHOICE: OnceLock<bool> = OnceLock::new();
+// Decided once; CHAINNODE_HE_KERNELS names the path to take, if this machine has it.
+fn path() -> Path {
+    static CHOICE: OnceLock<Path> = OnceLock::new();
+    #[cfg(test)]
+    if let Some(path) = tests::FORCED.get() {
+        return path;
+    }
     *CHOICE.get_or_init(|| {
-        let portable = std::env::var_os("CHAINNODE_HE_KERNELS").is_some_and(|v| v == "portable");
-        !portable && detected()
+        let wanted = std::env::var_os("CHAINNODE_HE_KERNELS");
+        let is_wanted = |path: &Path| wanted.as_ref().is_some_and(|name| name == path.name());
+        let available = || Path::ALL.into_iter().filter(|path| path.is_available());
+        let first = available().next().unwrap_or(Path::Portable);
+        available().find(is_wanted).unwrap_or(first)
     })
 }
 
-fn detected() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("avx512ifma");
-    #[cfg(not(target_arch = "x86_64"))]
-    false
+/// "avx512ifma", "avx2" or "portable": the kernels this machine runs.
+pub fn cpu_path() -> &'static str {
+    path().name()
 }
 
-/// "avx512ifma" or "portable": the kernels this machine runs.
-pub fn cpu_path() -> &'static str {
-    if vector_path() {
-        "avx512ifma"
-    } else {
-        "portable"
-    }
+/// The names of the paths this machine can run, the best first.
+pub fn available_paths() -> Vec<&'static str> {
+    let available = Path::ALL.into_iter().filter(|path| path.is_available());
+    available.map(Path::name).collect()
 }
 
 macro_rules! dispatch {
-    ($vector:expr, $portable:expr) => {{
-        #[cfg(target_arch = "x86_64")]
-        if vector_path() {
-            // SAFETY: `vector_path` has seen AVX-512 F, VL and IFMA on this processor.
-            unsafe { $vector };
-            return;
+    ($ifma:expr, $avx2:expr, $portable:expr) => {
+        match path() {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: `Path::Ifma` is chosen only where AVX-512 F, VL and IFMA were seen.
+            Path::Ifma => unsafe { $ifma },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: `Path::Avx2` is chosen only where AVX2 and FMA were seen.
+            Path::Avx2 => unsafe { $avx2 },
+            _ => $portable,
         }
-        $portable
-    }};
+    };
 }
 
 /// One limb plane of some columns with their weights modulo its prime.
@@ -96,6 +156,23 @@ pub struct Side<'a> {
     constant: u64,
     // Magnitude and whether negative, when the weights are small enough to skip reductions.
     small: Option<Vec<(u64, bool)>>,
+    // The centred weights in base 2^DIGIT_BITS, lowest first: at most half the base in magnitude.
+    digits: Vec<Vec<i16>>,
+}
+
+// Digits of signed numbers, as many of each as the largest needs.
+fn digits(mut numbers: Vec<i64>) -> Vec<Vec<i16>> {
+    let base = 1 << DIGIT_BITS;
+    let mut out = Vec::new();
+    while numbers.iter().any(|x| *x != 0) {
+        let lowest = |x: &mut i64| {
+            let digit = (*x + base / 2).rem_euclid(base) - base / 2;
+            *x = (*x - digit) / base;
+            digit as i16
+        };
+        out.push(numbers.iter_mut().map(lowest).collect());
+    }
+    out
 }
 
 impl<'a> Side<'a> {
@@ -105,11 +182,15 @@ impl<'a> Side<'a> {
             .iter()
             .fold(0u64, |sum, w| sum.saturating_add(w.unsigned_abs()));
         let small = weights.iter().map(|w| (w.unsigned_abs(), *w < 0)).collect();
+        let weights: Vec<u64> = weights.iter().map(|w| q.from_signed(*w)).collect();
+        let centred = weights.iter().map(|w| portable::centred(*w, q.value));
+        let digits = digits(centred.collect());
         Self {
             planes,
-            weights: weights.iter().map(|w| q.from_signed(*w)).collect(),
+            weights,
             constant: q.from_signed(constant),
             small: (total <= SMALL_WEIGHTS).then_some(small),
+            digits,
         }
     }
 }
@@ -128,8 +209,9 @@ pub fn weighted_sum(side: &Side<'_>, span: Span, q: &Modulus, out: &mut [u64]) {
     assert_eq!(out.len(), TILE);
     dispatch!(
         ifma_panel::weighted_sum(side, span, q, out),
+        avx2_sums::weighted_sum(side, span, q, out),
         portable::weighted_sum(side, span, q, out)
-    );
+    )
 }
 
 /// Weighted sums over columns, one per model and piece, into `out` [model][piece][64].
@@ -152,8 +234,9 @@ pub fn weighted_panel(
     assert_eq!(scratch.len(), 2 * out.len());
     dispatch!(
         ifma_panel::weighted_panel(models, spans, q, scratch, out),
+        avx2_sums::weighted_panel(models, spans, q, scratch, out),
         portable::weighted_panel(models, spans, q, out)
-    );
+    )
 }
 
 /// Sum over pieces of the product of two to four factors, one tile per polynomial of the result.
@@ -171,34 +254,33 @@ pub fn tensor_sum(
     assert_eq!(out.len(), (sides.len() + 1) * TILE);
     dispatch!(
         ifma_tensor::tensor_sum(sides, spans, ahead, q, out),
+        avx2_tensor::tensor_sum(sides, spans, ahead, q, out),
         portable::tensor_sum(sides, spans, q, out)
-    );
+    )
 }
 
 /// Exclusive or of all words: reads as fast as memory gives them.
 pub fn read(words: &[u64]) -> u64 {
-    #[cfg(target_arch = "x86_64")]
-    if vector_path() {
-        // SAFETY: `vector_path` has seen AVX-512 F on this processor.
-        return unsafe { ifma::read(words) };
-    }
-    words.iter().fold(0, |all, x| all ^ x)
+    dispatch!(ifma::read(words), avx2::read(words), portable::read(words))
 }
 
 /// The largest word; 0 of none.
 pub fn largest(words: &[u64]) -> u64 {
-    #[cfg(target_arch = "x86_64")]
-    if vector_path() {
-        // SAFETY: `vector_path` has seen AVX-512 F on this processor.
-        return unsafe { ifma::largest(words) };
-    }
-    words.iter().fold(0, |max, x| max.max(*x))
+    dispatch!(
+        ifma::largest(words),
+        avx2::largest(words),
+        portable::largest(words)
+    )
 }
 
 /// Adds a row of canonical residues to another.
 pub fn add_row(out: &mut [u64], x: &[u64], q: &Modulus) {
     assert!(out.len() == x.len() && x.len().is_multiple_of(8));
-    dispatch!(ifma::add_row(out, x, q), portable::add_row(out, x, q));
+    dispatch!(
+        ifma::add_row(out, x, q),
+        avx2::add_row(out, x, q),
+        portable::add_row(out, x, q)
+    )
 }
 
 /// A row times a canonical residue.
@@ -206,8 +288,9 @@ pub fn scale_row(out: &mut [u64], x: &[u64], weight: u64, q: &Modulus) {
     assert!(out.len() == x.len() && x.len().is_multiple_of(8));
     dispatch!(
         ifma::scale_row(out, x, weight, q),
+        avx2::scale_row(out, x, weight, q),
         portable::scale_row(out, x, weight, q)
-    );
+    )
 }
 
 /// Adds the sum of `pairs` of products to a row; at most 64 pairs, rows of equal length.
@@ -218,8 +301,9 @@ pub fn add_products(out: &mut [u64], pairs: &[(&[u64], &[u64])], q: &Modulus) {
         .all(|(a, b)| a.len() == out.len() && b.len() == out.len()));
     dispatch!(
         ifma::add_products(out, pairs, q),
+        avx2::add_products(out, pairs, q),
         portable::add_products(out, pairs, q)
-    );
+    )
 }
 
 /// What the exact division by the special prime needs.
@@ -237,8 +321,9 @@ pub fn special_quotient(out: &mut [u64], special: &[u64], division: &Division) {
     assert!(out.len() == special.len() && out.len().is_multiple_of(8));
     dispatch!(
         ifma::special_quotient(out, special, division),
+        avx2::special_quotient(out, special, division),
         portable::special_quotient(out, special, division)
-    );
+    )
 }
 
 /// delta + P k modulo q, both centred: 0 modulo t and delta modulo P.
@@ -253,8 +338,9 @@ pub fn special_correction(
     assert!(out.len().is_multiple_of(8) && division.plain.value < q.value);
     dispatch!(
         ifma::special_correction(out, special, quotient, division, q),
+        avx2::special_correction(out, special, quotient, division, q),
         portable::special_correction(out, special, quotient, division, q)
-    );
+    )
 }
 
 /// (x - c) times a canonical residue, in place.
@@ -262,8 +348,9 @@ pub fn subtract_scale(x: &mut [u64], c: &[u64], weight: u64, q: &Modulus) {
     assert!(x.len() == c.len() && x.len().is_multiple_of(8));
     dispatch!(
         ifma::subtract_scale(x, c, weight, q),
+        avx2::subtract_scale(x, c, weight, q),
         portable::subtract_scale(x, c, weight, q)
-    );
+    )
 }
 
 /// The forward transform on this machine's path.
@@ -271,7 +358,11 @@ pub(crate) fn forward_ntt(table: &NttTable, a: &mut [u64]) {
     if a.len() < 16 {
         return table.forward_portable(a);
     }
-    dispatch!(ifma_ntt::forward(table, a), table.forward_portable(a));
+    dispatch!(
+        ifma_ntt::forward(table, a),
+        avx2_ntt::forward(table, a),
+        table.forward_portable(a)
+    )
 }
 
 /// The inverse transform on this machine's path.
@@ -279,5 +370,9 @@ pub(crate) fn inverse_ntt(table: &NttTable, a: &mut [u64]) {
     if a.len() < 16 {
         return table.inverse_portable(a);
     }
-    dispatch!(ifma_ntt::inverse(table, a), table.inverse_portable(a));
+    dispatch!(
+        ifma_ntt::inverse(table, a),
+        avx2_ntt::inverse(table, a),
+        table.inverse_portable(a)
+    )
 }

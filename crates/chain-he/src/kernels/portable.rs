@@ -91,6 +91,14 @@ pub(super) fn add_products(out: &mut [u64], pairs: &[(&[u64], &[u64])], q: &Modu
     }
 }
 
+pub(super) fn read(words: &[u64]) -> u64 {
+    words.iter().fold(0, |all, x| all ^ x)
+}
+
+pub(super) fn largest(words: &[u64]) -> u64 {
+    words.iter().fold(0, |max, x| max.max(*x))
+}
+
 pub(super) fn add_row(out: &mut [u64], x: &[u64], q: &Modulus) {
     for (a, b) in out.iter_mut().zip(x) {
         *a = q.add(*a, *b);
@@ -103,7 +111,8 @@ pub(super) fn scale_row(out: &mut [u64], x: &[u64], weight: u64, q: &Modulus) {
     }
 }
 
-fn centred(x: u64, modulus: u64) -> i64 {
+/// The representative of least magnitude of a canonical residue.
+pub(super) fn centred(x: u64, modulus: u64) -> i64 {
     if x > modulus / 2 {
         x as i64 - modulus as i64
     } else {
