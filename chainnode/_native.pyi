@@ -573,6 +573,16 @@ class HeColumns:
         threads: int = 1,
     ) -> bytes:
         """Sum over blocks of the weighted columns: one two-polynomial ciphertext."""
+    def sums(
+        self,
+        terms: Sequence[Sequence[tuple[Sequence[str], Sequence[int], int]]],
+        limbs: int,
+        first_block: int,
+        block_count: int,
+        threads: int = 1,
+    ) -> list[bytes]:
+        """Per term the bytes `sum` gives for its one factor, or `tensor_sum` for two to four; tiles
+        that many terms read come from memory once."""
     def product_sum(
         self,
         left: tuple[Sequence[str], Sequence[int], int],

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import compress
+from itertools import compress, islice
 from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
@@ -25,7 +25,6 @@ from chainnode.he.plan import (
     Output,
     Plan,
     ScorePart,
-    Term,
 )
 from chainnode.he.private_points import EncryptedPoints
 from chainnode.he.profiles import PROFILES, ProfileName
@@ -147,12 +146,9 @@ class LocalEngine:
             points: see `Engine.run_chunk`.
         """
         if plan.scores is None:
-            outputs = _aggregate(plan).outputs
             if plan.kind == "check":
                 return self._check(plan, columns, (first, count), query_id, table_first)
-            return pack_container(
-                [self._output(plan, output, columns, first, count) for output in outputs]
-            )
+            return self._sums(plan, columns, first, count)
         part = plan.scores
         vectors: list[bytes] = []
         if not plan.has_private_points():
@@ -190,18 +186,17 @@ class LocalEngine:
         with ThreadPoolExecutor(self._threads) as pool:
             return pack_container(list(pool.map(one, _aggregate(plan).outputs)))
 
-    def _output(
-        self, plan: Plan, output: Output, columns: HeColumns, first: int, count: int
-    ) -> bytes:
-        parts = [self._term(plan, term, columns, first, count) for term in output.terms]
-        return _add(plan, parts)
-
-    def _term(self, plan: Plan, term: Term, columns: HeColumns, first: int, count: int) -> bytes:
-        if len(term.factors) == 1:
-            form = term.factors[0]
-            return columns.sum(form.columns, form.weights, plan.limbs, first, count, self._threads)
-        forms = [_native_form(form) for form in term.factors]
-        return columns.tensor_sum(forms, plan.limbs, first, count, self._threads)
+    def _sums(self, plan: Plan, columns: HeColumns, first: int, count: int) -> bytes:
+        outputs = _aggregate(plan).outputs
+        terms = [
+            [_native_form(form) for form in term.factors]
+            for output in outputs
+            for term in output.terms
+        ]
+        sums = iter(columns.sums(terms, plan.limbs, first, count, self._threads))
+        return pack_container(
+            [_add(plan, list(islice(sums, len(output.terms)))) for output in outputs]
+        )
 
     def reduce(
         self,

@@ -113,10 +113,37 @@ def test_every_packing_gives_the_same_bytes(
             store.sum(names, weights[0], *span),
             store.tensor_sum(factors[:2], *span),
             store.tensor_sum(factors, *span),
+            *store.sums([factors[:1], factors[:2], factors], *span),
         )
         for store in (opened(tmp_path / kind) for kind in ("eight", "six", "mixed"))
     }
     assert len(results) == 1
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize(("first", "count"), [(0, BLOCKS), (1, 1)])
+def test_many_sums_in_one_pass_are_the_sums_one_by_one(
+    written: tuple[Path, list[bytes]], tmp_path: Path, first: int, count: int, threads: int
+) -> None:
+    """In the order given, repeated ones too; what one of them may not do, they may not together."""
+    names = [f"c{i}" for i in range(5)]
+    for name in names:
+        native.HeColumns.write(str(tmp_path), name, "S", LIMBS, written[1])
+    store, span = opened(tmp_path), (LIMBS, first, count, threads)
+    single = (names[:4], [1, -2, 1 << 40, 7], 0)
+    pair = [(names[:1], [1], 1), (names[2:4], [1, -1], 0)]
+    triple = [*pair, (names[4:], [-3], 2)]
+    terms = [[single], pair, triple, [single], pair[::-1]]
+    assert store.sums(terms, *span) == [
+        store.sum(*single[:2], *span),
+        store.tensor_sum(pair, *span),
+        store.tensor_sum(triple, *span),
+        store.sum(*single[:2], *span),
+        store.tensor_sum(pair, *span),
+    ]
+    for bad in ([], [[]], [[single], [*triple, single]], [[single], [(["other"], [1], 0)]]):
+        with pytest.raises(ValueError, match=r"factors|column"):
+            store.sums(bad, *span)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -135,6 +162,9 @@ def test_columns_read_from_disk_give_the_same_bytes(
             lambda: store.sum(names, list(range(9)), LIMBS, first, count, threads),
             lambda: store.tensor_sum(
                 [(names[:4], [1] * 4, 0), (names[4:], [9] * 5, 1)], LIMBS, first, count, threads
+            ),
+            lambda: store.sums(
+                [[(names[:5], [1] * 5, 0)], [(names[3:], [2] * 6, 0)]], LIMBS, first, count, threads
             ),
         )
         found: list[object] = []

@@ -3,14 +3,15 @@
 //! Every kernel reads each tile once and keeps its sums in registers; see `store` for the files.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
 use crate::error::{refuse, HeResult};
 use crate::kernels::{read, tensor_sum, weighted_panel, weighted_sum};
 use crate::kernels::{Side, Span, TILE};
-use crate::params::{profile, Profile};
+use crate::modulus::Modulus;
+use crate::params::{profile, Profile, POLYNOMIALS_MAX};
 use crate::readahead::{preload, warm, Gate};
 use crate::store::{io_error, Column};
 
@@ -311,89 +312,117 @@ impl Columns {
 
     /// Sum over blocks of the weighted columns.
     pub fn sum(&self, columns: &[String], weights: &[i64], pass: Pass) -> HeResult<Vec<u64>> {
-        let blocks = self.check(&[columns], pass)?;
-        let sides = self.sides(
-            &Linear {
-                columns,
-                weights,
-                constant: 0,
-            },
-            pass.limbs,
-        )?;
-        let ring = self.profile.ring;
-        let tiles = ring.degree / TILE;
-        let mut out = vec![0; 2 * pass.limbs * ring.degree];
-        let touched = |row: usize, first_tile| {
-            let step = Step {
-                limb: row % pass.limbs,
-                polynomials: &[row / pass.limbs],
-                first_tile,
-            };
-            self.runs(&[columns], step, blocks, pass)
-        };
-        let parts = vec![out.as_mut_slice()];
-        run(tiles, pass, parts, touched, |row, first_tile, parts| {
-            let (polynomial, limb) = (row / pass.limbs, row % pass.limbs);
-            let q = self.profile.ring.modulus(limb);
-            for (i, part) in parts[0].chunks_exact_mut(TILE).enumerate() {
-                let span = Span {
-                    piece: place(tiles, polynomial, first_tile + i, blocks, pass.first_block),
-                    count: pass.block_count,
-                };
-                weighted_sum(&sides[limb], span, q, part);
-            }
-        });
-        self.check_intact(columns, pass.limbs)?;
-        Ok(out)
+        let constant = 0;
+        let term = [Linear {
+            columns,
+            weights,
+            constant,
+        }];
+        Ok(self.sums(&[&term], pass)?.concat())
     }
 
     /// Sum over blocks of the product of two to four factors, one polynomial more than factors.
     pub fn tensor_sum(&self, factors: &[Linear<'_>], pass: Pass) -> HeResult<Vec<u64>> {
+        self.check_factors(factors.len(), 2)?;
+        Ok(self.sums(&[factors], pass)?.concat())
+    }
+
+    fn check_factors(&self, count: usize, least: usize) -> HeResult<()> {
         let most = self.profile.factors_max();
-        if factors.len() < 2 || factors.len() > most {
+        if !(least..=most).contains(&count) {
             return refuse(format!(
-                "profile {} multiplies 2 to {most} factors, got {}",
-                self.profile.name,
-                factors.len()
+                "profile {} multiplies {least} to {most} factors, got {count}",
+                self.profile.name
             ));
         }
-        let names: Vec<&[String]> = factors.iter().map(|factor| factor.columns).collect();
+        Ok(())
+    }
+
+    /// Per term the sum over blocks of the product of its factors, one polynomial more than factors;
+    /// the constant of a term of one factor is left out.
+    ///
+    /// All terms are computed tile by tile, so that a column that many read comes from memory once.
+    pub fn sums(&self, terms: &[&[Linear<'_>]], pass: Pass) -> HeResult<Vec<Vec<u64>>> {
+        for term in terms {
+            self.check_factors(term.len(), 1)?;
+        }
+        let factors = || terms.iter().copied().flatten();
+        let names: Vec<&[String]> = factors().map(|factor| factor.columns).collect();
         let blocks = self.check(&names, pass)?;
-        let factors = factors
+        let distinct: BTreeSet<&String> = names.iter().copied().flatten().collect();
+        let read: Vec<String> = distinct.into_iter().cloned().collect();
+        let sides = terms
             .iter()
-            .map(|factor| self.sides(factor, pass.limbs))
-            .collect::<HeResult<Vec<_>>>()?;
+            .map(|term| term.iter().map(|f| self.sides(f, pass.limbs)).collect())
+            .collect::<HeResult<Vec<Vec<Vec<Side<'_>>>>>>()?;
         let ring = self.profile.ring;
         let tiles = ring.degree / TILE;
-        let mut out = vec![0; (factors.len() + 1) * pass.limbs * ring.degree];
-        let parts = out.chunks_exact_mut(pass.limbs * ring.degree).collect();
+        let row = pass.limbs * ring.degree;
+        let of_term = |term: &&[Linear<'_>]| vec![0; (term.len() + 1) * row];
+        let mut out: Vec<Vec<u64>> = terms.iter().map(of_term).collect();
+        let parts = out.iter_mut().flat_map(|out| out.chunks_exact_mut(row));
         let touched = |limb, first_tile| {
             let step = Step {
                 limb,
                 polynomials: &[0, 1],
                 first_tile,
             };
-            self.runs(&names, step, blocks, pass)
+            self.runs(&[&read], step, blocks, pass)
         };
-        run(tiles, pass, parts, touched, |limb, first_tile, parts| {
-            let q = ring.modulus(limb);
-            let sides: Vec<&Side<'_>> = factors.iter().map(|factor| &factor[limb]).collect();
-            let mut sums = vec![0; parts.len() * TILE];
-            for i in 0..GROUP_TILES {
-                let spans = [0, 1].map(|polynomial| Span {
-                    piece: place(tiles, polynomial, first_tile + i, blocks, pass.first_block),
-                    count: pass.block_count,
-                });
-                tensor_sum(&sides, spans, blocks, q, &mut sums);
-                for (part, sum) in parts.iter_mut().zip(sums.chunks_exact(TILE)) {
-                    part[i * TILE..][..TILE].copy_from_slice(sum);
+        run(
+            tiles,
+            pass,
+            parts.collect(),
+            touched,
+            |limb, first_tile, parts| {
+                let q = ring.modulus(limb);
+                let sides: Vec<Vec<&Side<'_>>> =
+                    sides.iter().map(|term| at_limb(term, limb)).collect();
+                for i in 0..GROUP_TILES {
+                    let spans = [0, 1].map(|polynomial| Span {
+                        piece: place(tiles, polynomial, first_tile + i, blocks, pass.first_block),
+                        count: pass.block_count,
+                    });
+                    let mut rest = &mut *parts;
+                    for term in &sides {
+                        let (mine, others) = rest.split_at_mut(term.len() + 1);
+                        term_sum(term, spans, blocks, q, i, mine);
+                        rest = others;
+                    }
                 }
-            }
-        });
-        for names in names {
-            self.check_intact(names, pass.limbs)?;
-        }
+            },
+        );
+        self.check_intact(&read, pass.limbs)?;
         Ok(out)
+    }
+}
+
+// The factors of a term at one limb.
+fn at_limb<'a, 'b>(factors: &'a [Vec<Side<'b>>], limb: usize) -> Vec<&'a Side<'b>> {
+    factors.iter().map(|sides| &sides[limb]).collect()
+}
+
+// One term's sum at tile `i` of its parts.
+fn term_sum(
+    sides: &[&Side<'_>],
+    spans: [Span; 2],
+    blocks: usize,
+    q: &Modulus,
+    i: usize,
+    parts: &mut [&mut [u64]],
+) {
+    let tile = i * TILE..(i + 1) * TILE;
+    if let [side] = sides {
+        for (part, span) in parts.iter_mut().zip(spans) {
+            weighted_sum(side, span, q, &mut part[tile.clone()]);
+        }
+        return;
+    }
+    let mut sums = [0; POLYNOMIALS_MAX * TILE];
+    let sums = &mut sums[..parts.len() * TILE];
+    tensor_sum(sides, spans, blocks, q, sums);
+    for (part, sum) in parts.iter_mut().zip(sums.chunks_exact(TILE)) {
+        part[tile.clone()].copy_from_slice(sum);
     }
 }
 

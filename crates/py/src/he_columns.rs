@@ -152,6 +152,31 @@ impl HeColumns {
         })
     }
 
+    #[pyo3(signature = (terms, limbs, first_block, block_count, threads = 1))]
+    fn sums<'py>(
+        &self,
+        py: Python<'py>,
+        terms: Vec<Vec<Side>>,
+        limbs: usize,
+        first_block: usize,
+        block_count: usize,
+        threads: usize,
+    ) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+        let pass = pass(limbs, first_block, block_count, threads);
+        let out = py
+            .detach(|| {
+                let terms: Vec<Vec<Linear<'_>>> = terms
+                    .iter()
+                    .map(|term| term.iter().map(linear).collect())
+                    .collect();
+                let terms: Vec<&[Linear<'_>]> = terms.iter().map(Vec::as_slice).collect();
+                self.0.sums(&terms, pass)
+            })
+            .map_err(value_error)?;
+        let ciphertext = |words: &Vec<u64>| PyBytes::new(py, &bytes_of(words));
+        Ok(out.iter().map(ciphertext).collect())
+    }
+
     #[pyo3(signature = (left, right, limbs, first_block, block_count, threads = 1))]
     #[allow(clippy::too_many_arguments)]
     fn product_sum<'py>(
