@@ -35,7 +35,8 @@ from chainnode.types.errors import ClientFault
 
 __all__ = ["Catalog", "Policy", "explain", "plan_query", "refusal", "verify_plan"]
 
-RESIDUE_BYTES = 8
+STORED_RESIDUE_BYTES = 6
+RESULT_RESIDUE_BYTES = 8
 READ_BYTES_PER_US = 20_000
 RELINEARISE_US = 3_000
 PRIVATE_POINT_US = 2_000
@@ -155,14 +156,15 @@ def _score_cost(
     model: Model, form: LinearForm, schema: TableSchema, profile: Profile, limbs: int
 ) -> Cost:
     """Each private point is a ciphertext to read too, and a product a block."""
-    block_bytes, blocks = _block_bytes(profile, limbs), schema.block_count(profile.name)
+    stored, result = _stored_bytes(profile, limbs), _result_bytes(profile, limbs)
+    blocks = schema.block_count(profile.name)
     private = isinstance(model, PrivateScorecard)
-    ciphertexts = len(form.columns) * blocks + private * (len(form.columns) + 1)
+    points = private * (len(form.columns) + 1)
     return Cost(
-        bytes_read=ciphertexts * block_bytes,
+        bytes_read=len(form.columns) * blocks * stored + points * result,
         products=private * len(form.columns) * blocks,
         relinearisations=private * blocks,
-        result_bytes=blocks * block_bytes,
+        result_bytes=blocks * result,
     )
 
 
@@ -268,8 +270,13 @@ def _bounded(
     return msgspec.structs.replace(output, noise_bits=noise)
 
 
-def _block_bytes(profile: Profile, limbs: int) -> int:
-    return 2 * limbs * profile.slots * RESIDUE_BYTES
+def _stored_bytes(profile: Profile, limbs: int) -> int:
+    """What a pass reads of one block of a column."""
+    return 2 * limbs * profile.slots * STORED_RESIDUE_BYTES
+
+
+def _result_bytes(profile: Profile, limbs: int) -> int:
+    return 2 * limbs * profile.slots * RESULT_RESIDUE_BYTES
 
 
 def _aggregate_cost(part: AggregatePart, schema: TableSchema, limbs: int, profile: Profile) -> Cost:
@@ -280,17 +287,18 @@ def _aggregate_cost(part: AggregatePart, schema: TableSchema, limbs: int, profil
             columns += sum(len(form.columns) for form in term.factors)
             products += len(term.factors) - 1
         relinearisations += output.degree() > 1
-    block_bytes, kept, selectors = _block_bytes(profile, limbs), len(part.outputs), 0
+    kept, selectors = len(part.outputs), 0
     products *= blocks
     if not isinstance(part.private, msgspec.UnsetType):
         chosen, further, kept = private_constants.selection_cost(part, part.private)
         products, relinearisations = products + chosen, relinearisations + further
         selectors = part.private.choices
+    stored, result = _stored_bytes(profile, limbs), _result_bytes(profile, limbs)
     return Cost(
-        bytes_read=(columns * blocks + selectors) * block_bytes,
+        bytes_read=columns * blocks * stored + selectors * result,
         products=products,
         relinearisations=relinearisations,
-        result_bytes=kept * block_bytes,
+        result_bytes=kept * result,
     )
 
 
@@ -332,7 +340,7 @@ def _explain_private(plan: Plan) -> str:
     """What private points cost against the same model with public ones."""
     columns = len(plan.scored_columns())
     blocks = -(-plan.rows // rows_per_block(SCORES.name))
-    public = Cost(columns * blocks * _block_bytes(SCORES, SCORES.limbs), 0, 0, 0)
+    public = Cost(columns * blocks * _stored_bytes(SCORES, SCORES.limbs), 0, 0, 0)
     bytes_factor = plan.cost.bytes_read / public.bytes_read
     time_factor = (_microseconds(plan.cost) + _points_us(plan)) / _microseconds(public)
     return (
