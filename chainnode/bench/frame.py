@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from chainnode import _native
-from chainnode.types.errors import ClientFault
+from chainnode.types.errors import ClientFault, InternalError
 
 VERSION = 1
 SPIN_SCALING_MIN = 1.95
@@ -150,6 +150,21 @@ def print_table(result: Mapping[str, Any]) -> None:
     print(f"machine: {told}", file=sys.stderr)
     for note in result["notes"]:
         print(f"note: {note}", file=sys.stderr)
+
+
+def refuse_mismatches(result: Mapping[str, Any]) -> None:
+    """Make a run fail, after its figures were shown, in which results differed from the oracle's.
+
+    Raises:
+        InternalError: BENCH_MISMATCH when a figure named `*_mismatches` is not 0.
+    """
+    for key, value in result["figures"].items():
+        if key.endswith("_mismatches") and value:
+            raise InternalError(
+                "BENCH_MISMATCH",
+                f"{value} results differ from what they should be: see the notes of the run.",
+                subject=f"{result['bench']}: {key}",
+            )
 
 
 def _shown(value: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from chainnode.bench import he_cold, he_filtered, he_kernels, he_queries
 from chainnode.bench.frame import Figures
+from chainnode.bench.he_seal import Exact
 
 KEYS = (
     "scorecard_vs_seal",
@@ -24,13 +25,19 @@ KEYS = (
 )
 
 
+PARTS = (he_kernels, he_filtered, he_queries, he_cold)
+
+
 def run(quick: bool) -> tuple[Figures, list[str]]:
-    """Measure what this machine and this version can; the other keys are None with a note."""
-    figures, notes = he_kernels.run(quick)
-    for part in (he_filtered, he_queries, he_cold):
-        more, more_notes = part.run(quick)
+    """Measure every part; what this machine or installation cannot give is None, with a note."""
+    exact, figures, notes = Exact(), Figures(), list[str]()
+    for part in PARTS:
+        more, more_notes = part.run(quick, exact)
         figures, notes = figures | more, [*notes, *more_notes]
+    figures |= {"exact_mismatches": exact.mismatches, "exact_compared": exact.compared}
+    if exact.differing:
+        notes.append(f"exact_mismatches: {', '.join(exact.differing)}")
     missing = [key for key in KEYS if key not in figures]
     if missing:
-        notes = [*notes, f"not measured yet: {', '.join(missing)}"]
+        notes.append(f"not measured: {', '.join(missing)}")
     return {key: figures.get(key) for key in KEYS} | figures, notes

@@ -12,7 +12,7 @@ from typing import Final
 
 from chainnode import _native as native
 from chainnode.bench.frame import Figures
-from chainnode.types.errors import InternalError
+from chainnode.bench.he_seal import Exact
 
 LIMBS: Final = 3
 BLOCKS: Final = 13
@@ -22,12 +22,8 @@ MODELS: Final = 8
 READ_BYTES: Final = 4 << 20
 
 
-def run(quick: bool) -> tuple[Figures, list[str]]:
-    """Milliseconds of a pass over evicted columns; the data lie where the system keeps such files.
-
-    Raises:
-        InternalError: HE_BENCH_MISMATCH when a cold pass gives other bytes than a warm one.
-    """
+def run(quick: bool, exact: Exact) -> tuple[Figures, list[str]]:
+    """Milliseconds of a pass over evicted columns, which lie where the system keeps such files."""
     count, rounds = (COLUMNS_QUICK, 5) if quick else (COLUMNS, 9)
     public_key = native.HeSecretKey.generate("S").public_key()
     with tempfile.TemporaryDirectory(prefix="chainnode-he-", dir=disk()) as name:
@@ -38,7 +34,7 @@ def run(quick: bool) -> tuple[Figures, list[str]]:
             [block] = native.he_encrypt_many("S", public_key, [slots], [os.urandom(32)], LIMBS)
             native.HeColumns.write(name, column, "S", LIMBS, [block] * BLOCKS)
         os.sync()
-        return _measure(folder, names, rounds)
+        return _measure(folder, names, rounds, exact)
 
 
 def disk() -> str | None:
@@ -46,7 +42,9 @@ def disk() -> str | None:
     return "/var/tmp" if Path("/var/tmp").is_dir() else None
 
 
-def _measure(folder: Path, names: list[str], rounds: int) -> tuple[Figures, list[str]]:
+def _measure(
+    folder: Path, names: list[str], rounds: int, exact: Exact
+) -> tuple[Figures, list[str]]:
     store = native.HeColumns.open(str(folder), "S")
     weights = [[3 * i + m for i in range(len(names))] for m in range(MODELS)]
     size_bytes = sum(path.stat().st_size for path in folder.glob("*.tiles"))
@@ -72,8 +70,7 @@ def _measure(folder: Path, names: list[str], rounds: int) -> tuple[Figures, list
     for _ in range(rounds):
         warm, expected = _seconds(compute)
         pass_seconds, found = cold(compute)
-        if found != expected:
-            raise InternalError("HE_BENCH_MISMATCH", "a cold pass gives other bytes.")
+        exact.value(found, expected, "a pass over columns on disk")
         ahead, _ = cold(lambda: store.preload(names, LIMBS))
         open_warm, _ = _seconds(opened)
         for key, value in {

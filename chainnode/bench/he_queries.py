@@ -19,6 +19,7 @@ import numpy as np
 from chainnode import _native as native
 from chainnode.bench.frame import Figures
 from chainnode.bench.he_cold import disk
+from chainnode.bench.he_seal import Exact
 from chainnode.he import encode, engine, release
 from chainnode.he.encode import Cell
 from chainnode.he.plan import Plan
@@ -26,7 +27,6 @@ from chainnode.he.profiles import PROFILES, ProfileName
 from chainnode.he.schema import Bins, Column, TableSchema
 from chainnode.he.scorecard import FeaturePoints, Scorecard
 from chainnode.he.sql import Catalog, plan_query
-from chainnode.types.errors import InternalError
 
 SIZES: Final = {"100k": 100_000, "1m": 1_000_000}
 ROUNDS: Final = {"100k": 11, "1m": 5}
@@ -66,16 +66,12 @@ class Council:
         return native.HeColumns.open(str(folder), self.profile)
 
 
-def run(quick: bool) -> tuple[Figures, list[str]]:
-    """Milliseconds of both queries, each answer compared with the plaintext; quick: 100,000 rows.
-
-    Raises:
-        InternalError: HE_BENCH_MISMATCH when an answer differs.
-    """
+def run(quick: bool, exact: Exact) -> tuple[Figures, list[str]]:
+    """Milliseconds of both queries, every answer compared with the plaintext."""
     native.keep_freed_memory(KEPT_MEMORY_BYTES)
     figures: Figures = {}
     for label in ["100k"] if quick else list(SIZES):
-        figures |= _of_size(label, 5 if quick else ROUNDS[label])
+        figures |= _of_size(label, 5 if quick else ROUNDS[label], exact)
     notes = [
         f"query_*: {', '.join(f'{label} = {size}' for label, size in SIZES.items())} enterprises "
         f"(the larger one not with --quick), medians, {THREADS} threads, all four members' shares "
@@ -86,12 +82,13 @@ def run(quick: bool) -> tuple[Figures, list[str]]:
     return figures, notes
 
 
-def _of_size(label: str, rounds: int) -> Figures:
+def _of_size(label: str, rounds: int, exact: Exact) -> Figures:
     rows = SIZES[label]
     cells, schema = _cells(rows), _schema(rows)
     with tempfile.TemporaryDirectory(prefix="chainnode-he-", dir=disk()) as folder:
-        total = _sum_query(Path(folder) / "sum", label, (schema, cells), rounds)
-        return total | _score_query(Path(folder) / "score", label, (schema, cells), rounds)
+        total = _sum_query(Path(folder) / "sum", label, (schema, cells), (rounds, exact))
+        scores = _score_query(Path(folder) / "score", label, (schema, cells), (rounds, exact))
+        return total | scores
 
 
 def _schema(rows: int) -> TableSchema:
@@ -128,8 +125,10 @@ def _measure(name: str, action: Callable[[], object], rounds: int) -> Figures:
     }
 
 
-def _sum_query(folder: Path, label: str, data: tuple[TableSchema, Cells], rounds: int) -> Figures:
-    council, (schema, cells) = Council("S36"), data
+def _sum_query(
+    folder: Path, label: str, data: tuple[TableSchema, Cells], run: tuple[int, Exact]
+) -> Figures:
+    council, (schema, cells), (rounds, exact) = Council("S36"), data, run
     start = time.perf_counter()
     first = schema.columns[0]
     columns = [
@@ -156,8 +155,7 @@ def _sum_query(folder: Path, label: str, data: tuple[TableSchema, Cells], rounds
         }
         opened = release.open_scalars("S36", plan.limbs, ciphertexts, shares, "bench")
         row = engine.assemble(plan, opened)[0]
-        if row.values != expected:
-            raise InternalError("HE_BENCH_MISMATCH", f"COUNT and SUM opened to {row.values}.")
+        exact.value(row.values, expected, "COUNT and SUM")
 
     return ingest | _measure(f"query_{label}_sum", query, rounds)
 
@@ -170,8 +168,10 @@ def _model(schema: TableSchema) -> Scorecard:
     return Scorecard("m1", schema.table, schema.hash().hex(), 600, features)
 
 
-def _score_query(folder: Path, label: str, data: tuple[TableSchema, Cells], rounds: int) -> Figures:
-    schema, cells = data
+def _score_query(
+    folder: Path, label: str, data: tuple[TableSchema, Cells], run: tuple[int, Exact]
+) -> Figures:
+    (schema, cells), (rounds, exact) = data, run
     council, model, start = Council("S"), _model(schema), time.perf_counter()
     columns = (
         item
@@ -191,8 +191,8 @@ def _score_query(folder: Path, label: str, data: tuple[TableSchema, Cells], roun
         chunks = [local.run_chunk(plan, i, store, mask, QUERY_ID) for i in range(len(plan.chunks))]
         ciphertexts = engine.unpack_container(local.reduce(plan, chunks, b""))
         scores = _read(plan, council, ciphertexts, (bank, target), mask, ids)
-        if not np.array_equal(np.fromiter(scores.values(), np.int64), expected):
-            raise InternalError("HE_BENCH_MISMATCH", "A score differs from the plaintext.")
+        got = np.fromiter(scores.values(), np.int64)
+        exact.slots(got.astype("<u8").tobytes(), expected.astype("<u8"), "a score")
 
     return ingest | _measure(f"query_{label}_score", query, rounds)
 

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from chainnode import _native as native
-from chainnode.types.errors import InternalError
 
 Slots = npt.NDArray[np.uint64]
 
@@ -35,10 +34,28 @@ def medians(actions: Mapping[str, Callable[[], object]], rounds: int) -> dict[st
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def expect(got: bytes | Sequence[int], expected: Slots, what: str) -> None:
-    values = np.frombuffer(got, "<u8") if isinstance(got, bytes) else np.asarray(got, "<u8")
-    if not np.array_equal(values, expected):
-        raise InternalError("HE_BENCH_MISMATCH", f"{what} differs from the plaintext.")
+class Exact:
+    """Counts what was compared with the plaintext or with other bytes, and what differed."""
+
+    def __init__(self) -> None:
+        self.compared = 0
+        self.mismatches = 0
+        self.differing: list[str] = []
+
+    def slots(self, got: bytes | Sequence[int], expected: Slots, what: str) -> None:
+        """Compare decrypted slots, each one value."""
+        values = np.frombuffer(got, "<u8") if isinstance(got, bytes) else np.asarray(got, "<u8")
+        self._count(expected.size, int((values != expected).sum()), what)
+
+    def value(self, got: object, expected: object, what: str) -> None:
+        """Compare one answer, or the bytes of one result."""
+        self._count(1, int(got != expected), what)
+
+    def _count(self, compared: int, mismatches: int, what: str) -> None:
+        self.compared += compared
+        self.mismatches += mismatches
+        if mismatches and what not in self.differing:
+            self.differing.append(what)
 
 
 class Seal:

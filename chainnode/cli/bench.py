@@ -22,7 +22,7 @@ def bench(
         Path | None, typer.Option(help="Folder for curves as SVG, of those that have any.")
     ] = None,
 ) -> None:
-    """Measure one part and print its figures; never fails on a figure."""
+    """Measure one part and print its figures; fails on a mismatch only, never on a figure."""
     result = frame.run(name, quick=quick)
     if as_json:
         print(json.dumps(result))
@@ -33,3 +33,4 @@ def bench(
 
         for path in plots.draw(name, plot):
             print(f"plot: {path}", file=sys.stderr)
+    frame.refuse_mismatches(result)
