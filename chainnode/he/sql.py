@@ -356,7 +356,7 @@ def _explain_selectors(plan: Plan) -> str:
     width = len(outputs) // max(1, 0 if part is None else len(part.groups))
     blocks = -(-plan.rows // rows_per_block(SCORES.name))
     public = sum(
-        len(form.columns) * blocks * _block_bytes(AGGREGATES, AGGREGATES.limbs)
+        len(form.columns) * blocks * _stored_bytes(AGGREGATES, AGGREGATES.limbs)
         for output in outputs[:width]
         for term in output.terms
         for form in term.factors
