@@ -338,8 +338,8 @@ impl Columns {
         Ok(())
     }
 
-    /// Per term the sum over blocks of the product of its factors, one polynomial more than factors;
-    /// the constant of a term of one factor is left out.
+    /// Per term the sum over blocks of the product of its factors, one polynomial more than
+    /// factors; the constant of a term of one factor is left out.
     ///
     /// All terms are computed tile by tile, so that a column that many read comes from memory once.
     pub fn sums(&self, terms: &[&[Linear<'_>]], pass: Pass) -> HeResult<Vec<Vec<u64>>> {

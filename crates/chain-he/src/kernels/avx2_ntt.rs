@@ -1,9 +1,9 @@
 //! The transform in double precision, four butterflies at a time; the words hold doubles meanwhile.
 //!
 //! Blocks that do not fit the L1 cache are halved after one stage, the halves taken one after the
-//! other. Forward, a product lies within 3/4 q of 0 and the other side is never reduced: after s stages
-//! of an input below 4 q values are below (4 + 3 s / 4) q < 2^48. Inverse, sums double at each
-//! stage and are centred at every fourth: they stay below 2^48 as well.
+//! other. Forward, a product lies within 3/4 q of 0 and the other side is never reduced: after s
+//! stages of an input below 4 q values are below (4 + 3 s / 4) q < 2^48. Inverse, sums double at
+//! each stage and are centred at every fourth: they stay below 2^48 as well.
 
 use std::arch::x86_64::{
     __m256d, _mm256_add_pd, _mm256_castpd_si256, _mm256_castsi256_pd, _mm256_permute2f128_pd,
