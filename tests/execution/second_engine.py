@@ -65,6 +65,8 @@ class Call:
     reads: set[bytes] = field(default_factory=set)
     ranges: set[tuple[bytes, bytes]] = field(default_factory=set)
     events: list[tuple[str, bytes]] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)
+    """The contract of each event."""
     result: bytes = b""
     waiting: tuple[str, ...] = ()
 
@@ -88,10 +90,18 @@ class Call:
 
     def add(self, key: bytes, delta: int) -> None:
         written = self.writes.get(key, 0)
+        total = int.from_bytes(self.value(key) or bytes(16), "big", signed=True) + delta
+        if not -(2**127) <= total < 2**127:
+            raise Trap
         if isinstance(written, int):
             self.writes[key] = written + delta
         else:
             self.writes[key] = self.counter(written, delta)
+
+    def placed_events(self) -> list[tuple[str, str, bytes]]:
+        """Events with the contract that emitted each."""
+        pairs = zip(self.places, self.events, strict=True)
+        return [(place, name, data) for place, (name, data) in pairs]
 
     def keys(self, start: bytes, end: bytes) -> list[bytes]:
         known = {key for key in [*self.state, *self.writes] if start <= key < end}
@@ -163,9 +173,9 @@ class Run:
         self.scans: dict[int, list[Any]] = {}
         self.opened = 0
         linker = wasmtime.Linker(machine.engine)
-        for name in self.prices:
+        for item in machine.module.imports:
+            name, kind = str(item.name), item.type
             method: Callable[..., Any] = getattr(self, f"host_{name}")
-            kind = next(item.type for item in machine.module.imports if item.name == name)
             assert isinstance(kind, wasmtime.FuncType)
             linker.define(self.store, "sc1", name, wasmtime.Func(self.store, kind, method))
         self.instance = linker.instantiate(self.store, machine.module)
@@ -293,6 +303,7 @@ class Run:
         self.charge("emit", (name_length & MASK) + (length & MASK))
         text = self.bytes_at(name, name_length).decode()
         self.call.events.append((text, self.bytes_at(at, length)))
+        self.call.places.append(self.call.fields[3].decode())
 
     def host_hash(self, _algorithm: int, at: int, length: int, out: int) -> None:
         self.charge("hash", length & MASK)
@@ -371,6 +382,7 @@ class Run:
             args=args,
             writes=dict(call.writes),
             events=[],
+            places=[],
             result=b"",
             waiting=(*call.waiting, own),
         )
@@ -378,6 +390,7 @@ class Run:
         if end == "ok":
             call.writes = inner.writes
             call.events += inner.events
+            call.places += inner.places
             self.pending = inner.result
             return 0, "", used
         status, shown = {
