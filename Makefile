@@ -8,7 +8,7 @@ export CARGO_TARGET_DIR ?= $(CURDIR)/target
 EXTENSION := chainnode/_native.abi3.so
 RUST_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
 
-.PHONY: help setup here native demo test test-rust test-python test-system fuzz lint bench docs protos clean
+.PHONY: help setup here native demo test test-rust test-python test-interleavings test-system fuzz lint bench docs protos clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,13 +39,18 @@ demo: setup  ## the main job: encrypted credit scoring on a four-node network
 	$(BIN)/python -m examples.bank_scoring $(if $(DATA),--data "$(DATA)")
 
 test: setup lint test-rust test-python  ## build, lint, types, Rust and Python tests, a real testnet
-	@echo "left out: make test-system (installs Ray and kills Ray nodes)"
+	@echo "left out: make test-interleavings (compiles the executor twice more),"
+	@echo "  make test-system (installs Ray and kills Ray nodes)"
 
 test-rust:
 	cargo test --release --locked -q
 
 test-python: native
 	$(BIN)/python -m pytest -q
+
+test-interleavings: setup  ## the executor under a model checker, and with 96 threads that yield at random
+	cargo test --release --locked -q -p chain-exec --features shuttle --test interleavings
+	cargo test --release --locked -q -p chain-exec --features yields --test oracle --test scheduler
 
 test-system: setup $(RAY_VENV)/.installed  ## tests that need more than the lock: a Ray cluster
 	$(RAY_VENV)/bin/python -m pytest -q tests/he/test_ray_engine.py tests/keyholder/test_ray_worker.py

@@ -12,7 +12,7 @@ use parking_lot::{Mutex, RwLock};
 use prost::Message;
 
 use crate::block::{call, prepare, receipt_of, target, Caller, Executed, Item, Rules};
-use crate::gate::Engine;
+use crate::gate::{Engine, Forecast};
 use crate::genesis;
 use crate::graph::Access;
 use crate::members::{find, sender};
@@ -90,6 +90,12 @@ impl Executor {
     /// threads keep to one core each, where the system lets them.
     pub fn set_engine(&self, threads: usize, strategy: Strategy, pinned: bool) {
         self.core.lock().parallel = Parallel::new(threads, strategy, pinned);
+    }
+
+    /// What the last run of calls was expected to hold; nothing where none was long enough, or only
+    /// the serial engine can be chosen.
+    pub fn forecast(&self) -> Forecast {
+        self.core.lock().parallel.forecast
     }
 
     /// Record what each transaction costs, for [`crate::trace`]: blocks are executed serially.

@@ -5,6 +5,7 @@
 
 mod abi_types;
 mod admin;
+mod bed;
 mod block;
 mod executor;
 mod gate;
@@ -26,6 +27,8 @@ mod threads;
 pub mod trace;
 mod window;
 
+#[cfg(feature = "shuttle")]
+pub use bed::Bed;
 pub use executor::{ExecutionError, Executor};
 pub use gate::{Engine, Forecast};
 pub use graph::{dependencies, trace as trace_of, Access, Cause, Dependency, DEPENDENCIES_MAX};

@@ -59,6 +59,8 @@ pub(crate) struct Parallel {
     /// Where the speculation window ended in the last block that speculated.
     window: Option<u32>,
     observed: Observed,
+    /// Of the last run that was long enough to choose for.
+    pub(crate) forecast: Forecast,
 }
 
 impl Parallel {
@@ -74,6 +76,7 @@ impl Parallel {
             path_share: 0.0,
             window: None,
             observed: Observed::default(),
+            forecast: Forecast::default(),
         }
     }
 
@@ -135,6 +138,7 @@ impl Parallel {
             let known = (forecast.work_ns as f64 * self.path_share) as u64;
             forecast.path_ns = forecast.path_ns.max(known);
         }
+        self.forecast = forecast;
         match self.strategy {
             Strategy::Always(engine) => (engine, hints),
             Strategy::Gate => (forecast.engine(self.threads), hints),

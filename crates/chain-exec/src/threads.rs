@@ -1,13 +1,13 @@
 //! The scheduler on threads.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Arc;
 
 use chain_state::State;
-use parking_lot::{Condvar, Mutex};
 
+use crate::bed::Bed;
 use crate::pool::Pool;
 use crate::scheduler::{Claim, Counters, Effect, Hint, Lane, Scheduler, Task, Worker};
+use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering};
 
 /// Polls before a worker without work gives its core to another, and before it sleeps.
 const POLLS: u32 = 64;
@@ -44,10 +44,9 @@ struct Block<P: Program> {
     hints: Arc<Vec<Hint>>,
     workers: usize,
     prepared: AtomicUsize,
-    sleepers: AtomicUsize,
     failed: AtomicBool,
-    bed: Mutex<Counters>,
-    awake: Condvar,
+    counters: Mutex<Counters>,
+    bed: Bed,
 }
 
 /// Run a block's transactions to the end on a pool; gives back the program, the scheduler with
@@ -64,15 +63,14 @@ pub(crate) fn run<P: Program>(
         hints,
         workers: pool.workers(),
         prepared: AtomicUsize::new(0),
-        sleepers: AtomicUsize::new(0),
         failed: AtomicBool::new(false),
-        bed: Mutex::default(),
-        awake: Condvar::new(),
+        counters: Mutex::default(),
+        bed: Bed::default(),
     });
     let job = Arc::clone(&block);
     pool.run(Arc::new(move |worker| job.work(worker)));
     let block = Arc::into_inner(block).expect("every worker has let go of the block");
-    let counters = *block.bed.lock();
+    let counters = *block.counters.lock();
     (block.program, block.scheduler, counters)
 }
 
@@ -83,8 +81,7 @@ impl<P: Program> Drop for Alarm<'_, P> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.0.failed.store(true, Ordering::SeqCst);
-            let _bed = self.0.bed.lock();
-            self.0.awake.notify_all();
+            self.0.bed.wake_all();
         }
     }
 }
@@ -108,9 +105,8 @@ impl<P: Program> Block<P> {
             self.wake();
         }
         self.program.end(index, local);
-        let mut sum = self.bed.lock();
-        *sum += worker.counters;
-        self.awake.notify_all();
+        *self.counters.lock() += worker.counters;
+        self.bed.wake_all();
     }
 
     /// All parts are prepared before anyone executes: an edge must not come after its producer.
@@ -161,10 +157,7 @@ impl<P: Program> Block<P> {
     }
 
     fn wake(&self) {
-        if self.sleepers.load(Ordering::SeqCst) > 0 && self.scheduler.has_work() {
-            let _bed = self.bed.lock();
-            self.awake.notify_one();
-        }
+        self.bed.wake(|| self.scheduler.has_work());
     }
 
     fn rest(&self) {
@@ -178,12 +171,7 @@ impl<P: Program> Block<P> {
                 std::thread::yield_now();
             }
         }
-        let mut bed = self.bed.lock();
-        self.sleepers.fetch_add(1, Ordering::SeqCst);
-        // Whoever makes work from here on sees the sleeper and needs the lock to wake it.
-        if !self.scheduler.has_work() && !self.failed.load(Ordering::SeqCst) {
-            self.awake.wait(&mut bed);
-        }
-        self.sleepers.fetch_sub(1, Ordering::SeqCst);
+        let stay_up = || self.scheduler.has_work() || self.failed.load(Ordering::SeqCst);
+        self.bed.sleep(stay_up);
     }
 }

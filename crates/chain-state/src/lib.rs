@@ -7,6 +7,8 @@
 mod access;
 pub mod keys;
 mod overlay;
+#[doc(hidden)]
+pub mod sync;
 mod tree;
 pub mod versions;
 mod view;

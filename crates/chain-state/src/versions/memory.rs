@@ -1,14 +1,13 @@
 //! Every key's versions in one block.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use hashbrown::HashTable;
-use parking_lot::{Mutex, RwLock};
 
 use super::slots::{Cell, Content, Slot};
 use super::{key_hash, Effect, Found, Version};
+use crate::sync::{AtomicBool, AtomicU32, AtomicUsize, Mutex, Once, Ordering, RwLock};
 use crate::view::{counter, Write};
 use crate::{BlockOverlay, State};
 
@@ -42,7 +41,7 @@ pub struct Memory {
     ranges: RwLock<Vec<RangeReader>>,
     range_count: AtomicUsize,
     ordering: AtomicBool,
-    ordered: OnceLock<()>,
+    ordered: Once,
     order: RwLock<Ordered>,
 }
 
@@ -57,7 +56,7 @@ impl Memory {
             ranges: RwLock::default(),
             range_count: AtomicUsize::new(0),
             ordering: AtomicBool::new(false),
-            ordered: OnceLock::new(),
+            ordered: Once::new(),
             order: RwLock::default(),
         }
     }
@@ -112,7 +111,7 @@ impl Memory {
 
     /// Every cell by key: kept from when the first range is read, since most blocks have none.
     fn order(&self) -> &RwLock<Ordered> {
-        self.ordered.get_or_init(|| {
+        self.ordered.call_once(|| {
             // Raised before a shard is visited: a new cell is put here by its maker or by this.
             self.ordering.store(true, Ordering::SeqCst);
             for shard in &self.shards {

@@ -1,8 +1,7 @@
 //! One key's versions: its writers' slots by position, and who read them.
 
-use parking_lot::Mutex;
-
 use super::{Found, Version};
+use crate::sync::Mutex;
 use crate::view::{counter, CounterError};
 
 /// What a slot holds.
