@@ -1,6 +1,6 @@
 //! Claim, abort and commit under a randomised model checker: every interleaving ends serially.
 //!
-//! `make test-interleavings`. The words and locks of the scheduler and of the memory are interleaved.
+//! `make test-interleavings`. Words and locks of the scheduler and of the memory are interleaved.
 #![cfg(feature = "shuttle")]
 
 use std::sync::Arc;

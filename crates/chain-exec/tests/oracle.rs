@@ -8,132 +8,11 @@ use chain_exec::oracle::Random;
 use chain_exec::{dependencies, BlockResult, Cause, Engine, Strategy};
 use chain_types::encode_canonical;
 use chain_types::proto::{
-    ContractName, Endorsement, MemberChange, Payload, PayloadKind, Receipt, ReceiptStatus,
-    Transaction,
+    ContractName, MemberChange, PayloadKind, Receipt, ReceiptStatus, Transaction,
 };
+use fixtures::steps::{predict, shaped, unsigned, word, Word, NAMES, SHAPES};
 use fixtures::*;
-
-/// Interprets its arguments as steps of three bytes: what to do, a key, a number.
-const STEPS: &str = r#"(module
-  (import "sc1" "input" (func $input (param i32 i32) (result i32)))
-  (import "sc1" "ret" (func $ret (param i32 i32)))
-  (import "sc1" "revert" (func $revert (param i32 i32 i32)))
-  (import "sc1" "db_get" (func $db_get (param i32 i32 i32 i32) (result i32)))
-  (import "sc1" "db_put" (func $db_put (param i32 i32 i32 i32)))
-  (import "sc1" "db_del" (func $db_del (param i32 i32)))
-  (import "sc1" "db_add" (func $db_add (param i32 i32 i64 i64)))
-  (import "sc1" "db_read_sum" (func $db_read_sum (param i32 i32 i32)))
-  (import "sc1" "db_scan" (func $db_scan (param i32 i32 i32 i32 i32) (result i32)))
-  (import "sc1" "db_next" (func $db_next (param i32 i32 i32) (result i32)))
-  (import "sc1" "emit" (func $emit (param i32 i32 i32 i32)))
-  (import "sc1" "fetch" (func $fetch (param i32 i32) (result i32)))
-  (import "sc1" "call" (func $call (param i32 i32 i32 i32 i32 i32 i64 i32) (result i32)))
-  (memory (export "memory") 1)
-  (data (i32.const 8) "step")
-  (data (i32.const 12) "run")
-  (data (i32.const 300) "stepscall1call2call3call4call5call6call7call8call9nobod")
-  (data (i32.const 16) "\ffpanic")
-  (global $state (mut i64) (i64.const 1))
-  (func $fold (param i64)
-    (global.set $state (i64.rotl (i64.mul (i64.xor (global.get $state) (local.get 0))
-      (i64.const 0x9e3779b97f4a7c15)) (i64.const 29))))
-  (func $clear
-    (i64.store (i32.const 200) (i64.const 0)) (i64.store (i32.const 208) (i64.const 0)))
-  (func $scan (param $key i32) (param $number i32) (local $scan i32) (local $length i32)
-    (i32.store8 (i32.const 40) (i32.add (i32.load8_u (local.get $key)) (local.get $number)))
-    (local.set $scan (call $db_scan (local.get $key) (i32.const 1) (i32.const 40) (i32.const 1)
-      (i32.and (local.get $number) (i32.const 1))))
-    (loop $row
-      (call $clear)
-      (local.set $length (call $db_next (local.get $scan) (i32.const 195) (i32.const 64)))
-      (call $fold (i64.extend_i32_s (local.get $length)))
-      (call $fold (i64.load (i32.const 200)))
-      (call $fold (i64.load (i32.const 208)))
-      (br_if $row (i32.ge_s (local.get $length) (i32.const 0)))))
-  (func $other (param $key i32) (param $n i32) (param $at i32) (param $length i32)
-    (call $fold (i64.extend_i32_u (call $call
-      (i32.add (i32.const 300) (i32.mul (i32.const 5)
-        (i32.rem_u (i32.load8_u (local.get $key)) (i32.const 11)))) (i32.const 5)
-      (i32.const 12) (i32.const 3) (local.get $at) (local.get $length)
-      (select (i64.const 4000) (i64.const 0) (i32.and (local.get $n) (i32.const 16)))
-      (i32.and (i32.shr_u (local.get $n) (i32.const 5)) (i32.const 3)))))
-    (call $clear)
-    (call $fold (i64.extend_i32_u (call $fetch (i32.const 200) (i32.const 64))))
-    (call $fold (i64.load (i32.const 200)))
-    (call $fold (i64.load (i32.const 208))))
-  (export "v:run" (func $run))
-  (func $run (export "c:run") (local $rest i32) (local $at i32) (local $end i32)
-    (local $op i32) (local $n i32) (local $key i32)
-    (local.set $at (i32.const 1024))
-    (local.set $end (i32.add (i32.const 1024) (call $input (i32.const 1024) (i32.const 4096))))
-    (block $done (loop $next
-      (br_if $done (i32.ge_u (local.get $at) (local.get $end)))
-      (local.set $op (i32.load8_u (local.get $at)))
-      (local.set $key (i32.add (local.get $at) (i32.const 1)))
-      (local.set $n (i32.load8_u (i32.add (local.get $at) (i32.const 2))))
-      (local.set $at (i32.add (local.get $at) (i32.const 3)))
-      (call $clear)
-      (if (i32.eq (local.get $op) (i32.const 0)) (then
-        (call $fold (i64.extend_i32_s (call $db_get (local.get $key) (i32.const 1)
-          (i32.const 200) (i32.const 64))))
-        (call $fold (i64.load (i32.const 200)))
-        (call $fold (i64.load (i32.const 208)))))
-      (if (i32.eq (local.get $op) (i32.const 1)) (then
-        (i64.store (i32.const 208) (global.get $state))
-        (call $db_put (local.get $key) (i32.const 1) (i32.const 200)
-          (select (i32.const 16) (i32.const 12) (i32.lt_u (local.get $n) (i32.const 230))))))
-      (if (i32.eq (local.get $op) (i32.const 2)) (then
-        (call $db_del (local.get $key) (i32.const 1))))
-      (if (i32.eq (local.get $op) (i32.const 3)) (then
-        (call $db_add (local.get $key) (i32.const 1) (i64.extend_i32_u (local.get $n))
-          (select (i64.const 0) (i64.const 0x7fffffffffffffff)
-            (i32.lt_u (local.get $n) (i32.const 245))))))
-      (if (i32.eq (local.get $op) (i32.const 4)) (then
-        (call $db_read_sum (local.get $key) (i32.const 1) (i32.const 200))
-        (call $fold (i64.load (i32.const 208)))))
-      (if (i32.eq (local.get $op) (i32.const 5)) (then
-        (call $scan (local.get $key) (local.get $n))))
-      (if (i32.eq (local.get $op) (i32.const 6)) (then
-        (i64.store (i32.const 200) (global.get $state))
-        (call $emit (i32.const 8) (i32.const 4) (i32.const 200) (i32.const 8))))
-      (if (i32.eq (local.get $op) (i32.const 7)) (then
-        (if (i64.eqz (i64.and (global.get $state) (i64.const 3))) (then
-          (call $revert (i32.const 5) (i32.const 8) (i32.const 4))))))
-      (if (i32.eq (local.get $op) (i32.const 8)) (then (unreachable)))
-      (if (i32.eq (local.get $op) (i32.const 9)) (then (loop $for_ever (br $for_ever))))
-      (if (i32.eq (local.get $op) (i32.const 10)) (then
-        (drop (call $db_get (i32.const 16) (i32.const 6) (i32.const 200) (i32.const 64)))))
-      (if (i32.eq (local.get $op) (i32.const 11)) (then
-        (local.set $rest (i32.mul (i32.const 3) (i32.and (local.get $n) (i32.const 15))))
-        (if (i32.gt_u (local.get $rest) (i32.sub (local.get $end) (local.get $at)))
-          (then (local.set $rest (i32.sub (local.get $end) (local.get $at)))))
-        (call $other (local.get $key) (local.get $n) (local.get $at) (local.get $rest))
-        (local.set $at (i32.add (local.get $at) (local.get $rest)))))
-      (br $next)))
-    (i64.store (i32.const 200) (global.get $state))
-    (call $ret (i32.const 200) (i32.const 8))))"#;
-
-/// A transaction that counts as verified: signing 10,000 blocks would take most of the time.
-fn unsigned(payload: &Payload, endorsers: &[u8]) -> Vec<u8> {
-    let mut endorsements: Vec<Endorsement> = endorsers
-        .iter()
-        .map(|seed| Endorsement {
-            endorser: public(&key(*seed)),
-            signature: vec![1; 64],
-        })
-        .collect();
-    endorsements.sort_by(|left, right| left.endorser.cmp(&right.endorser));
-    encode_canonical(&Transaction {
-        payload: Some(payload.clone()),
-        signature: vec![1; 64],
-        endorsements,
-    })
-}
-
-/// Contracts with the one code, which call each other; there is no `nobod`.
-const NAMES: [&str; 10] = [
-    "steps", "call1", "call2", "call3", "call4", "call5", "call6", "call7", "call8", "call9",
-];
+use prost::Message;
 
 fn steps(random: &mut Random, keys: u64, harsh: bool) -> Vec<u8> {
     let mut args = Vec::new();
@@ -161,6 +40,8 @@ fn steps(random: &mut Random, keys: u64, harsh: bool) -> Vec<u8> {
 fn random_block(random: &mut Random, salt: &mut u64) -> Vec<Vec<u8>> {
     let keys = [1, 2, 4, 16, 64, 256][random.below(6) as usize];
     let harsh = random.below(2) == 0;
+    // None with templates, most of them, or all of them and of one contract.
+    let (templated, home) = (random.below(3), NAMES[random.below(10) as usize]);
     let mut block: Vec<Vec<u8>> = Vec::new();
     for _ in 0..random.below(90) {
         *salt += 1;
@@ -169,6 +50,12 @@ fn random_block(random: &mut Random, salt: &mut u64) -> Vec<Vec<u8>> {
         let mut payload = invoke(sender, 0, "run", &steps(random, keys, harsh));
         payload.salt[..8].copy_from_slice(&salt.to_be_bytes());
         payload.contract = NAMES[(random.below(12) as usize).saturating_sub(8)].into();
+        if templated == 2 || templated == 1 && random.below(4) > 0 {
+            let (method, shape) = SHAPES[random.below(SHAPES.len() as u64) as usize];
+            let anywhere = NAMES[random.below(10) as usize];
+            payload.contract = [anywhere, home][usize::from(templated == 2)].into();
+            (payload.method, payload.args) = (method.into(), shaped(random, shape, keys));
+        }
         payload.gas_limit = [30_000, 30_000, 90_000][random.below(3) as usize];
         let change = encode_canonical(&MemberChange {
             member: None,
@@ -227,7 +114,7 @@ fn random_block(random: &mut Random, salt: &mut u64) -> Vec<Vec<u8>> {
 fn installs() -> Vec<Vec<u8>> {
     (NAMES.iter().zip(200..))
         .map(|(name, salt)| {
-            let args = package(name, STEPS, b"");
+            let args = steps::package(name);
             let install = system(PayloadKind::ContractAdmin, 1, salt, "install", args);
             sign(&install, 1, &[2])
         })
@@ -278,6 +165,56 @@ fn count_calls(receipt: &Receipt, seen: &mut std::collections::BTreeMap<String, 
     }
 }
 
+/// Count complete predictions by how they compare with what the calls then touched.
+fn count_predictions(
+    block: &[Vec<u8>],
+    result: &BlockResult,
+    seen: &mut std::collections::BTreeMap<String, u64>,
+) {
+    let calls = block.iter().zip(&result.accesses).zip(receipts(result));
+    for ((bytes, access), receipt) in calls {
+        let Ok(Transaction {
+            payload: Some(payload),
+            ..
+        }) = Transaction::decode(&bytes[..])
+        else {
+            continue;
+        };
+        if !NAMES.contains(&&payload.contract[..]) || receipt.status() != ReceiptStatus::Ok {
+            continue;
+        }
+        let found = predict(&payload.contract, &payload.method, &payload.args);
+        let Some(found) = found.filter(|found| found.is_complete()) else {
+            continue;
+        };
+        let word = word(&payload.contract);
+        let mut changed = access.writes.iter().chain(&access.deltas);
+        // What is read and added to counts as written.
+        let foretold = access.reads.ranges.is_empty()
+            && access
+                .reads
+                .keys
+                .iter()
+                .all(|key| found.reads.contains(key))
+            && changed.all(|key| found.writes.contains(key) || found.adds.contains(key));
+        assert!(foretold || !matches!(word, Word::True | Word::Superset));
+        let truth = ["wrong", "right"][usize::from(foretold)];
+        let name = format!("complete templates {word:?}, {truth}");
+        *seen.entry(name).or_insert(0) += 1;
+    }
+}
+
+/// Complete templates that the blocks must hold, by what they say and whether it was so.
+const PREDICTIONS: [&str; 7] = [
+    "True, right",
+    "Superset, right",
+    "OtherKeys, wrong",
+    "NoWrites, wrong",
+    "Concealed, wrong",
+    "Swapped, wrong",
+    "OneKey, wrong",
+];
+
 #[test]
 fn every_engine_gives_the_serial_result() {
     quiet();
@@ -287,24 +224,30 @@ fn every_engine_gives_the_serial_result() {
         Strategy::Always(Engine::Stm),
         Strategy::Always(Engine::HintDag),
     );
-    let mut engines = [
-        (1, stm),
-        (2, stm),
-        (2, dag),
-        (4, stm),
-        (8, dag),
-        (96, stm),
-        (2, Strategy::Gate),
-    ];
-    if wanted < 1_000 {
-        engines[5].0 = 24;
-    }
+    let engines = if cfg!(feature = "yields") {
+        // Far more threads than cores, which step aside in the middle of everything.
+        vec![(96, stm), (96, dag)]
+    } else {
+        let most = if wanted < 1_000 { 24 } else { 96 };
+        let gate = Strategy::Gate;
+        vec![
+            (1, stm),
+            (2, stm),
+            (2, dag),
+            (4, stm),
+            (8, dag),
+            (most, stm),
+            (2, gate),
+        ]
+    };
     let (mut blocks, mut transactions, mut seen) = (0, 0, std::collections::BTreeMap::new());
+    let mut followed = 0.0;
     for seed in 0.. {
         let mut random = Random(seed);
         let mut salt = 0;
         let mut serial = chain(1, Strategy::Always(Engine::Serial));
-        let mut others = engines.map(|(threads, strategy)| chain(threads, strategy));
+        let others = engines.iter();
+        let mut others: Vec<Chain> = others.map(|engine| chain(engine.0, engine.1)).collect();
         for _ in 0..40.min(wanted - blocks) {
             let block = random_block(&mut random, &mut salt);
             let expected = serial.block_verified(&block, 1);
@@ -313,12 +256,17 @@ fn every_engine_gives_the_serial_result() {
                 *seen.entry(status.to_owned()).or_insert(0u64) += 1;
                 count_calls(&receipt, &mut seen);
             }
-            for (other, engine) in others.iter_mut().zip(engines) {
+            count_predictions(&block, &expected, &mut seen);
+            for (other, engine) in others.iter_mut().zip(&engines) {
                 let found = other.block_verified(&block, 1);
                 for (found, expected) in receipts(&found).iter().zip(receipts(&expected)) {
                     assert_eq!(*found, expected, "seed {seed}, {engine:?}");
                 }
                 assert_eq!(found, expected, "seed {seed}, {engine:?}");
+                if engine.1 == dag {
+                    let forecast = other.executor.forecast();
+                    followed += forecast.complete_share * forecast.count as f64;
+                }
             }
             blocks += 1;
             transactions += block.len();
@@ -331,9 +279,15 @@ fn every_engine_gives_the_serial_result() {
         "{blocks} blocks, {transactions} transactions, each on {} engines",
         engines.len()
     );
-    println!("mismatches 0; receipts by status {seen:?}");
+    println!("mismatches 0; {followed} times the hint-DAG had a complete hint; seen {seen:?}");
+    assert!(followed > 10.0 * blocks as f64, "{followed} complete hints");
+    for kind in PREDICTIONS {
+        let kind = format!("complete templates {kind}");
+        assert!(seen.contains_key(&kind), "no {kind}: {seen:?}");
+    }
+    let ends = seen.keys().filter(|kind| !kind.starts_with("complete"));
     assert!(
-        seen.len() >= 10 + CALL_ENDS.len(),
+        ends.count() >= 10 + CALL_ENDS.len(),
         "the blocks must hold every kind of end: {seen:?}"
     );
 }
