@@ -260,6 +260,14 @@ def test_ranges_of_every_key_type_are_those_of_a_sorted_dict(
 PROGRAMS: dict[str, type[Contract]] = {}
 
 
+def test_as_many_rows_can_be_read_as_the_host_scans() -> None:
+    deployed = Deployment(program("u16"), ExecutorBackend)
+    rows = [(key, 3 * key) for key in range(schema.RANGE_ROWS_MAX + 1)]
+    stored = {b"\1" + key.to_bytes(2, "big"): value.to_bytes(8, "big") for key, value in rows}
+    deployed.deployed.storage.update(stored)
+    assert deployed.up(0, 2**16 - 1, schema.RANGE_ROWS_MAX) == rows[:-1]
+
+
 def test_a_record_is_ordered_by_its_fields() -> None:
     for backend in BACKENDS:
         deployed = Deployment(program("Place"), backend)
