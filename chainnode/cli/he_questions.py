@@ -19,6 +19,7 @@ from chainnode.cli.he_options import (
 from chainnode.cli.output import Format, query_line, reporting, show, show_rows
 from chainnode.he.answer import Row, shown
 from chainnode.he.sql import explain as explain_plan
+from chainnode.sdk.bank import Scores
 from chainnode.types.errors import ClientFault
 
 app = typer.Typer()
@@ -84,7 +85,7 @@ Ids = Annotated[list[str], typer.Option("--id", help="Only these enterprises.")]
 @app.command()
 @reporting
 def score(
-    model: Annotated[str, typer.Argument(help="Scorecard.")],
+    models: Annotated[list[str], typer.Argument(help="Scorecards, at most 8 in one pass.")],
     table: Table,
     ids: Ids = [],  # noqa: B006
     network: Network = Path(DEFAULT_NETWORK),
@@ -100,12 +101,12 @@ def score(
         scores = ask_bank(
             network,
             member,
-            lambda bank: bank.score(table, model, ids or None),
+            lambda bank: bank.score_models(table, models, ids or None),
             opened,
             timeout_s=timeout,
             watch=watch,
         )
-    show(scores, output)
+    _show_scores(scores, output)
 
 
 @app.command("answer")
@@ -134,7 +135,7 @@ def collect(
     if isinstance(answer, list):
         _show_rows(answer, output)
     else:
-        show(answer, output)
+        _show_scores(answer, output)
 
 
 @app.command()
@@ -229,6 +230,16 @@ def read_id(text: str) -> bytes:
             fix="take the id that the command said when it asked",
         )
     return found
+
+
+def _show_scores(scores: Scores, output: Format) -> None:
+    """One model's as pairs; several as rows with a column each."""
+    first, *further = scores.values()
+    if not further:
+        show(first, output)
+        return
+    rows = ({"id": name, **{m: scores[m][name] for m in scores}} for name in first)
+    show_rows(list(rows), output)
 
 
 def _show_rows(rows: list[Row], output: Format) -> None:

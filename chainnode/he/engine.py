@@ -45,6 +45,7 @@ __all__ = [
     "gate_outputs",
     "group_outputs",
     "lift",
+    "open_models",
     "open_scores",
     "pack_container",
     "passes_gate",
@@ -149,28 +150,30 @@ class LocalEngine:
             if plan.kind == "check":
                 return self._check(plan, columns, (first, count), query_id, table_first)
             return self._sums(plan, columns, first, count)
-        part = plan.scores
-        vectors: list[bytes] = []
+        parts = plan.score_parts()
+        vectors: list[list[bytes]] = []
         if not plan.has_private_points():
-            vectors = columns.mac_scalar(
-                part.points.columns, [part.points.weights], plan.limbs, first, count, self._threads
-            )[0]
+            names, weights = _weight_rows(parts)
+            vectors = columns.mac_scalar(names, weights, plan.limbs, first, count, self._threads)
 
-        def scores(index: int) -> bytes:
+        def scores(model: int, index: int) -> bytes:
             if not plan.has_private_points():
-                return vectors[index]
+                return vectors[model][index]
             if points is None:
                 raise InternalError("POINTS_MISSING", "a private plan needs its points")
             return private_points.score_block(plan, columns, first + index, points)
 
-        def finish(index: int) -> bytes:
-            mask = mask_blocks[index]
-            masked = _native.he_multiply_plain(plan.profile, plan.limbs, scores(index), mask)
-            added = public_addend(part, mask, query_id, table_first + index, plan.profile)
-            return _native.he_add_plain(plan.profile, plan.limbs, masked, added)
+        def finish(place: int) -> bytes:
+            # Block by block, so that results of other splits are put together alike.
+            index, model = divmod(place, len(parts))
+            mask, profile, limbs = mask_blocks[index], plan.profile, plan.limbs
+            masked = _native.he_multiply_plain(profile, limbs, scores(model, index), mask)
+            number = (table_first + index) * len(parts) + model
+            added = public_addend(parts[model], mask, query_id, number, profile)
+            return _native.he_add_plain(profile, limbs, masked, added)
 
         with ThreadPoolExecutor(self._threads) as pool:
-            return pack_container(list(pool.map(finish, range(count))))
+            return pack_container(list(pool.map(finish, range(count * len(parts)))))
 
     def _check(
         self,
@@ -294,7 +297,7 @@ def validate_result(plan: Plan, result: bytes) -> list[bytes]:
     """
     items = unpack_container(result)
     expected = (
-        sum(count for _, count in plan.chunks)
+        sum(count for _, count in plan.chunks) * len(plan.score_parts())
         if plan.kind == "scores"
         else private_constants.result_count(plan)
     )
@@ -437,14 +440,43 @@ def open_scores(
     Raises:
         PeerFault: `WRONG_SHARE` when a sentinel, a masked slot or a score's range is wrong.
     """
-    part = plan.scores
-    if part is None:
-        raise InternalError("PLAN_KIND", "not a score plan", subject=plan.hash().hex())
+    if len(plan.score_parts()) != 1:
+        raise InternalError("PLAN_KIND", "not of one score", subject=plan.hash().hex())
+    return next(iter(open_models(plan, block_slots, mask_blocks, ids, query_id).values()))
+
+
+def open_models(
+    plan: Plan,
+    block_slots: Sequence[bytes],
+    mask_blocks: Sequence[bytes],
+    ids: Sequence[str],
+    query_id: bytes,
+) -> dict[str, dict[str, int]]:
+    """The scores of every scorecard of a plan, by its name; see `open_scores`."""
+    parts = plan.score_parts()
+    return {
+        part.model: _open_model(
+            plan, place, block_slots[place :: len(parts)], mask_blocks, ids, query_id
+        )
+        for place, part in enumerate(parts)
+    }
+
+
+def _open_model(
+    plan: Plan,
+    place: int,
+    block_slots: Sequence[bytes],
+    mask_blocks: Sequence[bytes],
+    ids: Sequence[str],
+    query_id: bytes,
+) -> dict[str, int]:
+    parts = plan.score_parts()
+    part = parts[place]
     modulus, rows = PROFILES[plan.profile].plain_modulus, rows_per_block(plan.profile)
     for block, (slots, mask) in enumerate(zip(block_slots, mask_blocks, strict=True)):
         values = np.frombuffer(slots, dtype="<u8")
         kept = np.frombuffer(mask, dtype="<u8")[:rows] != 0
-        sentinels = encode.sentinel_values(query_id, block)
+        sentinels = encode.sentinel_values(query_id, block * len(parts) + place)
         if not np.array_equal(values[rows:], sentinels):
             raise _wrong_share(plan, block, "a sentinel value is wrong")
         if np.any(values[:rows][~kept]):
@@ -465,6 +497,16 @@ def _wrong_share(plan: Plan, block: int, reason: str) -> PeerFault:
         subject=plan.hash().hex(),
         fix="open it with another active set and report the members whose shares disagree",
     )
+
+
+def _weight_rows(parts: Sequence[ScorePart]) -> tuple[list[str], list[list[int]]]:
+    """The columns that any scorecard reads, each once, and every scorecard's weight of each."""
+    names = list(dict.fromkeys(name for part in parts for name in part.points.columns))
+    rows = []
+    for part in parts:
+        known = dict(zip(part.points.columns, part.points.weights, strict=True))
+        rows.append([known.get(name, 0) for name in names])
+    return names, rows
 
 
 def _aggregate(plan: Plan) -> AggregatePart:

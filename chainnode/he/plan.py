@@ -244,6 +244,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         cost: for `EXPLAIN` and quotas.
         scores: for kind `scores`.
         aggregate: for kinds `aggregate` and `check`.
+        further_scores: other scorecards over the same rows, computed in the same pass.
     """
 
     version: int
@@ -260,6 +261,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cost: Cost
     scores: ScorePart | None = None
     aggregate: AggregatePart | None = None
+    further_scores: tuple[ScorePart, ...] | msgspec.UnsetType = msgspec.UNSET
 
     def encode(self) -> bytes:
         """Canonical JSON: sorted keys, no floats, no white space."""
@@ -275,6 +277,11 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for form in self.forms():
             names.update(form.columns)
         return tuple(sorted(names))
+
+    def score_parts(self) -> tuple[ScorePart, ...]:
+        """Every scorecard of a score query, in the order of the text."""
+        further = () if isinstance(self.further_scores, msgspec.UnsetType) else self.further_scores
+        return () if self.scores is None else (self.scores, *further)
 
     def scored_columns(self) -> tuple[str, ...]:
         """A score's indicator columns in the order of its points."""
@@ -296,7 +303,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def forms(self) -> tuple[LinearForm, ...]:
         """Every linear form the plan evaluates, in order."""
         if self.scores is not None:
-            return (self.scores.points,)
+            return tuple(part.points for part in self.score_parts())
         outputs = self.aggregate.outputs if self.aggregate is not None else ()
         return tuple(form for output in outputs for term in output.terms for form in term.factors)
 

@@ -6,7 +6,7 @@ of the same text and can check the hash a client submitted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -106,18 +106,21 @@ def verify_plan(plan: Plan, catalog: Catalog) -> None:
 
 
 def _score_plan(bound: BoundQuery, catalog: Catalog, chunk_count: int) -> Plan:
-    schema = catalog.schema
-    score = bound.query.score
-    name = "" if score is None else score.model
-    cuts = () if score is None else score.cuts
-    model = catalog.models[name]
-    form = model.linear_form(schema)
-    profile, limbs, noise = _score_ring(model, form, catalog.parties)
+    schema, score = catalog.schema, bound.query.score
+    names = ("" if score is None else score.model, *bound.query.further_models)
+    models = [catalog.models[name] for name in names]
+    # Several models have public points, which all are scored in one profile on the same limbs.
+    rings = [_score_ring(model, model.linear_form(schema), catalog.parties) for model in models]
+    profile, limbs, noise = rings[0][0], rings[0][1], max(ring[2] for ring in rings)
     capacity = degree_and_noise.vector_capacity_bits(catalog.parties, profile, limbs)
-    degree_and_noise.check_noise(noise, capacity, profile, f"CREDIT_SCORE('{name}')")
-    low, high = model.bounds()
-    degree_and_noise.check_range(low, high, profile, f"CREDIT_SCORE('{name}')")
-    cost = _score_cost(model, form, schema, profile, limbs)
+    parts = []
+    for model in models:
+        subject, (low, high) = f"CREDIT_SCORE('{model.name}')", model.bounds()
+        degree_and_noise.check_noise(noise, capacity, profile, subject)
+        degree_and_noise.check_range(low, high, profile, subject)
+        cuts = () if score is None else score.cuts
+        form, digest = model.linear_form(schema), model.hash().hex()
+        parts.append(ScorePart(model.name, digest, form, model.offset, low, high, bound.ids, cuts))
     blocks = schema.block_count(profile.name)
     return Plan(
         version=PLAN_VERSION,
@@ -131,8 +134,9 @@ def _score_plan(bound: BoundQuery, catalog: Catalog, chunk_count: int) -> Plan:
         chunks=chunks.split(blocks, chunk_count),
         noise_bits=noise,
         capacity_bits=capacity,
-        cost=cost,
-        scores=ScorePart(name, model.hash().hex(), form, model.offset, low, high, bound.ids, cuts),
+        cost=_score_cost(models, schema, profile, limbs),
+        scores=parts[0],
+        further_scores=tuple(parts[1:]) or msgspec.UNSET,
     )
 
 
@@ -152,19 +156,19 @@ def _score_ring(model: Model, form: LinearForm, parties: int) -> tuple[Profile, 
     return DEEP, limbs, noise
 
 
-def _score_cost(
-    model: Model, form: LinearForm, schema: TableSchema, profile: Profile, limbs: int
-) -> Cost:
+def _score_cost(models: Sequence[Model], schema: TableSchema, profile: Profile, limbs: int) -> Cost:
     """Each private point is a ciphertext to read too, and a product a block."""
     stored, result = _stored_bytes(profile, limbs), _result_bytes(profile, limbs)
     blocks = schema.block_count(profile.name)
-    private = isinstance(model, PrivateScorecard)
-    points = private * (len(form.columns) + 1)
+    private = isinstance(models[0], PrivateScorecard)
+    # A column that several models read is read once.
+    columns = len({name for model in models for name in model.linear_form(schema).columns})
+    points = private * (columns + 1)
     return Cost(
-        bytes_read=len(form.columns) * blocks * stored + points * result,
-        products=private * len(form.columns) * blocks,
+        bytes_read=columns * blocks * stored + points * result,
+        products=private * columns * blocks,
         relinearisations=private * blocks,
-        result_bytes=blocks * result,
+        result_bytes=len(models) * blocks * result,
     )
 
 
@@ -318,9 +322,10 @@ def explain(plan: Plan) -> str:
     ]
     if plan.scores is not None:
         asked = "every row" if plan.scores.ids is None else f"{len(plan.scores.ids)} ids"
-        lines.append(
-            f"  model     {plan.scores.model}: {len(plan.scores.points.columns)} indicators, "
-            f"scores {plan.scores.minimum}..{plan.scores.maximum}, {asked}"
+        lines.extend(
+            f"  model     {part.model}: {len(part.points.columns)} indicators, "
+            f"scores {part.minimum}..{part.maximum}, {asked}"
+            for part in plan.score_parts()
         )
         if plan.has_private_points():
             lines.append(_explain_private(plan))

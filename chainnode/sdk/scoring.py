@@ -292,7 +292,8 @@ def make_plan(table: TableFacts, sql: str) -> Plan:
             subject=sql,
             fix="ask for fewer groups or values at once"
             if plan.aggregate is not None
-            else "keep so many rows in two tables and ask for the scores of each",
+            else "ask for fewer models at once; keep so many rows in two tables and ask for the "
+            "scores of each",
         )
     return plan
 
@@ -304,7 +305,7 @@ def result_size_bytes(plan: Plan) -> int:
     are two polynomials a block, of all blocks together.
     """
     if plan.aggregate is None:
-        polynomials = 2 * sum(blocks for _, blocks in plan.chunks)
+        polynomials = 2 * sum(blocks for _, blocks in plan.chunks) * len(plan.score_parts())
     else:
         # A private constant makes another result of these sums, of two polynomials each.
         polynomials = max(
@@ -327,7 +328,7 @@ def workers_max(members: int) -> int:
 def plan_shape(plan: Plan) -> dict[str, int | str]:
     """Profile, kind and counts as the contract wants them beside the plan's hash."""
     if plan.aggregate is None:
-        outputs = sum(count for _, count in plan.chunks)
+        outputs = sum(count for _, count in plan.chunks) * len(plan.score_parts())
         return {
             "profile": plan.profile,
             "kind": KIND_SCORES,

@@ -62,6 +62,8 @@ CONTRACT_CALLS_PER_TRANSACTION_MAX: Final = 256
 # Queries
 SQL_LENGTH_MAX_CHARACTERS: Final = 8_192
 SQL_DEPTH_MAX: Final = 32
+SCORE_MODELS_MAX: Final = 8
+"""Scorecards of one query: each is another vector as long as the registry."""
 
 # Processes beside the node
 SERVICE_RESTARTS_PER_HOUR_MAX: Final = 10

@@ -1,5 +1,6 @@
 """Encrypted queries end to end, in one process, on the real contract, engine and proofs."""
 
+import msgspec
 import pytest
 from consortium import IDS, MODEL, OWNERS, ROWS, SECTOR, TURNOVER, Consortium, build, plain_score
 from local_chain import ORGANISATIONS
@@ -50,6 +51,20 @@ async def test_scores_reach_the_bank_for_consenting_enterprises_only(
         ("520..", sum(score >= 520 for score in plain)),
     ]
     assert [row.values for row in rows] == [item for item in counts if item[1]]
+
+
+async def test_two_models_are_scored_by_one_query(consortium: Consortium) -> None:
+    flat = msgspec.structs.replace(MODEL, name="flat", offset=7, features=MODEL.features[:1])
+    for owner in OWNERS:
+        await consortium.client(owner).set_consent("firms", "bank-a", IDS[:40])
+        await consortium.client(owner).approve_model("firms", flat)
+    scores = await consortium.bank.score_models("firms", [MODEL.name, "flat"])
+    by_sector = {"farming": 19, "trade": 0}
+    assert scores == {
+        MODEL.name: {IDS[row]: plain_score(row) for row in range(40)},
+        "flat": {IDS[row]: by_sector[str(SECTOR[row])] for row in range(40)},
+    }
+    assert await consortium.bank.chain.view("budget", table="firms", bank="bank-a") == (5, 1)
 
 
 async def test_a_small_group_is_refused_and_costs_budget(consortium: Consortium) -> None:

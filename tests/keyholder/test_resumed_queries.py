@@ -62,7 +62,8 @@ async def test_scores_of_a_killed_client_are_collected_by_its_next_start(
     # The id was known before the chain knew the query.
     assert seen[0].status == "asking"
     again = another_client(consortium)
-    assert await again.resume(seen[0].query) == {IDS[row]: plain_score(row) for row in range(5)}
+    scores = {IDS[row]: plain_score(row) for row in range(5)}
+    assert await again.resume(seen[0].query) == {MODEL.name: scores}
     assert await again.chain.view("budget", **BUDGET) == (5, 1)
 
 

@@ -43,7 +43,7 @@ from chainnode.he.planner.tree import (
     Value,
     Within,
 )
-from chainnode.he.private_points import Model
+from chainnode.he.private_points import Model, PrivateScorecard
 from chainnode.he.schema import Bins, Column, Digits, OneHot, TableSchema
 
 
@@ -117,12 +117,14 @@ def _bind_scores(query: Query, schema: TableSchema, models: Mapping[str, Model])
     for item in query.items:
         if item.name.casefold() != schema.id_column.casefold():
             raise unsupported("CREDIT_SCORE", "stands alone or beside the id", rewrite)
-    name = "" if query.score is None else query.score.model
-    model = models.get(name)
-    if model is None:
-        known = ", ".join(sorted(models)) or "none"
-        raise unsupported(name, "no such model", f"registered models: {known}")
-    model.validate(schema)
+    for name in ("" if query.score is None else query.score.model, *query.further_models):
+        model = models.get(name)
+        if model is None:
+            known = ", ".join(sorted(models)) or "none"
+            raise unsupported(name, "no such model", f"registered models: {known}")
+        if query.further_models and isinstance(model, PrivateScorecard):
+            raise unsupported(name, "a model with private points is asked alone", rewrite)
+        model.validate(schema)
     return BoundQuery(query, None if query.where is None else _ids(query.where, schema, rewrite))
 
 

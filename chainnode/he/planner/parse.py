@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
@@ -12,7 +14,7 @@ from chainnode.he.planner.refusals import SUPPORTED, too_deep, unsupported
 from chainnode.he.planner.scope import Scope, only, shown
 from chainnode.he.planner.tree import Group, Item, Label, Order, Private, Query, ScoreItem
 from chainnode.types.errors import ClientFault
-from chainnode.types.limits import SQL_LENGTH_MAX_CHARACTERS
+from chainnode.types.limits import SCORE_MODELS_MAX, SQL_LENGTH_MAX_CHARACTERS
 
 SCORE_BANDS_MAX = 32
 _CLAUSES = (
@@ -161,12 +163,14 @@ def _score_query(
     only(select, "kind", "expressions", "from_", "where", "group")
     calls = [_score_call(node) for node in select.expressions]
     place, call = next((index, node) for index, node in enumerate(calls) if node is not None)
+    further = [node for index, node in enumerate(calls) if node is not None and index != place]
     rewrite = (
         "SELECT CREDIT_SCORE('model') FROM table [WHERE id IN (..)], or SELECT "
         "SCORE_BAND('model', 500, 600), COUNT(*) FROM table GROUP BY 1"
     )
-    others = [_inner(node) for index, node in enumerate(select.expressions) if index != place]
+    others = [_inner(node) for index, node in enumerate(select.expressions) if calls[index] is None]
     item = _score_item(call)
+    models = _further_models(item, further)
     if item.cuts:
         counted = len(others) == 1 and isinstance(others[0], exp.Count)
         if not counted or place != 0 or not isinstance(others[0].this, exp.Star):
@@ -185,7 +189,21 @@ def _score_query(
     else:
         scope.score_columns = tuple(scope.column(node, "SELECT") for node in others)
     beside = tuple(Item(name.column, Label(0)) for name in scope.score_columns)
-    return Query(sql, scope.tables(), beside, where, score=item)
+    return Query(sql, scope.tables(), beside, where, score=item, further_models=models)
+
+
+def _further_models(first: ScoreItem, calls: Sequence[exp.Anonymous]) -> tuple[str, ...]:
+    items = [_score_item(call) for call in calls]
+    if items and (first.cuts or any(item.cuts for item in items)):
+        raise unsupported("SCORE_BAND", "stands before COUNT(*)", "ask for bands one by one")
+    models = [first.model, *(item.model for item in items)]
+    if len(set(models)) != len(models) or len(models) > SCORE_MODELS_MAX:
+        raise unsupported(
+            "CREDIT_SCORE",
+            f"a query scores at most {SCORE_MODELS_MAX} models, each once",
+            "ask for the others in another query",
+        )
+    return tuple(models[1:])
 
 
 def _score_item(call: exp.Anonymous) -> ScoreItem:

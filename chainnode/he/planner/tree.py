@@ -258,6 +258,7 @@ class Query:
         tables: the table, or the owners' parts of it that are joined on the id.
         items: selected expressions; empty for a score query.
         score: what a score query asks.
+        further_models: that it asks in the same pass.
         where: over rows.
         groups: GROUP BY columns.
         having: over released groups.
@@ -272,6 +273,7 @@ class Query:
     where: Predicate | None
     groups: tuple[Group, ...] = ()
     score: ScoreItem | None = None
+    further_models: tuple[str, ...] = ()
     having: Having | None = None
     order: tuple[Order, ...] = ()
     limit: int = -1
