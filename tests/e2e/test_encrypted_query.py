@@ -171,6 +171,24 @@ def ask_and_collect_by_command(folder: Path) -> None:
     assert wrong.returncode == EXIT_REJECTED and "QUERY_ID_MALFORMED" in wrong.stderr
 
 
+def replay_by_command(folder: Path, query: bytes) -> None:
+    """A regulator derives the query again from the chain, without a key."""
+    ran = subprocess.run(
+        [
+            Path(sys.executable).parent / "chainnode",
+            *("he", "replay", query.hex(), "--network", folder, "--as", "registry/client"),
+            *("-o", "json"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    checks = json.loads(ran.stdout)
+    assert {check["outcome"] for check in checks} == {"matches"}
+    assert {"steps", "terms", "plan", "chunk 0", "result"} <= {check["what"] for check in checks}
+
+
 async def story(network: Network) -> None:
     await network.deploy()
     keys = BankKeys(network.folder / "bank-keys", b"a bank's passphrase")
@@ -182,6 +200,7 @@ async def story(network: Network) -> None:
         rows = await bank.query("firms", sql)
         chosen = [int(str(TURNOVER[row])) for row in range(ROWS) if SECTOR[row] == "trade"]
         assert [row.values for row in rows] == [(len(chosen), sum(chosen))]
+        await asyncio.to_thread(replay_by_command, network.folder, bank.last_query)
         await asyncio.to_thread(ask_and_collect_by_command, network.folder)
         await asyncio.to_thread(command, "kill", network.folder, "statistics/node")
         scores = await bank.score("firms", MODEL.name, [*IDS[:5], IDS[50]])
