@@ -18,6 +18,7 @@ from chainnode.sdk.input_faults import InputFault
 from chainnode.sdk.proven_steps import history, prove
 from chainnode.sdk.query_inputs import NOTHING, OwnerInput, rules_bytes
 from chainnode.sdk.scoring import (
+    KIND_CHECK,
     KIND_SCORES,
     QueryFacts,
     ScoringChain,
@@ -34,6 +35,8 @@ from chainnode.types.validators import ValidatorSet
 WRONG: Final = "worker gave a wrong result"
 LATE: Final = "worker gave no result in time"
 SILENT: Final = "no share"
+PASSED_CHECK: Final = "columns passed their check"
+FAILED_CHECK: Final = "columns failed their check"
 THE_NODE: Final = "the node"
 THE_CHAIN: Final = "the chain"
 
@@ -189,7 +192,12 @@ def _terms(case: Case) -> Iterator[Check]:
 
 def _budget(case: Case) -> Iterator[Check]:
     bank, table = case.facts.bank, case.facts.table
-    asked = sum(step.fields.get("step") == "submitted" for step in case.before)
+    if case.facts.kind == KIND_CHECK:
+        return
+    asked = sum(
+        (step.fields.get("step"), step.fields.get("detail")) == ("submitted", table)
+        for step in case.before
+    )
     grants = {owner: case.stated(owner, "grant", bank) for owner in case.table.owners}
     missing = [owner for owner, found in grants.items() if not found]
     if missing:
@@ -238,16 +246,20 @@ def _consent(case: Case, part: OwnerInput) -> bytes:
 def _groups(case: Case, plan: Plan) -> Iterator[Check]:
     if plan.aggregate is None or not case.steps("QueryFinalised"):
         return
-    size, minimum = plan.aggregate.minimum_group_size, case.facts.inputs.minimum_group
-    yield Check("minimum group", THE_CHAIN, size == minimum, f"{size} rows")
+    if case.facts.kind != KIND_CHECK:
+        size, minimum = plan.aggregate.minimum_group_size, case.facts.inputs.minimum_group
+        yield Check("minimum group", THE_CHAIN, size == minimum, f"{size} rows")
     votes = [step.fields["detail"] for step in case.steps("QueryStep", "group check")]
     members, threshold = len(case.table.members), case.table.sharing.threshold
     yes, no = votes.count("yes"), votes.count("no")
-    approved = bool(case.steps("QueryStep", "approved"))
-    small = case.ending() == "group too small"
-    right = approved == (yes >= threshold) and small == (no > members - threshold)
-    outcome = "released" if approved else "refused" if small else "undecided"
-    yield Check("groups", THE_CHAIN, right, f"{yes} yes, {no} no, {threshold} needed: {outcome}")
+    passed, failed = yes >= threshold, no > members - threshold
+    if case.facts.kind == KIND_CHECK:
+        said = case.ending() == PASSED_CHECK, case.ending() == FAILED_CHECK
+    else:
+        said = bool(case.steps("QueryStep", "approved")), case.ending() == "group too small"
+    outcome = "passed" if said[0] else "refused" if said[1] else "undecided"
+    detail = f"{yes} yes, {no} no, {threshold} needed: {outcome}"
+    yield Check("groups", THE_CHAIN, said == (passed, failed), detail)
 
 
 def _members(case: Case) -> Iterator[Check]:

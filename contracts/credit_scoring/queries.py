@@ -19,6 +19,7 @@ from .records import (
     COLUMNS_REPLACED,
     EPOCH_ACTIVE,
     KIND_AGGREGATE,
+    KIND_CHECK,
     KIND_SCORES,
     NAME_SIZE_MAX_BYTES,
     NOTHING,
@@ -98,7 +99,9 @@ class Queries(Catalog):
         self.inputs[query] = inputs
         self.query_status[query] = QUERY_COMPUTING
         self.statements[query] = sql
-        emit(QueryStep(query, "submitted", ctx.sender_org, ask.table))
+        # What costs budget can be counted from the steps: a check does not.
+        asked = ask.table + ": check" if ask.kind == KIND_CHECK else ask.table
+        emit(QueryStep(query, "submitted", ctx.sender_org, asked))
 
     @call
     def chunk_commit(self, query: Bytes32, index: u64, commitment: Bytes32) -> None:

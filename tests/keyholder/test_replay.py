@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from consortium import IDS, MODEL, OWNERS, Consortium
 from local_chain import LocalChain
+from test_column_checks import passed_by
 
 from chainnode.he.planner.policy import OwnerRules
+from chainnode.sdk import audits
 from chainnode.sdk.replay import Check, Report, replay
 from chainnode.sdk.scoring import Step
 from chainnode.types.block import BlockHeader
@@ -169,3 +171,22 @@ async def test_a_query_refused_for_a_small_group_is_derived_from_the_votes(
     checks = passed(await replayed(consortium, tmp_path))
     (groups,) = [check for check in checks if check.what == "groups"]
     assert groups.detail.endswith("refused")
+
+
+async def test_a_check_of_columns_is_replayed_like_a_query_and_counts_for_no_budget(
+    consortium: Consortium, tmp_path: Path
+) -> None:
+    auditor = consortium.client("registry")
+    await passed_by(auditor)
+    await audits.check_columns(auditor.chain, "firms", "bank-a", "S36", 40)
+    (checked,) = {
+        bytes(step.fields["query"])
+        for _, steps in consortium.ledger.blocks
+        for step in steps
+        if step.fields.get("detail") == "firms: check"
+    }
+    consortium.bank.last_query = checked
+    checks = passed(await replayed(consortium, tmp_path))
+    (groups,) = [check for check in checks if check.what == "groups"]
+    assert groups.detail.endswith("passed")
+    assert "budget" not in {check.what for check in checks}
