@@ -163,15 +163,22 @@ class BlockResult:
         """Net writes sorted by key; None deletes."""
     @property
     def gas_used(self) -> int: ...
-    def dependencies(self) -> list[tuple[int, int, str]]:
-        """The block's dependency graph: (later, earlier, cause), by later, at most 1,000,000.
+    @property
+    def accesses(self) -> BlockAccesses:
+        """What the transactions read and wrote; kept apart, it frees the rest of the result."""
 
-        cause: `read` (later reads what earlier wrote), `write` (overwrites it), `anti` (overwrites
-        what earlier read). Equal on every engine; additions to a counter do not depend on each
-        other."""
-    def trace(self) -> Trace:
-        """The block as a trace for `simulate`: measured serial costs, hints exactly the accesses.
-        `ValueError` unless `Executor.set_recording(True)` came before the block."""
+@final
+class BlockAccesses:
+    """What each transaction of a block read and wrote, equal on every engine."""
+
+    def __len__(self) -> int:
+        """Transactions."""
+    @property
+    def size_bytes(self) -> int:
+        """Memory it takes, about."""
+    def graph(self, height: int, *, summary_only: bool = False) -> bytes:
+        """The block's dependency graph, an encoded BlockGraph with at most 1,000,000 edges;
+        summary_only: without its vertices. Additions to a counter do not depend on each other."""
 
 @final
 class Executor:
@@ -185,8 +192,6 @@ class Executor:
         threads: 1 to 1024, by default one per core; 1 is the plain serial engine. engine: `gate`
         chooses per block, `serial`, `dag` (wait for the producers hints name) and `stm` (speculate)
         fix it. pinned: each thread but the caller keeps to one core, where the system lets it."""
-    def set_recording(self, record: bool) -> None:
-        """Measure what each transaction costs, for `BlockResult.trace`; blocks run serially."""
     def load(self, entries: Sequence[tuple[bytes, bytes]]) -> None:
         """Add stored state, any order, any number of calls, before the first block."""
     def load_window(self, tx_ids: Sequence[bytes], expiry_heights: Sequence[int]) -> None:
@@ -201,6 +206,13 @@ class Executor:
 
         verified: one byte per transaction, 1 when the signatures are known to be valid (then they
         are not checked again); 0 checks them here. The outcome never depends on it."""
+    def record_block(
+        self, context: bytes, batch: bytes, verified: bytes, *, runs: int = 1
+    ) -> Trace:
+        """Execute a block serially without keeping what it does, as a trace for `simulate`.
+
+        Of each transaction the quickest of `runs` counts: its cost, when it first read each key and
+        range, its gas, and what would have been foretold of it."""
     def evaluate(
         self, sender: bytes, contract: str, method: str, args: bytes, gas_limit: int
     ) -> bytes:
@@ -273,16 +285,17 @@ class Trace:
     def __new__(cls) -> Trace: ...
     @staticmethod
     def decode(text: str) -> Trace:
-        """A trace from the text `encode` gives; `ValueError` names the line that is wrong."""
+        """A trace from text (docs/spec/execution-trace.md); `ValueError` names line and rule."""
     def encode(self) -> str: ...
     def add(
         self,
         cost_ns: int,
         *,
+        gas_used: int = 0,
         reads: Sequence[tuple[int, int]] = ...,
         writes: Sequence[int] = ...,
         deltas: Sequence[int] = ...,
-        ranges: Sequence[tuple[int, int]] = ...,
+        ranges: Sequence[tuple[int, int, int]] = ...,
         verify_ns: int = 0,
         hint: str = "complete",
         hint_keys: tuple[Sequence[int], Sequence[int], Sequence[int]] | None = None,
@@ -290,9 +303,9 @@ class Trace:
         """Append a transaction.
 
         reads: (key, offset into the execution in ns), by offset. deltas: counters added to without
-        a read. ranges: (start, end exclusive), scanned first. verify_ns: signature check, once
-        however often it executes. hint: complete, superset, predicted or none; hint_keys: (reads,
-        writes, deltas) it names instead of the true ones."""
+        a read. ranges: (start, end exclusive, offset in ns), by offset. verify_ns: signature check,
+        once however often it executes. hint: complete, superset, predicted or none; hint_keys:
+        (reads, writes, deltas) it names instead of the true ones."""
     def __len__(self) -> int: ...
     @property
     def work_ns(self) -> int:
@@ -300,6 +313,11 @@ class Trace:
     @property
     def critical_path_ns(self) -> int:
         """T-infinity: cost-weighted read-after-write path in block order."""
+    @property
+    def gas_used(self) -> int:
+        """Of all receipts; 0 where the trace was made up."""
+    def with_verify(self, verify_ns: int) -> Trace:
+        """The same with a signature check of so long before each transaction."""
     def without_deltas(self) -> Trace:
         """The same with each delta as a read and a write."""
     def without_hints(self) -> Trace: ...

@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from chainnode._proto import types_pb2 as chainnode_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x63hainnode/v1/node.proto\x12\x0c\x63hainnode.v1\x1a\x18\x63hainnode/v1/types.proto\"z\n\x07Problem\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0b\n\x03who\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0f\n\x07subject\x18\x04 \x01(\t\x12\r\n\x05retry\x18\x05 \x01(\t\x12\x16\n\x0eretry_after_ms\x18\x06 \x01(\r\x12\x0b\n\x03\x66ix\x18\x07 \x01(\t\"M\n\x0eSubmitResponse\x12\x0e\n\x06tx_ids\x18\x01 \x03(\x0c\x12+\n\nadmissions\x18\x02 \x03(\x0e\x32\x17.chainnode.v1.Admission\"+\n\tTxRequest\x12\r\n\x05tx_id\x18\x01 \x01(\x0c\x12\x0f\n\x07wait_ms\x18\x02 \x01(\r\"\xaa\x01\n\nTxResponse\x12\r\n\x05\x66ound\x18\x01 \x01(\x08\x12\x0e\n\x06height\x18\x02 \x01(\x04\x12\r\n\x05index\x18\x03 \x01(\r\x12.\n\x0btransaction\x18\x04 \x01(\x0b\x32\x19.chainnode.v1.Transaction\x12&\n\x07receipt\x18\x05 \x01(\x0b\x32\x15.chainnode.v1.Receipt\x12\x16\n\x0e\x63urrent_height\x18\x06 \x01(\x04\"U\n\x0f\x45valuateRequest\x12\x10\n\x08\x63ontract\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0c\n\x04\x61rgs\x18\x03 \x01(\x0c\x12\x12\n\nmin_height\x18\x04 \x01(\x04\"J\n\x10\x45valuateResponse\x12\x0e\n\x06height\x18\x01 \x01(\x04\x12&\n\x07receipt\x18\x02 \x01(\x0b\x32\x15.chainnode.v1.Receipt\"\x1e\n\x0c\x42lockRequest\x12\x0e\n\x06height\x18\x01 \x01(\x04\"\xa2\x01\n\rBlockResponse\x12\"\n\x05\x62lock\x18\x01 \x01(\x0b\x32\x13.chainnode.v1.Block\x12\x34\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0b\x32\x1f.chainnode.v1.CommitCertificate\x12\'\n\x08receipts\x18\x03 \x03(\x0b\x32\x15.chainnode.v1.Receipt\x12\x0e\n\x06tx_ids\x18\x04 \x03(\x0c\"\x1d\n\x0cProofRequest\x12\r\n\x05tx_id\x18\x01 \x01(\x0c\"\x1f\n\x0f\x43ontractRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"M\n\x10\x43ontractResponse\x12,\n\x06record\x18\x01 \x01(\x0b\x32\x1c.chainnode.v1.ContractRecord\x12\x0b\n\x03\x61\x62i\x18\x02 \x01(\x0c\" \n\rMemberRequest\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\x0c\"G\n\x10SubscribeRequest\x12\x13\n\x0b\x66rom_height\x18\x01 \x01(\x04\x12\x10\n\x08\x63ontract\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\"\x87\x01\n\x0b\x42lockEvents\x12\x0e\n\x06height\x18\x01 \x01(\x04\x12\x14\n\x0ctimestamp_ms\x18\x02 \x01(\x04\x12\x12\n\nblock_hash\x18\x03 \x01(\x0c\x12\x10\n\x08tx_count\x18\x04 \x01(\r\x12,\n\x0ctransactions\x18\x05 \x03(\x0b\x32\x16.chainnode.v1.TxEvents\"z\n\x08TxEvents\x12\r\n\x05tx_id\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\r\x12+\n\x06status\x18\x03 \x01(\x0e\x32\x1b.chainnode.v1.ReceiptStatus\x12#\n\x06\x65vents\x18\x04 \x03(\x0b\x32\x13.chainnode.v1.Event\"\x0f\n\rStatusRequest\"\xa5\x02\n\x0eStatusResponse\x12\x10\n\x08\x63hain_id\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0e\n\x06height\x18\x03 \x01(\x04\x12\x17\n\x0f\x65xecuted_height\x18\x04 \x01(\x04\x12\r\n\x05round\x18\x05 \x01(\r\x12\x19\n\x11pool_transactions\x18\x06 \x01(\r\x12\x17\n\x0fpool_size_bytes\x18\x07 \x01(\x04\x12\x17\n\x0fpeers_connected\x18\x08 \x03(\t\x12\x0f\n\x07version\x18\t \x01(\t\x12\x14\n\x0cgenesis_hash\x18\n \x01(\x0c\x12\x15\n\rexpiry_window\x18\x0b \x01(\x04\x12\x30\n\x0c\x61rchitecture\x18\x0c \x01(\x0b\x32\x1a.chainnode.v1.Architecture\"%\n\x13\x41rchitectureRequest\x12\x0e\n\x06height\x18\x01 \x01(\x04\"^\n\x14\x41rchitectureResponse\x12,\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x1a.chainnode.v1.Architecture\x12\x18\n\x10\x65xplanation_json\x18\x02 \x01(\t\"9\n\x0fGenesisResponse\x12&\n\x07genesis\x18\x01 \x01(\x0b\x32\x15.chainnode.v1.Genesis*\xa9\x02\n\tAdmission\x12\x19\n\x15\x41\x44MISSION_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41\x44MISSION_ACCEPTED\x10\x01\x12\x13\n\x0f\x41\x44MISSION_KNOWN\x10\x02\x12\x17\n\x13\x41\x44MISSION_MALFORMED\x10\x03\x12\x1b\n\x17\x41\x44MISSION_BAD_SIGNATURE\x10\x04\x12\x19\n\x15\x41\x44MISSION_WRONG_CHAIN\x10\x05\x12\x15\n\x11\x41\x44MISSION_EXPIRED\x10\x06\x12\x1c\n\x18\x41\x44MISSION_EXPIRY_TOO_FAR\x10\x07\x12\x17\n\x13\x41\x44MISSION_TOO_LARGE\x10\x08\x12\x17\n\x13\x41\x44MISSION_POOL_FULL\x10\t\x12\x1c\n\x18\x41\x44MISSION_UNKNOWN_MEMBER\x10\n2\xd8\x01\n\x02Tx\x12\x46\n\x06Submit\x12\x1e.chainnode.v1.TransactionBatch\x1a\x1c.chainnode.v1.SubmitResponse\x12P\n\x0cSubmitStream\x12\x1e.chainnode.v1.TransactionBatch\x1a\x1c.chainnode.v1.SubmitResponse(\x01\x30\x01\x12\x38\n\x03Get\x12\x17.chainnode.v1.TxRequest\x1a\x18.chainnode.v1.TxResponse2\xf0\x02\n\x05Query\x12I\n\x08\x45valuate\x12\x1d.chainnode.v1.EvaluateRequest\x1a\x1e.chainnode.v1.EvaluateResponse\x12\x43\n\x08GetBlock\x12\x1a.chainnode.v1.BlockRequest\x1a\x1b.chainnode.v1.BlockResponse\x12I\n\x0fGetReceiptProof\x12\x1a.chainnode.v1.ProofRequest\x1a\x1a.chainnode.v1.ReceiptProof\x12L\n\x0bGetContract\x12\x1d.chainnode.v1.ContractRequest\x1a\x1e.chainnode.v1.ContractResponse\x12>\n\tGetMember\x12\x1b.chainnode.v1.MemberRequest\x1a\x14.chainnode.v1.Member2R\n\x06\x45vents\x12H\n\tSubscribe\x12\x1e.chainnode.v1.SubscribeRequest\x1a\x19.chainnode.v1.BlockEvents0\x01\x32\xf4\x01\n\x05\x43hain\x12\x43\n\x06Status\x12\x1b.chainnode.v1.StatusRequest\x1a\x1c.chainnode.v1.StatusResponse\x12H\n\nGetGenesis\x12\x1b.chainnode.v1.StatusRequest\x1a\x1d.chainnode.v1.GenesisResponse\x12\\\n\x13\x45xplainArchitecture\x12!.chainnode.v1.ArchitectureRequest\x1a\".chainnode.v1.ArchitectureResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x63hainnode/v1/node.proto\x12\x0c\x63hainnode.v1\x1a\x18\x63hainnode/v1/types.proto\"z\n\x07Problem\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0b\n\x03who\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0f\n\x07subject\x18\x04 \x01(\t\x12\r\n\x05retry\x18\x05 \x01(\t\x12\x16\n\x0eretry_after_ms\x18\x06 \x01(\r\x12\x0b\n\x03\x66ix\x18\x07 \x01(\t\"M\n\x0eSubmitResponse\x12\x0e\n\x06tx_ids\x18\x01 \x03(\x0c\x12+\n\nadmissions\x18\x02 \x03(\x0e\x32\x17.chainnode.v1.Admission\"+\n\tTxRequest\x12\r\n\x05tx_id\x18\x01 \x01(\x0c\x12\x0f\n\x07wait_ms\x18\x02 \x01(\r\"\xaa\x01\n\nTxResponse\x12\r\n\x05\x66ound\x18\x01 \x01(\x08\x12\x0e\n\x06height\x18\x02 \x01(\x04\x12\r\n\x05index\x18\x03 \x01(\r\x12.\n\x0btransaction\x18\x04 \x01(\x0b\x32\x19.chainnode.v1.Transaction\x12&\n\x07receipt\x18\x05 \x01(\x0b\x32\x15.chainnode.v1.Receipt\x12\x16\n\x0e\x63urrent_height\x18\x06 \x01(\x04\"U\n\x0f\x45valuateRequest\x12\x10\n\x08\x63ontract\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0c\n\x04\x61rgs\x18\x03 \x01(\x0c\x12\x12\n\nmin_height\x18\x04 \x01(\x04\"J\n\x10\x45valuateResponse\x12\x0e\n\x06height\x18\x01 \x01(\x04\x12&\n\x07receipt\x18\x02 \x01(\x0b\x32\x15.chainnode.v1.Receipt\"\x1e\n\x0c\x42lockRequest\x12\x0e\n\x06height\x18\x01 \x01(\x04\"\xa2\x01\n\rBlockResponse\x12\"\n\x05\x62lock\x18\x01 \x01(\x0b\x32\x13.chainnode.v1.Block\x12\x34\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0b\x32\x1f.chainnode.v1.CommitCertificate\x12\'\n\x08receipts\x18\x03 \x03(\x0b\x32\x15.chainnode.v1.Receipt\x12\x0e\n\x06tx_ids\x18\x04 \x03(\x0c\"9\n\x11\x42lockGraphRequest\x12\x0e\n\x06height\x18\x01 \x01(\x04\x12\x14\n\x0csummary_only\x18\x02 \x01(\x08\"\x1d\n\x0cProofRequest\x12\r\n\x05tx_id\x18\x01 \x01(\x0c\"\x1f\n\x0f\x43ontractRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"M\n\x10\x43ontractResponse\x12,\n\x06record\x18\x01 \x01(\x0b\x32\x1c.chainnode.v1.ContractRecord\x12\x0b\n\x03\x61\x62i\x18\x02 \x01(\x0c\" \n\rMemberRequest\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\x0c\"G\n\x10SubscribeRequest\x12\x13\n\x0b\x66rom_height\x18\x01 \x01(\x04\x12\x10\n\x08\x63ontract\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\"\x87\x01\n\x0b\x42lockEvents\x12\x0e\n\x06height\x18\x01 \x01(\x04\x12\x14\n\x0ctimestamp_ms\x18\x02 \x01(\x04\x12\x12\n\nblock_hash\x18\x03 \x01(\x0c\x12\x10\n\x08tx_count\x18\x04 \x01(\r\x12,\n\x0ctransactions\x18\x05 \x03(\x0b\x32\x16.chainnode.v1.TxEvents\"z\n\x08TxEvents\x12\r\n\x05tx_id\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\r\x12+\n\x06status\x18\x03 \x01(\x0e\x32\x1b.chainnode.v1.ReceiptStatus\x12#\n\x06\x65vents\x18\x04 \x03(\x0b\x32\x13.chainnode.v1.Event\"\x0f\n\rStatusRequest\"\xa5\x02\n\x0eStatusResponse\x12\x10\n\x08\x63hain_id\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0e\n\x06height\x18\x03 \x01(\x04\x12\x17\n\x0f\x65xecuted_height\x18\x04 \x01(\x04\x12\r\n\x05round\x18\x05 \x01(\r\x12\x19\n\x11pool_transactions\x18\x06 \x01(\r\x12\x17\n\x0fpool_size_bytes\x18\x07 \x01(\x04\x12\x17\n\x0fpeers_connected\x18\x08 \x03(\t\x12\x0f\n\x07version\x18\t \x01(\t\x12\x14\n\x0cgenesis_hash\x18\n \x01(\x0c\x12\x15\n\rexpiry_window\x18\x0b \x01(\x04\x12\x30\n\x0c\x61rchitecture\x18\x0c \x01(\x0b\x32\x1a.chainnode.v1.Architecture\"%\n\x13\x41rchitectureRequest\x12\x0e\n\x06height\x18\x01 \x01(\x04\"^\n\x14\x41rchitectureResponse\x12,\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x1a.chainnode.v1.Architecture\x12\x18\n\x10\x65xplanation_json\x18\x02 \x01(\t\"9\n\x0fGenesisResponse\x12&\n\x07genesis\x18\x01 \x01(\x0b\x32\x15.chainnode.v1.Genesis*\xa9\x02\n\tAdmission\x12\x19\n\x15\x41\x44MISSION_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41\x44MISSION_ACCEPTED\x10\x01\x12\x13\n\x0f\x41\x44MISSION_KNOWN\x10\x02\x12\x17\n\x13\x41\x44MISSION_MALFORMED\x10\x03\x12\x1b\n\x17\x41\x44MISSION_BAD_SIGNATURE\x10\x04\x12\x19\n\x15\x41\x44MISSION_WRONG_CHAIN\x10\x05\x12\x15\n\x11\x41\x44MISSION_EXPIRED\x10\x06\x12\x1c\n\x18\x41\x44MISSION_EXPIRY_TOO_FAR\x10\x07\x12\x17\n\x13\x41\x44MISSION_TOO_LARGE\x10\x08\x12\x17\n\x13\x41\x44MISSION_POOL_FULL\x10\t\x12\x1c\n\x18\x41\x44MISSION_UNKNOWN_MEMBER\x10\n2\xd8\x01\n\x02Tx\x12\x46\n\x06Submit\x12\x1e.chainnode.v1.TransactionBatch\x1a\x1c.chainnode.v1.SubmitResponse\x12P\n\x0cSubmitStream\x12\x1e.chainnode.v1.TransactionBatch\x1a\x1c.chainnode.v1.SubmitResponse(\x01\x30\x01\x12\x38\n\x03Get\x12\x17.chainnode.v1.TxRequest\x1a\x18.chainnode.v1.TxResponse2\xbc\x03\n\x05Query\x12I\n\x08\x45valuate\x12\x1d.chainnode.v1.EvaluateRequest\x1a\x1e.chainnode.v1.EvaluateResponse\x12\x43\n\x08GetBlock\x12\x1a.chainnode.v1.BlockRequest\x1a\x1b.chainnode.v1.BlockResponse\x12J\n\rGetBlockGraph\x12\x1f.chainnode.v1.BlockGraphRequest\x1a\x18.chainnode.v1.BlockGraph\x12I\n\x0fGetReceiptProof\x12\x1a.chainnode.v1.ProofRequest\x1a\x1a.chainnode.v1.ReceiptProof\x12L\n\x0bGetContract\x12\x1d.chainnode.v1.ContractRequest\x1a\x1e.chainnode.v1.ContractResponse\x12>\n\tGetMember\x12\x1b.chainnode.v1.MemberRequest\x1a\x14.chainnode.v1.Member2R\n\x06\x45vents\x12H\n\tSubscribe\x12\x1e.chainnode.v1.SubscribeRequest\x1a\x19.chainnode.v1.BlockEvents0\x01\x32\xf4\x01\n\x05\x43hain\x12\x43\n\x06Status\x12\x1b.chainnode.v1.StatusRequest\x1a\x1c.chainnode.v1.StatusResponse\x12H\n\nGetGenesis\x12\x1b.chainnode.v1.StatusRequest\x1a\x1d.chainnode.v1.GenesisResponse\x12\\\n\x13\x45xplainArchitecture\x12!.chainnode.v1.ArchitectureRequest\x1a\".chainnode.v1.ArchitectureResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'chainnode.v1.node_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ADMISSION']._serialized_start=1868
-  _globals['_ADMISSION']._serialized_end=2165
+  _globals['_ADMISSION']._serialized_start=1927
+  _globals['_ADMISSION']._serialized_end=2224
   _globals['_PROBLEM']._serialized_start=67
   _globals['_PROBLEM']._serialized_end=189
   _globals['_SUBMITRESPONSE']._serialized_start=191
@@ -50,36 +50,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BLOCKREQUEST']._serialized_end=681
   _globals['_BLOCKRESPONSE']._serialized_start=684
   _globals['_BLOCKRESPONSE']._serialized_end=846
-  _globals['_PROOFREQUEST']._serialized_start=848
-  _globals['_PROOFREQUEST']._serialized_end=877
-  _globals['_CONTRACTREQUEST']._serialized_start=879
-  _globals['_CONTRACTREQUEST']._serialized_end=910
-  _globals['_CONTRACTRESPONSE']._serialized_start=912
-  _globals['_CONTRACTRESPONSE']._serialized_end=989
-  _globals['_MEMBERREQUEST']._serialized_start=991
-  _globals['_MEMBERREQUEST']._serialized_end=1023
-  _globals['_SUBSCRIBEREQUEST']._serialized_start=1025
-  _globals['_SUBSCRIBEREQUEST']._serialized_end=1096
-  _globals['_BLOCKEVENTS']._serialized_start=1099
-  _globals['_BLOCKEVENTS']._serialized_end=1234
-  _globals['_TXEVENTS']._serialized_start=1236
-  _globals['_TXEVENTS']._serialized_end=1358
-  _globals['_STATUSREQUEST']._serialized_start=1360
-  _globals['_STATUSREQUEST']._serialized_end=1375
-  _globals['_STATUSRESPONSE']._serialized_start=1378
-  _globals['_STATUSRESPONSE']._serialized_end=1671
-  _globals['_ARCHITECTUREREQUEST']._serialized_start=1673
-  _globals['_ARCHITECTUREREQUEST']._serialized_end=1710
-  _globals['_ARCHITECTURERESPONSE']._serialized_start=1712
-  _globals['_ARCHITECTURERESPONSE']._serialized_end=1806
-  _globals['_GENESISRESPONSE']._serialized_start=1808
-  _globals['_GENESISRESPONSE']._serialized_end=1865
-  _globals['_TX']._serialized_start=2168
-  _globals['_TX']._serialized_end=2384
-  _globals['_QUERY']._serialized_start=2387
-  _globals['_QUERY']._serialized_end=2755
-  _globals['_EVENTS']._serialized_start=2757
-  _globals['_EVENTS']._serialized_end=2839
-  _globals['_CHAIN']._serialized_start=2842
-  _globals['_CHAIN']._serialized_end=3086
+  _globals['_BLOCKGRAPHREQUEST']._serialized_start=848
+  _globals['_BLOCKGRAPHREQUEST']._serialized_end=905
+  _globals['_PROOFREQUEST']._serialized_start=907
+  _globals['_PROOFREQUEST']._serialized_end=936
+  _globals['_CONTRACTREQUEST']._serialized_start=938
+  _globals['_CONTRACTREQUEST']._serialized_end=969
+  _globals['_CONTRACTRESPONSE']._serialized_start=971
+  _globals['_CONTRACTRESPONSE']._serialized_end=1048
+  _globals['_MEMBERREQUEST']._serialized_start=1050
+  _globals['_MEMBERREQUEST']._serialized_end=1082
+  _globals['_SUBSCRIBEREQUEST']._serialized_start=1084
+  _globals['_SUBSCRIBEREQUEST']._serialized_end=1155
+  _globals['_BLOCKEVENTS']._serialized_start=1158
+  _globals['_BLOCKEVENTS']._serialized_end=1293
+  _globals['_TXEVENTS']._serialized_start=1295
+  _globals['_TXEVENTS']._serialized_end=1417
+  _globals['_STATUSREQUEST']._serialized_start=1419
+  _globals['_STATUSREQUEST']._serialized_end=1434
+  _globals['_STATUSRESPONSE']._serialized_start=1437
+  _globals['_STATUSRESPONSE']._serialized_end=1730
+  _globals['_ARCHITECTUREREQUEST']._serialized_start=1732
+  _globals['_ARCHITECTUREREQUEST']._serialized_end=1769
+  _globals['_ARCHITECTURERESPONSE']._serialized_start=1771
+  _globals['_ARCHITECTURERESPONSE']._serialized_end=1865
+  _globals['_GENESISRESPONSE']._serialized_start=1867
+  _globals['_GENESISRESPONSE']._serialized_end=1924
+  _globals['_TX']._serialized_start=2227
+  _globals['_TX']._serialized_end=2443
+  _globals['_QUERY']._serialized_start=2446
+  _globals['_QUERY']._serialized_end=2890
+  _globals['_EVENTS']._serialized_start=2892
+  _globals['_EVENTS']._serialized_end=2974
+  _globals['_CHAIN']._serialized_start=2977
+  _globals['_CHAIN']._serialized_end=3221
 # @@protoc_insertion_point(module_scope)

@@ -288,6 +288,30 @@ class BlockResponse(_message.Message):
 Global___BlockResponse: _TypeAlias = BlockResponse  # noqa: Y015
 
 @_typing.final
+class BlockGraphRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    SUMMARY_ONLY_FIELD_NUMBER: _builtins.int
+    height: _builtins.int
+    """0: latest executed"""
+    summary_only: _builtins.bool
+    """without the vertices"""
+    def __init__(
+        self,
+        *,
+        height: _builtins.int = ...,
+        summary_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["height", b"height", "summary_only", b"summary_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BlockGraphRequest: _TypeAlias = BlockGraphRequest  # noqa: Y015
+
+@_typing.final
 class ProofRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -203,6 +203,11 @@ class QueryStub:
                 request_serializer=chainnode_dot_v1_dot_node__pb2.BlockRequest.SerializeToString,
                 response_deserializer=chainnode_dot_v1_dot_node__pb2.BlockResponse.FromString,
                 _registered_method=True)
+        self.GetBlockGraph = channel.unary_unary(
+                '/chainnode.v1.Query/GetBlockGraph',
+                request_serializer=chainnode_dot_v1_dot_node__pb2.BlockGraphRequest.SerializeToString,
+                response_deserializer=chainnode_dot_v1_dot_types__pb2.BlockGraph.FromString,
+                _registered_method=True)
         self.GetReceiptProof = channel.unary_unary(
                 '/chainnode.v1.Query/GetReceiptProof',
                 request_serializer=chainnode_dot_v1_dot_node__pb2.ProofRequest.SerializeToString,
@@ -230,6 +235,12 @@ class QueryServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetBlock(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetBlockGraph(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -265,6 +276,11 @@ def add_QueryServicer_to_server(servicer, server):
                     servicer.GetBlock,
                     request_deserializer=chainnode_dot_v1_dot_node__pb2.BlockRequest.FromString,
                     response_serializer=chainnode_dot_v1_dot_node__pb2.BlockResponse.SerializeToString,
+            ),
+            'GetBlockGraph': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetBlockGraph,
+                    request_deserializer=chainnode_dot_v1_dot_node__pb2.BlockGraphRequest.FromString,
+                    response_serializer=chainnode_dot_v1_dot_types__pb2.BlockGraph.SerializeToString,
             ),
             'GetReceiptProof': grpc.unary_unary_rpc_method_handler(
                     servicer.GetReceiptProof,
@@ -336,6 +352,33 @@ class Query:
             '/chainnode.v1.Query/GetBlock',
             chainnode_dot_v1_dot_node__pb2.BlockRequest.SerializeToString,
             chainnode_dot_v1_dot_node__pb2.BlockResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetBlockGraph(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/chainnode.v1.Query/GetBlockGraph',
+            chainnode_dot_v1_dot_node__pb2.BlockGraphRequest.SerializeToString,
+            chainnode_dot_v1_dot_types__pb2.BlockGraph.FromString,
             options,
             channel_credentials,
             insecure,

@@ -74,6 +74,7 @@ class QueryStub:
     def __new__(cls, channel: _aio.Channel) -> QueryAsyncStub: ...
     Evaluate: _grpc.UnaryUnaryMultiCallable[_node_pb2.EvaluateRequest, _node_pb2.EvaluateResponse]
     GetBlock: _grpc.UnaryUnaryMultiCallable[_node_pb2.BlockRequest, _node_pb2.BlockResponse]
+    GetBlockGraph: _grpc.UnaryUnaryMultiCallable[_node_pb2.BlockGraphRequest, _types_pb2.BlockGraph]
     GetReceiptProof: _grpc.UnaryUnaryMultiCallable[_node_pb2.ProofRequest, _types_pb2.ReceiptProof]
     GetContract: _grpc.UnaryUnaryMultiCallable[_node_pb2.ContractRequest, _node_pb2.ContractResponse]
     GetMember: _grpc.UnaryUnaryMultiCallable[_node_pb2.MemberRequest, _types_pb2.Member]
@@ -83,6 +84,7 @@ class QueryAsyncStub(QueryStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Evaluate: _aio.UnaryUnaryMultiCallable[_node_pb2.EvaluateRequest, _node_pb2.EvaluateResponse]  # type: ignore[assignment]
     GetBlock: _aio.UnaryUnaryMultiCallable[_node_pb2.BlockRequest, _node_pb2.BlockResponse]  # type: ignore[assignment]
+    GetBlockGraph: _aio.UnaryUnaryMultiCallable[_node_pb2.BlockGraphRequest, _types_pb2.BlockGraph]  # type: ignore[assignment]
     GetReceiptProof: _aio.UnaryUnaryMultiCallable[_node_pb2.ProofRequest, _types_pb2.ReceiptProof]  # type: ignore[assignment]
     GetContract: _aio.UnaryUnaryMultiCallable[_node_pb2.ContractRequest, _node_pb2.ContractResponse]  # type: ignore[assignment]
     GetMember: _aio.UnaryUnaryMultiCallable[_node_pb2.MemberRequest, _types_pb2.Member]  # type: ignore[assignment]
@@ -101,6 +103,13 @@ class QueryServicer(metaclass=_abc_1.ABCMeta):
         request: _node_pb2.BlockRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.BlockResponse, _abc.Awaitable[_node_pb2.BlockResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def GetBlockGraph(
+        self,
+        request: _node_pb2.BlockGraphRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_types_pb2.BlockGraph, _abc.Awaitable[_types_pb2.BlockGraph]]: ...
 
     @_abc_1.abstractmethod
     def GetReceiptProof(

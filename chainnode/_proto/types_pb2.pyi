@@ -1174,3 +1174,122 @@ class ResultStep(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ResultStep: _TypeAlias = ResultStep  # noqa: Y015
+
+@_typing.final
+class BlockGraph(_message.Message):
+    """Who depends on whom in an executed block, from what was read and written. The same on every node
+    and engine. A transaction weighs the gas of its receipt, or 1 where that is 0.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    VERTICES_FIELD_NUMBER: _builtins.int
+    TRUNCATED_FIELD_NUMBER: _builtins.int
+    WORK_GAS_FIELD_NUMBER: _builtins.int
+    CRITICAL_PATH_GAS_FIELD_NUMBER: _builtins.int
+    LONGEST_CHAIN_FIELD_NUMBER: _builtins.int
+    HOT_KEYS_FIELD_NUMBER: _builtins.int
+    height: _builtins.int
+    truncated: _builtins.bool
+    """edges of later transactions are left out"""
+    work_gas: _builtins.int
+    """T1: the weights of all transactions"""
+    critical_path_gas: _builtins.int
+    """T-infinity: the heaviest read-after-write path"""
+    @_builtins.property
+    def vertices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Vertex]:
+        """one per transaction, in block order"""
+
+    @_builtins.property
+    def longest_chain(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """the transactions on that path, in block order"""
+
+    @_builtins.property
+    def hot_keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___HotKey]:
+        """changed, touched by several transactions, heaviest first"""
+
+    def __init__(
+        self,
+        *,
+        height: _builtins.int = ...,
+        vertices: _abc.Iterable[Global___Vertex] | None = ...,
+        truncated: _builtins.bool = ...,
+        work_gas: _builtins.int = ...,
+        critical_path_gas: _builtins.int = ...,
+        longest_chain: _abc.Iterable[_builtins.int] | None = ...,
+        hot_keys: _abc.Iterable[Global___HotKey] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["critical_path_gas", b"critical_path_gas", "height", b"height", "hot_keys", b"hot_keys", "longest_chain", b"longest_chain", "truncated", b"truncated", "vertices", b"vertices", "work_gas", b"work_gas"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BlockGraph: _TypeAlias = BlockGraph  # noqa: Y015
+
+@_typing.final
+class Vertex(_message.Message):
+    """The DAG form that ChainMaker ships in its blocks, with the reason of each edge beside it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NEIGHBORS_FIELD_NUMBER: _builtins.int
+    CAUSES_FIELD_NUMBER: _builtins.int
+    causes: _builtins.bytes
+    """sums: 1 read after write, 2 write after write, 4 write after read"""
+    @_builtins.property
+    def neighbors(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """earlier transactions this one depends on, ascending"""
+
+    def __init__(
+        self,
+        *,
+        neighbors: _abc.Iterable[_builtins.int] | None = ...,
+        causes: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["causes", b"causes", "neighbors", b"neighbors"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Vertex: _TypeAlias = Vertex  # noqa: Y015
+
+@_typing.final
+class HotKey(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTRACT_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    READERS_FIELD_NUMBER: _builtins.int
+    WRITERS_FIELD_NUMBER: _builtins.int
+    ADDERS_FIELD_NUMBER: _builtins.int
+    GAS_FIELD_NUMBER: _builtins.int
+    contract: _builtins.str
+    """empty: a record of the chain itself"""
+    key: _builtins.bytes
+    """within the contract"""
+    readers: _builtins.int
+    writers: _builtins.int
+    adders: _builtins.int
+    """add to a counter without reading it"""
+    gas: _builtins.int
+    """the weights of all who touch it"""
+    def __init__(
+        self,
+        *,
+        contract: _builtins.str = ...,
+        key: _builtins.bytes = ...,
+        readers: _builtins.int = ...,
+        writers: _builtins.int = ...,
+        adders: _builtins.int = ...,
+        gas: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adders", b"adders", "contract", b"contract", "gas", b"gas", "key", b"key", "readers", b"readers", "writers", b"writers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HotKey: _TypeAlias = HotKey  # noqa: Y015

@@ -22,7 +22,6 @@ BALANCE: Final = 10**12
 GAS_LIMIT: Final = 2_000_000_000
 FOREVER_MS: Final = 2**62
 BALANCES_FIELD: Final = 4
-TRACE_HEADER: Final = "chainnode-trace 1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,32 +118,12 @@ def _members(keys: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
         yield prefix + address, BALANCE.to_bytes(8, "big")
 
 
-def recorded(made: Chain, transactions: int, repeats: int) -> list[str]:
-    """A block as the executor recorded it, a line each: of every transaction the quickest of
-    several runs.
-
-    Other work on the machine lengthens single transactions of one run, not the same in all.
-    """
-    warm, block = made.block(1, 100), made.block(2, transactions)
-    runs = []
-    for _ in range(repeats):
-        executor = made.executor()
-        executor.execute_block(*warm)
-        executor.set_recording(True)
-        runs.append(executor.execute_block(*block).trace().encode().splitlines()[1:])
-    return [min(row, key=cost_ns) for row in zip(*runs, strict=True)]
-
-
-def trace(lines: list[str], verify_ns: int = 0) -> _native.Trace:
-    """Recorded lines as a trace, each with this signature check before it."""
-    verify = f" v={verify_ns}" if verify_ns else ""
-    text = "".join(f"{line}{verify}\n" for line in lines)
-    return _native.Trace.decode(f"{TRACE_HEADER}\n{text}")
-
-
-def cost_ns(line: str) -> int:
-    """The cost field of a trace's line."""
-    return int(line.partition("c=")[2].split()[0])
+def recorded(made: Chain, transactions: int, runs: int) -> _native.Trace:
+    """A block as the executor records it, of every transaction the quickest of several runs."""
+    executor = made.executor()
+    # Compiles the contract.
+    executor.execute_block(*made.block(1, 100))
+    return executor.record_block(*made.block(2, transactions), runs=runs)
 
 
 def compared(made: Chain, threads: int, transactions: int, repeats: int) -> list[float]:

@@ -12,8 +12,9 @@ import random
 from statistics import median
 
 from chainnode import _native
-from chainnode.bench import ablation, asset_block, frame, vm, workloads
+from chainnode.bench import ablation, asset_block, block_building, frame, vm, workloads
 from chainnode.bench.frame import Figures
+from chainnode.bench.replay import replay
 from chainnode.bench.verify import make_block, timed
 from chainnode.bench.workloads import BLOCK_TRANSACTIONS, Workload
 from chainnode.contract.compiler import compile_path
@@ -49,7 +50,7 @@ def run(quick: bool) -> tuple[Figures, list[str]]:
     """
     spin = frame.spin_scaling()
     figures, notes = synthetic()
-    for part in (asset, signatures, ablation.measure, published):
+    for part in (asset, signatures, ablation.measure, block_building.measure, published):
         more, told = part()
         figures |= more
         notes += told
@@ -68,7 +69,7 @@ def speedup(
     trace: _native.Trace, band: str = "nominal", workers: int = WORKERS, engine: str = "auto"
 ) -> float:
     """How much faster than plain serial."""
-    return _native.simulate(trace, workers, band_name=band, engine=engine).speedup
+    return replay(trace, workers, band, engine).speedup
 
 
 def synthetic() -> tuple[Figures, list[str]]:
@@ -107,10 +108,9 @@ def figure(load: Workload, band: str = "nominal") -> float:
 
 def asset() -> tuple[Figures, list[str]]:
     """Transfers of the shipped asset contract: execute, and verify + execute."""
-    lines = asset_block.recorded(asset_block.chain(), BLOCK_TRANSACTIONS, RECORDED_RUNS)
+    executed = asset_block.recorded(asset_block.chain(), BLOCK_TRANSACTIONS, RECORDED_RUNS)
     whole_us, share_us = batch_us(256), batch_us(SHARE)
-    executed = asset_block.trace(lines)
-    signed = asset_block.trace(lines, round(1_000 * share_us))
+    signed = executed.with_verify(round(1_000 * share_us))
     cost_us = executed.work_ns / BLOCK_TRANSACTIONS / 1_000
     # The workers check in batches of their share, plain serial in larger and cheaper ones.
     dearer = (cost_us + whole_us) / (cost_us + share_us)

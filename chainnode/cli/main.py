@@ -15,6 +15,7 @@ from chainnode.cli import (
     paillier,
     sim,
     testnet,
+    trace,
     tx,
 )
 
@@ -30,6 +31,7 @@ app.add_typer(contract.app, name="contract")
 app.add_typer(tx.app, name="tx")
 app.add_typer(block.app, name="block")
 app.add_typer(chain.app, name="chain")
+app.add_typer(trace.app, name="trace")
 app.add_typer(arch.app, name="arch")
 app.add_typer(he.app, name="he")
 app.add_typer(paillier.app, name="paillier")

@@ -12,6 +12,7 @@ from chainnode.ledger.proofs import receipt_proof
 from chainnode.node.admission import Admission
 from chainnode.node.architecture import ArchitectureSelector
 from chainnode.node.chain import Chain
+from chainnode.node.graphs import BlockGraphs
 from chainnode.node.peers import Peers
 from chainnode.node.pipeline import Executed
 from chainnode.types.block import BlockHeader
@@ -30,6 +31,7 @@ class NodeBackend:
         admission: takes submissions.
         peers: who is connected.
         architecture: explains decisions.
+        graphs: draws those of the last blocks.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class NodeBackend:
         admission: Admission,
         peers: Peers,
         architecture: ArchitectureSelector,
+        graphs: BlockGraphs,
     ) -> None:
         self._name = name
         self._genesis = genesis
@@ -49,6 +52,7 @@ class NodeBackend:
         self._admission = admission
         self._peers = peers
         self._architecture = architecture
+        self._graphs = graphs
         self._waiting: dict[bytes, list[asyncio.Event]] = {}
         self._executed = asyncio.Condition()
         self._events: dict[int, asyncio.Future[node_pb2.BlockEvents]] = {}
@@ -156,6 +160,14 @@ class NodeBackend:
             receipts=[types_pb2.Receipt.FromString(receipt) for receipt in receipts],
             tx_ids=ledger.tx_ids(wanted),
         )
+
+    async def block_graph(self, height: int, summary_only: bool) -> bytes:
+        """An encoded BlockGraph of one of the last executed blocks (0: the last).
+
+        Raises:
+            ClientFault: GRAPH_NOT_KEPT.
+        """
+        return await self._graphs.read(height, summary_only=summary_only)
 
     def receipt_proof(self, tx_id: bytes) -> types_pb2.ReceiptProof:
         """A proof from the receipt to a signed header."""

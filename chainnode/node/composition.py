@@ -30,6 +30,7 @@ from chainnode.node.config import NodeConfig, split_endpoint
 from chainnode.node.directory import MEMBER_PREFIX, MemberDirectory
 from chainnode.node.disk import Disk
 from chainnode.node.driver import Driver
+from chainnode.node.graphs import BlockGraphs
 from chainnode.node.metrics import Metrics, MetricsServer
 from chainnode.node.pacer import Pacer
 from chainnode.node.peers import Peers, hello_of
@@ -79,8 +80,9 @@ class Node:
         self.directory = MemberDirectory(self.tip.validators, self.pool.set_member)
         members = self.ledger.store.scan(STATE + MEMBER_PREFIX)
         self.directory.load((key[len(STATE) :], value) for key, value in members)
+        self.graphs = BlockGraphs()
         self.pipeline = Pipeline(
-            self.ledger, self.executor, self.pool, self.directory, self.metrics
+            self.ledger, self.executor, self.pool, self.directory, self.graphs, self.metrics
         )
         self.chain = Chain(self.ledger, self.tip, self.pool, self.pipeline, self.disk, self.metrics)
         self.admission = Admission(self.pool, lambda: self.tip.height, self.metrics)
@@ -191,6 +193,7 @@ class Node:
             self.admission,
             self.peers,
             self.architecture,
+            self.graphs,
         )
         guard = Guard(self.directory)
         peer_service = PeerService(

@@ -12,6 +12,7 @@ from chainnode._proto import types_pb2
 from chainnode.ledger.ledger import Ledger, block_context
 from chainnode.ledger.results import Results
 from chainnode.node.directory import MemberDirectory
+from chainnode.node.graphs import BlockGraphs
 from chainnode.node.metrics import Metrics
 
 
@@ -61,6 +62,7 @@ class Pipeline:
         executor: the native executor, at the ledger's executed height.
         pool: is told which ids are used up.
         directory: follows member changes.
+        graphs: is given what each block touched.
         metrics: execution times.
     """
 
@@ -70,12 +72,14 @@ class Pipeline:
         executor: _native.Executor,
         pool: _native.TxPool,
         directory: MemberDirectory,
+        graphs: BlockGraphs,
         metrics: Metrics,
     ) -> None:
         self._ledger = ledger
         self._executor = executor
         self._pool = pool
         self._directory = directory
+        self._graphs = graphs
         self._metrics = metrics
         self._queue: asyncio.Queue[Work] = asyncio.Queue()
         self._outcomes: asyncio.Queue[Outcome] = asyncio.Queue(1)
@@ -145,6 +149,7 @@ class Pipeline:
         with self._metrics.store_write_seconds.time():
             self._ledger.apply(header.height, result)
         self._directory.update(result.writes)
+        self._graphs.keep(header.height, result.accesses)
         executed = Executed(header, result.tx_ids, result.expiry_heights)
         self._pool.executed(executed.tx_ids, executed.expiry_heights, header.height)
         return executed

@@ -28,6 +28,9 @@ class Backend(Protocol):
     def block(self, height: int) -> node_pb2.BlockResponse:
         """A committed block (0: the last executed one)."""
 
+    async def block_graph(self, height: int, summary_only: bool) -> bytes:
+        """An encoded BlockGraph of one of the last executed blocks (0: the last)."""
+
     def receipt_proof(self, tx_id: bytes) -> types_pb2.ReceiptProof:
         """A proof from the receipt to a signed header."""
 

@@ -87,6 +87,10 @@ class QueryService:
         """A block with its receipts."""
         return self._backend.block(request.height)
 
+    async def block_graph(self, request: node_pb2.BlockGraphRequest, caller: Member) -> bytes:
+        """The dependency graph of an executed block, as the core encoded it."""
+        return await self._backend.block_graph(request.height, request.summary_only)
+
     async def proof(self, request: node_pb2.ProofRequest, caller: Member) -> types_pb2.ReceiptProof:
         """A receipt proof."""
         return self._backend.receipt_proof(request.tx_id)
@@ -106,6 +110,7 @@ class QueryService:
         methods: dict[str, tuple[Any, Any, Any]] = {
             "Evaluate": (self.evaluate, node_pb2.EvaluateRequest, node_pb2.EvaluateResponse),
             "GetBlock": (self.block, node_pb2.BlockRequest, node_pb2.BlockResponse),
+            "GetBlockGraph": (self.block_graph, node_pb2.BlockGraphRequest, None),
             "GetReceiptProof": (self.proof, node_pb2.ProofRequest, types_pb2.ReceiptProof),
             "GetContract": (self.contract, node_pb2.ContractRequest, node_pb2.ContractResponse),
             "GetMember": (self.member, node_pb2.MemberRequest, Member),
@@ -116,7 +121,7 @@ class QueryService:
                 name: grpc.unary_unary_rpc_method_handler(
                     guard.unary(f"/chainnode.v1.Query/{name}", method),
                     request_deserializer=request.FromString,
-                    response_serializer=response.SerializeToString,
+                    response_serializer=response and response.SerializeToString,
                 )
                 for name, (method, request, response) in methods.items()
             },

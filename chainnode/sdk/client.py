@@ -110,6 +110,24 @@ class AsyncClient:
             node_pb2.BlockResponse.FromString,
         )
 
+    async def block_graph(
+        self, height: int = 0, *, summary_only: bool = False
+    ) -> types_pb2.BlockGraph:
+        """Who depends on whom in one of the last executed blocks (0: the last).
+
+        Args:
+            summary_only: without the vertices, which a large block has megabytes of.
+
+        Raises:
+            ClientFault: GRAPH_NOT_KEPT when the block is too old, or the node has just started.
+        """
+        request = node_pb2.BlockGraphRequest(height=height, summary_only=summary_only)
+        return await self.endpoints.call(
+            "/chainnode.v1.Query/GetBlockGraph",
+            encode(request),
+            types_pb2.BlockGraph.FromString,
+        )
+
     async def get_tx(self, tx_id: bytes, wait_ms: int = 0) -> node_pb2.TxResponse:
         """A transaction, its place and its receipt; `found` is False before it is executed."""
         response = await self.endpoints.call(

@@ -42,6 +42,11 @@ SUBSCRIBER_QUEUE_BLOCKS_MAX: Final = 1_024
 TX_WAIT_MAX_MS: Final = 60_000
 EXECUTOR_THREADS_MAX: Final = 1_024
 VIEW_WAIT_MAX_MS: Final = 2_000
+GRAPH_BLOCKS_MAX: Final = 256
+GRAPH_SIZE_MAX_BYTES: Final = 32 * MEBI
+"""Memory of the read and write sets from which the graphs of so many last blocks are drawn."""
+GRAPHS_DRAWN_MAX: Final = 4
+TRACE_SIZE_MAX_BYTES: Final = 256 * MEBI
 
 # Blobs (homomorphic data plane)
 BLOB_FRAME_SIZE_MAX_BYTES: Final = 1 * MEBI

@@ -152,12 +152,10 @@ def test_the_asset_trace_has_the_keys_of_the_contracts_templates() -> None:
 
 
 def test_a_recorded_asset_block_has_the_keys_it_touched() -> None:
-    lines = asset_block.recorded(asset_block.chain(50), 40, 2)
-    trace = asset_block.trace(lines, 7_000)
-    assert len(trace) == 40
-    assert trace.encode().count(" v=7000 ") + trace.encode().count(" v=7000\n") == 40
+    trace = asset_block.recorded(asset_block.chain(50), 40, 2)
+    assert trace.with_verify(7_000).encode().count(" v=7000 ") == len(trace) == 40
     assert 0 < trace.critical_path_ns <= trace.work_ns
-    for line in lines:
+    for line in trace.encode().splitlines()[1:]:
         fields = dict(field.split("=") for field in line.split())
         read = {item.partition("@")[0] for item in fields["r"].split(",")}
         assert read == {*fields["w"].split(",")}

@@ -5,7 +5,16 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from execution_chain import ADMINS, ALICE, BOB, CHAIN_ID, Chain, Person, transaction
+from execution_chain import (
+    ADMINS,
+    ALICE,
+    BOB,
+    CHAIN_ID,
+    GENESIS_TIME_MS,
+    Chain,
+    Person,
+    transaction,
+)
 
 from chainnode import _native
 from chainnode._proto import types_pb2
@@ -75,17 +84,22 @@ def blocks() -> list[list[bytes]]:
 PEOPLE = list(enumerate((ALICE, BOB, ADMINS[0]), 100))
 
 
-def results(threads: int, engine: str, record: bool = False) -> list[_native.BlockResult]:
+def results(threads: int, engine: str) -> list[_native.BlockResult]:
     chain = Chain()
     chain.executor.set_engine(threads, engine)
-    chain.executor.set_recording(record)
     install_block, *others = blocks()
     return [chain.block(install_block), *(chain.block(block, verified=1) for block in others)]
 
 
 def told(results: Sequence[_native.BlockResult]) -> list[object]:
     return [
-        (result.state_root, result.receipts, result.writes, result.gas_used, result.dependencies())
+        (
+            result.state_root,
+            result.receipts,
+            result.writes,
+            result.gas_used,
+            result.accesses.graph(7),
+        )
         for result in results
     ]
 
@@ -99,10 +113,22 @@ def test_the_asset_gives_the_serial_result_on_every_engine(threads: int, engine:
     assert told(results(threads, engine)) == told(serial)
 
 
+def recorded(runs: int = 3) -> tuple[Chain, _native.Trace]:
+    """The chain below the block of transfers, and that block's trace."""
+    chain = Chain()
+    install_block, issued, moved = blocks()
+    chain.block(install_block)
+    chain.block(issued, verified=1)
+    context = types_pb2.BlockContext(height=3, timestamp_ms=GENESIS_TIME_MS + 3)
+    batch = types_pb2.TransactionBatch(transactions=moved)
+    trace = chain.executor.record_block(
+        encode(context), encode(batch), b"\1" * len(moved), runs=runs
+    )
+    return chain, trace
+
+
 def test_a_recorded_block_runs_on_virtual_workers() -> None:
-    result = results(1, "gate", record=True)[2]
-    trace = result.trace()
-    assert len(trace) == len(result.receipts)
+    _, trace = recorded()
     assert 0 < trace.critical_path_ns <= trace.work_ns
     again = _native.Trace.decode(trace.encode())
     found = [_native.simulate(one, 96) for one in (trace, again)]
@@ -111,9 +137,46 @@ def test_a_recorded_block_runs_on_virtual_workers() -> None:
     assert found[0].serial_ns == trace.work_ns
 
 
-def test_a_trace_is_only_there_when_recorded() -> None:
-    with pytest.raises(ValueError, match="without recording"):
-        results(1, "gate")[2].trace()
+def test_recording_leaves_nothing_behind() -> None:
+    chain, trace = recorded()
+    serial = results(1, "serial")
+    assert chain.executor.state_root() == serial[1].state_root
+    assert told([chain.block(blocks()[2], verified=1)]) == told(serial[2:])
+    assert trace.gas_used == serial[2].gas_used
+
+
+def test_accesses_are_recorded_at_their_offsets_with_gas_and_hints() -> None:
+    _, trace = recorded()
+    serial = results(1, "serial")[2]
+    graph = types_pb2.BlockGraph.FromString(serial.accesses.graph(3))
+    receipts = [types_pb2.Receipt.FromString(item) for item in serial.receipts]
+    for line, receipt in zip(trace.encode().splitlines()[1:], receipts, strict=True):
+        fields = dict(field.split("=") for field in line.split())
+        offsets = [int(item.partition("@")[2]) for item in fields["r"].split(",")]
+        # Not at the start, and one after another: the first read comes after admission.
+        assert offsets[0] > 0 and offsets == sorted(offsets)
+        assert offsets[-1] <= int(fields["c"])
+        assert int(fields["u"]) == receipt.gas_used
+        assert ("w" in fields) == (receipt.status == OK)
+        assert fields["h"] == "complete", "the asset's templates name every key"
+        # A failed transfer was foretold to write, and did not.
+        assert ("hw" in fields) == (receipt.status != OK)
+    assert len(graph.vertices) == len(trace)
+
+
+def test_a_graph_names_the_contracts_keys_and_the_longest_chain() -> None:
+    block = results(2, "dag")[2]
+    graph = types_pb2.BlockGraph.FromString(block.accesses.graph(3))
+    short = types_pb2.BlockGraph.FromString(block.accesses.graph(3, summary_only=True))
+    assert not short.vertices
+    del graph.vertices[:]
+    assert short == graph
+    hottest = graph.hot_keys[0]
+    assert (hottest.contract, hottest.writers > 100) == ("asset", True)
+    assert graph.work_gas == block.gas_used
+    assert 1 < graph.work_gas / graph.critical_path_gas < 20
+    assert 0 < block.accesses.size_bytes < 2_000 * len(block.receipts)
+    assert len(block.accesses) == len(block.receipts)
 
 
 def test_engine_and_threads_are_checked() -> None:

@@ -31,6 +31,7 @@ def backend_of(four: FourNodes) -> NodeBackend:
         node.admission,
         node.peers,
         node.architecture,
+        node.graphs,
     )
 
 

@@ -145,6 +145,7 @@ async def test_a_stripped_copy_does_not_answer_who_waits_for_the_genuine_one(
         node.admission,
         node.peers,
         node.architecture,
+        node.graphs,
     )
     genuine = four.change("member_freeze", four.identity("registry/client").address, 1)
     stripped = genuine.with_endorsements(())

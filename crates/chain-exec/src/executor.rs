@@ -4,11 +4,13 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Instant;
 
-use chain_state::{keys, BlockOverlay, SharedState, State, StateGuard, StateTree, TxView};
+use chain_state::{
+    keys, BlockOverlay, ReadTimes, SharedState, State, StateGuard, StateTree, TxView,
+};
 use chain_types::proto::{BlockContext, ChainConfig, Receipt, TransactionBatch};
 use chain_types::{address, decode_canonical, merkle_root, Hash};
 use chain_vm::Machine;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use prost::Message;
 
 use crate::block::{call, prepare, receipt_of, target, Caller, Executed, Item, Rules};
@@ -18,6 +20,8 @@ use crate::graph::Access;
 use crate::members::{find, sender};
 use crate::parallel::{duplicates, Parallel, RunOf, Strategy};
 use crate::receipt::BlockResult;
+use crate::record::record;
+use crate::trace::Trace;
 use crate::window::Window;
 
 /// Why a block could not be executed at all: the caller's mistake, never a transaction's.
@@ -39,12 +43,11 @@ struct Head {
 }
 
 #[derive(Debug)]
-struct Core {
+pub(crate) struct Core {
     machine: Machine,
-    window: Window,
+    pub(crate) window: Window,
     tree: StateTree,
-    parallel: Parallel,
-    record: bool,
+    pub(crate) parallel: Parallel,
 }
 
 /// A block under way.
@@ -53,6 +56,9 @@ struct Progress {
     block: BlockOverlay,
     result: BlockResult,
 }
+
+/// A decoded block, the engine, the state below it and its rules.
+type Opened<'a> = (Arc<Vec<Item>>, MutexGuard<'a, Core>, StateGuard, Arc<Rules>);
 
 /// Executes blocks one at a time; queries beside it see the last finished block.
 #[derive(Debug)]
@@ -73,7 +79,6 @@ impl Executor {
             window: Window::default(),
             tree: StateTree::default(),
             parallel: Parallel::new(threads, Strategy::Gate, false),
-            record: false,
         };
         Self {
             chain_id: chain_id.to_owned(),
@@ -96,11 +101,6 @@ impl Executor {
     /// the serial engine can be chosen.
     pub fn forecast(&self) -> Forecast {
         self.core.lock().parallel.forecast
-    }
-
-    /// Record what each transaction costs, for [`crate::trace`]: blocks are executed serially.
-    pub fn set_recording(&self, record: bool) {
-        self.core.lock().record = record;
     }
 
     /// Add stored entries before the first block.
@@ -170,33 +170,12 @@ impl Executor {
         batch: &[u8],
         verified: &[u8],
     ) -> Result<BlockResult, ExecutionError> {
-        let malformed = |what, error| ExecutionError::Malformed(format!("{what}: {error}"));
-        let context: BlockContext =
-            decode_canonical(context).map_err(|error| malformed("context", error))?;
-        let batch: TransactionBatch =
-            decode_canonical(batch).map_err(|error| malformed("batch", error))?;
-        if verified.len() != batch.transactions.len() {
-            return Err(ExecutionError::Malformed(
-                "verified: one byte per transaction".into(),
-            ));
-        }
-        let threads = NonZeroUsize::new(self.core.lock().parallel.threads);
-        let threads = threads.unwrap_or(NonZeroUsize::MIN);
-        let items = Arc::new(prepare(&batch.transactions, verified, threads));
-        drop(batch);
-        let mut core = self.core.lock();
-        let base = self.state.read_arc();
-        let config = config(&base)?;
-        core.window.prune(context.height);
+        let (items, mut core, base, rules) = self.open(context, batch, verified)?;
+        core.window.prune(rules.context.height);
         let head = Head {
-            height: context.height,
-            time_ms: context.timestamp_ms,
+            height: rules.context.height,
+            time_ms: rules.context.timestamp_ms,
         };
-        let rules = Arc::new(Rules {
-            chain_id: self.chain_id.clone(),
-            config,
-            context,
-        });
         let mut progress = Progress {
             base,
             block: BlockOverlay::default(),
@@ -228,6 +207,54 @@ impl Executor {
         Ok(result)
     }
 
+    /// Decode a block and take the state it is executed on.
+    fn open(
+        &self,
+        context: &[u8],
+        batch: &[u8],
+        verified: &[u8],
+    ) -> Result<Opened<'_>, ExecutionError> {
+        let malformed = |what, error| ExecutionError::Malformed(format!("{what}: {error}"));
+        let context: BlockContext =
+            decode_canonical(context).map_err(|error| malformed("context", error))?;
+        let batch: TransactionBatch =
+            decode_canonical(batch).map_err(|error| malformed("batch", error))?;
+        if verified.len() != batch.transactions.len() {
+            return Err(ExecutionError::Malformed(
+                "verified: one byte per transaction".into(),
+            ));
+        }
+        let threads = NonZeroUsize::new(self.core.lock().parallel.threads);
+        let threads = threads.unwrap_or(NonZeroUsize::MIN);
+        let items = Arc::new(prepare(&batch.transactions, verified, threads));
+        drop(batch);
+        let core = self.core.lock();
+        let base = self.state.read_arc();
+        let config = config(&base)?;
+        let rules = Arc::new(Rules {
+            chain_id: self.chain_id.clone(),
+            config,
+            context,
+        });
+        Ok((items, core, base, rules))
+    }
+
+    /// Execute a block serially `runs` times without keeping what it does: what each transaction
+    /// costs and touches, and what would have been foretold of it.
+    ///
+    /// # Errors
+    /// As [`Executor::execute_block`].
+    pub fn record_block(
+        &self,
+        context: &[u8],
+        batch: &[u8],
+        verified: &[u8],
+        runs: NonZeroUsize,
+    ) -> Result<Trace, ExecutionError> {
+        let (items, mut core, base, rules) = self.open(context, batch, verified)?;
+        Ok(record(&mut core, &rules, &items, base, runs))
+    }
+
     fn execute_run(
         &self,
         core: &mut Core,
@@ -237,7 +264,7 @@ impl Executor {
         progress: Progress,
     ) -> Progress {
         let run = &items[range.clone()];
-        if !core.parallel.is_on() || core.record {
+        if !core.parallel.is_on() {
             return execute_serially(core, rules, run, progress);
         }
         let Progress {
@@ -270,7 +297,8 @@ impl Executor {
         };
         let (outputs, block) = core.parallel.execute(engine, hints, run_of, block);
         for (executed, access) in outputs {
-            keep(&mut core.window, &mut result, executed, access);
+            note_id(&mut core.window, &executed);
+            keep(&mut result, executed, access);
         }
         Progress {
             base,
@@ -393,21 +421,10 @@ fn execute_serially(
     } = progress;
     let start = Instant::now();
     for item in items {
-        let began = core.record.then(Instant::now);
-        let transaction = item.transaction.as_ref().ok();
-        let duplicate = transaction.is_some_and(|one| core.window.contains(&one.tx_id));
+        let (executed, access);
         let view = TxView::new(base, block);
-        let (executed, mut view) = rules.execute(&mut core.machine, item, duplicate, view);
-        let access = Access::new(view.take_access(), view.writes(), executed.ok);
-        (base, block) = if executed.ok {
-            view.commit()
-        } else {
-            view.rollback()
-        };
-        keep(&mut core.window, &mut result, executed, access);
-        if let Some(began) = began {
-            result.costs_ns.push(began.elapsed().as_nanos() as u64);
-        }
+        (executed, access, _, (base, block)) = execute_one(core, rules, item, view);
+        keep(&mut result, executed, access);
     }
     let spent = start.elapsed().as_nanos() as u64;
     core.parallel.measured(items.len(), spent);
@@ -418,11 +435,41 @@ fn execute_serially(
     }
 }
 
-fn keep(window: &mut Window, result: &mut BlockResult, executed: Executed, access: Access) {
+/// Execute one transaction and fold what it wrote into the block.
+pub(crate) fn execute_one(
+    core: &mut Core,
+    rules: &Rules,
+    item: &Item,
+    view: TxView<StateGuard>,
+) -> (
+    Executed,
+    Access,
+    Option<ReadTimes>,
+    (StateGuard, BlockOverlay),
+) {
+    let transaction = item.transaction.as_ref().ok();
+    let duplicate = transaction.is_some_and(|one| core.window.contains(&one.tx_id));
+    let (executed, mut view) = rules.execute(&mut core.machine, item, duplicate, view);
+    let access = Access::new(view.take_access(), view.writes(), executed.ok);
+    let times = view.take_times();
+    let below = if executed.ok {
+        view.commit()
+    } else {
+        view.rollback()
+    };
+    note_id(&mut core.window, &executed);
+    (executed, access, times, below)
+}
+
+fn note_id(window: &mut Window, executed: &Executed) {
     if executed.expiry_height > 0 {
         window.insert(executed.tx_id, executed.expiry_height);
     }
+}
+
+fn keep(result: &mut BlockResult, executed: Executed, access: Access) {
     result.gas_used = result.gas_used.saturating_add(executed.gas_used);
+    result.gas.push(executed.gas_used);
     result.receipts.push(executed.receipt);
     result.tx_ids.push(executed.tx_id);
     result.expiry_heights.push(executed.expiry_height);

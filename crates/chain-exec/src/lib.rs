@@ -11,6 +11,7 @@ mod executor;
 mod gate;
 mod genesis;
 mod graph;
+mod graph_message;
 mod hints;
 mod members;
 mod observed;
@@ -19,6 +20,7 @@ mod parallel;
 mod pinning;
 mod pool;
 mod receipt;
+mod record;
 pub mod scheduler;
 mod simulate;
 mod sync;
@@ -31,7 +33,10 @@ mod window;
 pub use bed::Bed;
 pub use executor::{ExecutionError, Executor};
 pub use gate::{Engine, Forecast};
-pub use graph::{dependencies, trace as trace_of, Access, Cause, Dependency, DEPENDENCIES_MAX};
+pub use graph::{
+    dependencies, summary, Access, Cause, Dependency, HotKey, Summary, DEPENDENCIES_MAX,
+};
+pub use graph_message::block_graph;
 pub use hints::{CallContext, Prediction, Templates};
 pub use parallel::Strategy;
 pub use receipt::BlockResult;

@@ -4,7 +4,7 @@ use chain_state::State;
 
 use crate::scheduler::HintClass;
 use crate::synthetic::{Choice, SyntheticBlock};
-use crate::trace::{Trace, TraceTransaction};
+use crate::trace::{Scan, Trace, TraceTransaction};
 
 /// A splitmix64 stream (Steele, Lea and Flood, OOPSLA 2014).
 #[derive(Clone, Debug)]
@@ -56,7 +56,12 @@ fn random_transaction(
     }
     if ranges && random.below(8) == 0 {
         let start = random.below(keys);
-        one.ranges.push((start, start + random.below(8)));
+        let end = start + random.below(8);
+        one.ranges.push(Scan {
+            start,
+            end,
+            at_ns: 0,
+        });
     }
     one.cost_ns = random.below(3) * 300;
     one.hint_class = match hints {

@@ -145,6 +145,21 @@ impl Parallel {
         }
     }
 
+    /// What is known beforehand of a block's invocations; nothing of what changes members or code.
+    pub(crate) fn hints(
+        &mut self,
+        rules: &Rules,
+        items: &[Item],
+        view: &TxView<StateGuard>,
+    ) -> Vec<Hint> {
+        let templates = self.templates_of(items, view);
+        let known = |item: &Item| match item.is_barrier() {
+            true => Hint::default(),
+            false => hint(rules, item, view, &templates, &self.observed).unwrap_or_default(),
+        };
+        items.iter().map(known).collect()
+    }
+
     /// The templates of every contract that the run calls; no transaction of it changes them.
     fn templates_of<'a>(&mut self, items: &'a [Item], view: &TxView<StateGuard>) -> Called<'a> {
         let mut found = HashMap::new();

@@ -22,10 +22,10 @@ pub struct BlockResult {
     pub writes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     /// Sum over the receipts.
     pub gas_used: u64,
+    /// Gas of each receipt.
+    pub gas: Vec<u64>,
     /// What each transaction read and wrote.
     pub accesses: Vec<Access>,
-    /// Serial cost of each transaction in nanoseconds; empty unless recording was on.
-    pub costs_ns: Vec<u64>,
 }
 
 /// Why a transaction ends without, or before, its effect.

@@ -135,6 +135,7 @@ pub fn simulate_with(trace: &Trace, workers: usize, costs: &Costs, settings: Set
         costs,
         slowdown,
         scheduler,
+        looks: trace.transactions.iter().map(looks).collect(),
         lines: HashMap::new(),
         verified: vec![false; trace.transactions.len()],
         busy_ns: 0,
@@ -156,6 +157,23 @@ pub fn simulate_with(trace: &Trace, workers: usize, costs: &Costs, settings: Set
         counters,
         busy_ns: simulation.busy_ns,
     }
+}
+
+/// What an execution looks at below itself.
+#[derive(Clone, Copy, Debug)]
+enum Look {
+    Key(u64),
+    Range(u64, u64),
+}
+
+/// What an execution looks at, by offset; ranges first where the offsets are equal.
+fn looks(one: &TraceTransaction) -> Vec<(u64, Look)> {
+    let ranges = one.ranges.iter();
+    let ranges = ranges.map(|scan| (scan.at_ns, Look::Range(scan.start, scan.end)));
+    let reads = one.reads.iter().map(|(key, at)| (*at, Look::Key(*key)));
+    let mut looks: Vec<(u64, Look)> = ranges.chain(reads).collect();
+    looks.sort_by_key(|(at, _)| *at);
+    looks
 }
 
 /// Cache lines that several workers write.
@@ -184,6 +202,7 @@ struct Simulation<'a> {
     costs: &'a Costs,
     slowdown: f64,
     scheduler: Scheduler<()>,
+    looks: Vec<Vec<(u64, Look)>>,
     lines: HashMap<Line, u64>,
     verified: Vec<bool>,
     busy_ns: u64,
@@ -279,7 +298,7 @@ impl Simulation<'_> {
         }
     }
 
-    /// Start an execution: the signature first, once, then the ranges and the reads.
+    /// Start an execution: the signature first, once, then what it looks at.
     fn begin(&mut self, claim: Claim, now: u64) -> (u64, Step) {
         let verified = &mut self.verified[claim.version.tx as usize];
         let first = !std::mem::replace(verified, true);
@@ -293,47 +312,35 @@ impl Simulation<'_> {
         self.read(&mut Worker::default(), claim, usize::MAX, at)
     }
 
-    /// `next` counts the reads done; `usize::MAX` stands for the start.
+    /// `next` counts the looks taken; `usize::MAX` stands for the start.
     fn read(&mut self, worker: &mut Worker, claim: Claim, next: usize, now: u64) -> (u64, Step) {
-        let one = self.transaction(claim);
-        // Ranges come first, and the first read with them.
-        let offset = |index: usize| match one.reads.get(index) {
-            _ if index == 0 && !one.ranges.is_empty() => Some(0),
-            read => read.map(|(_, at)| *at),
-        };
-        let mut at = now;
+        let total = self.transaction(claim).cost_ns;
+        let looks = &self.looks[claim.version.tx as usize];
+        let offset = |index: usize| looks.get(index).map_or(total, |(at, _)| (*at).min(total));
+        let (look, count) = (looks.get(next).map(|(_, look)| *look), looks.len());
         if next == usize::MAX {
-            let gap = self.slowed(offset(0).unwrap_or(one.cost_ns).min(one.cost_ns));
+            let gap = self.slowed(offset(0));
             self.busy_ns += gap;
-            return (at + gap, Step::Read(claim, 0));
+            return (now + gap, Step::Read(claim, 0));
         }
-        let ranges: &[(u64, u64)] = if next == 0 { &one.ranges } else { &[] };
-        let keys: Vec<u64> = one
-            .reads
-            .get(next)
-            .map(|(key, _)| *key)
-            .into_iter()
-            .collect();
-        let (cost, total) = (offset(next).unwrap_or(one.cost_ns), one.cost_ns);
-        let after = offset(next + 1).unwrap_or(total);
-        let ranges = ranges.to_vec();
-        for range in ranges {
-            match self.scan(claim, range) {
+        let gap = self.slowed(offset(next + 1).saturating_sub(offset(next)));
+        let mut at = now;
+        match look {
+            Some(Look::Range(start, end)) => match self.scan(claim, (start, end)) {
                 Ok(rows) => at += self.slowed(self.costs.read_ns * (1 + rows)),
                 Err(on) => return self.blocked(worker, claim, on, at),
+            },
+            Some(Look::Key(key)) => {
+                let found = self.look(claim, &key_bytes(key));
+                at = self.line(Line::Key(key), at) + self.slowed(self.costs.read_ns);
+                if let Found::Blocked(on) = found {
+                    return self.blocked(worker, claim, on, at);
+                }
             }
+            None => {}
         }
-        for key in keys {
-            let found = self.look(claim, &key_bytes(key));
-            at = self.line(Line::Key(key), at) + self.slowed(self.costs.read_ns);
-            if let Found::Blocked(on) = found {
-                return self.blocked(worker, claim, on, at);
-            }
-        }
-        let gap = self.slowed(after.min(total).saturating_sub(cost));
         self.busy_ns += gap + (at - now);
-        let more = next + 1 < self.transaction(claim).reads.len();
-        let step = if more {
+        let step = if next + 1 < count {
             Step::Read(claim, next + 1)
         } else {
             Step::Publish(claim)

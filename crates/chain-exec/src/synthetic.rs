@@ -90,8 +90,8 @@ fn execute<B: std::ops::Deref<Target = State>>(
     view: &mut TxView<B>,
 ) -> Option<(u64, bool)> {
     let mut state = mix(u64::from(tx) + 1, 7);
-    for (start, end) in &one.ranges {
-        let (mut start, end) = (key_bytes(*start).to_vec(), key_bytes(*end));
+    for scan in &one.ranges {
+        let (mut start, end) = (key_bytes(scan.start).to_vec(), key_bytes(scan.end));
         view.note_range(&start, Some(&end));
         while let Some((key, value)) = view.edge(&start, Some(&end), false) {
             state = digest(digest(state, Some(&key)), Some(&value));

@@ -1,24 +1,38 @@
 //! What a block's transactions cost and touch: recorded from a serial run, or made up.
 //!
-//! As text, a first line `chainnode-trace 1`, then one line a transaction of space-separated
-//! fields, those without a value left out: `c=` cost in nanoseconds, `v=` signature check in
-//! nanoseconds, `r=` reads as `key@offset_ns`, `w=` writes, `d=` deltas, `g=` ranges as
-//! `start-end` (end exclusive), `h=` the hint's class (`complete`, `superset`, `predicted`), and
-//! `hr=`, `hw=`, `hd=` the hint's keys where they differ from the accesses. Lists are separated by
-//! commas, keys are numbers.
+//! The text form, its rules and its versions: docs/spec/execution-trace.md.
 
 use std::collections::{BTreeMap, HashMap};
 
 use crate::scheduler::{Hint, HintClass, HintKey};
 
-/// First line of a trace as text.
-pub const TRACE_HEADER: &str = "chainnode-trace 1";
+/// First word of a trace as text; its version follows.
+const TRACE_NAME: &str = "chainnode-trace";
+/// The version that is written, and the only one that is read.
+pub const TRACE_VERSION: u64 = 2;
+/// Most transactions of a trace.
+pub const TRANSACTIONS_MAX: usize = 1_000_000;
+/// Longest execution or signature check: an hour, so that sums stay within 64 bits.
+pub const COST_MAX_NS: u64 = 3_600_000_000_000;
+
+/// A scan of a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scan {
+    /// First key.
+    pub start: u64,
+    /// Above the last key.
+    pub end: u64,
+    /// Offset into the execution in nanoseconds.
+    pub at_ns: u64,
+}
 
 /// One transaction of a trace. Keys are numbers; contract-qualified means a number per pair.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TraceTransaction {
     /// Serial execution time in nanoseconds.
     pub cost_ns: u64,
+    /// Gas of the receipt.
+    pub gas_used: u64,
     /// Signature check in nanoseconds, done once however often it executes.
     pub verify_ns: u64,
     /// Key and offset into the execution in nanoseconds, by offset.
@@ -27,8 +41,8 @@ pub struct TraceTransaction {
     pub writes: Vec<u64>,
     /// Counters added to without being read.
     pub deltas: Vec<u64>,
-    /// Ranges scanned at the start: start (inclusive) and end (exclusive).
-    pub ranges: Vec<(u64, u64)>,
+    /// Ranges scanned, by offset.
+    pub ranges: Vec<Scan>,
     /// What is known before: `None` is exactly the accesses, of this class.
     pub hint_class: HintClass,
     /// Reads, writes and deltas the hint names instead, right or wrong.
@@ -58,22 +72,58 @@ pub(crate) fn key_bytes(key: u64) -> [u8; 9] {
     bytes
 }
 
+fn list<T>(text: &str, read: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
+    text.split(',').map(read).collect()
+}
+
 fn numbers(text: &str) -> Result<Vec<u64>, String> {
-    text.split(',').map(number).collect()
+    list(text, number)
 }
 
 fn number(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| format!("`{text}` is no number"))
+    // A sign would be a second way to write the same number.
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit());
+    let read = plain.then(|| text.parse().ok()).flatten();
+    read.ok_or_else(|| format!("`{}` is no 64-bit number", shown(text)))
 }
 
-fn pairs(text: &str, separator: char) -> Result<Vec<(u64, u64)>, String> {
-    let pair = |text: &str| {
-        let (left, right) = text
-            .split_once(separator)
-            .ok_or_else(|| format!("`{text}` is no pair"))?;
-        Ok((number(left)?, number(right)?))
-    };
-    text.split(',').map(pair).collect()
+fn pair(text: &str, separator: char) -> Result<(&str, &str), String> {
+    text.split_once(separator)
+        .ok_or_else(|| format!("`{}` has no `{separator}`", shown(text)))
+}
+
+fn read(text: &str) -> Result<(u64, u64), String> {
+    let (key, at) = pair(text, '@')?;
+    Ok((number(key)?, number(at)?))
+}
+
+fn scan(text: &str) -> Result<Scan, String> {
+    let (range, at) = pair(text, '@')?;
+    let (start, end) = pair(range, '-')?;
+    Ok(Scan {
+        start: number(start)?,
+        end: number(end)?,
+        at_ns: number(at)?,
+    })
+}
+
+/// The beginning of what is wrong: a line may have megabytes.
+fn shown(text: &str) -> String {
+    text.chars().take(40).collect()
+}
+
+fn check_header(line: &str) -> Result<(), String> {
+    let expected = || format!("the first line is `{TRACE_NAME} {TRACE_VERSION}`");
+    let version = line
+        .strip_prefix(TRACE_NAME)
+        .and_then(|rest| rest.strip_prefix(' '));
+    match version.map(number) {
+        Some(Ok(TRACE_VERSION)) => Ok(()),
+        Some(Ok(version)) => Err(format!(
+            "version {version} is not known, this program reads version {TRACE_VERSION}"
+        )),
+        _ => Err(expected()),
+    }
 }
 
 fn joined<T>(items: &[T], show: impl Fn(&T) -> String) -> String {
@@ -119,16 +169,15 @@ impl TraceTransaction {
                 value.to_string()
             }
         };
+        let ranges = |scan: &Scan| format!("{}-{}@{}", scan.start, scan.end, scan.at_ns);
         let mut fields = vec![
             ("c", self.cost_ns.to_string()),
+            ("u", zero(self.gas_used)),
             ("v", zero(self.verify_ns)),
             ("r", joined(&self.reads, |(key, at)| format!("{key}@{at}"))),
             ("w", joined(&self.writes, plain)),
             ("d", joined(&self.deltas, plain)),
-            (
-                "g",
-                joined(&self.ranges, |(start, end)| format!("{start}-{end}")),
-            ),
+            ("g", joined(&self.ranges, ranges)),
             ("h", class.to_owned()),
         ];
         if let Some(hints) = &self.hint_keys {
@@ -150,41 +199,80 @@ impl TraceTransaction {
 
     fn decode(line: &str) -> Result<Self, String> {
         let mut transaction = Self::default();
-        for field in line.split_whitespace() {
-            let (name, value) = field
-                .split_once('=')
-                .ok_or_else(|| format!("`{field}` is no field"))?;
-            let hints = &mut transaction.hint_keys;
-            match name {
-                "c" => transaction.cost_ns = number(value)?,
-                "v" => transaction.verify_ns = number(value)?,
-                "r" => transaction.reads = pairs(value, '@')?,
-                "w" => transaction.writes = numbers(value)?,
-                "d" => transaction.deltas = numbers(value)?,
-                "g" => transaction.ranges = pairs(value, '-')?,
-                "h" => {
-                    transaction.hint_class = match value {
-                        "complete" => HintClass::Complete,
-                        "superset" => HintClass::Superset,
-                        "predicted" => HintClass::Predicted,
-                        _ => return Err(format!("`{value}` is no class of hints")),
-                    }
-                }
-                "hr" => hints.get_or_insert_default()[0] = numbers(value)?,
-                "hw" => hints.get_or_insert_default()[1] = numbers(value)?,
-                "hd" => hints.get_or_insert_default()[2] = numbers(value)?,
-                "hk" => drop(hints.get_or_insert_default()),
-                _ => return Err(format!("no field is called `{name}`")),
+        let mut names = Vec::new();
+        for field in line.split(' ') {
+            let (name, value) = pair(field, '=')?;
+            if names.contains(&name) {
+                return Err(format!("the field `{}` comes twice", shown(name)));
             }
+            names.push(name);
+            transaction.set(name, value)?;
         }
+        if !names.contains(&"c") {
+            return Err("a transaction has a cost, `c=`".to_owned());
+        }
+        transaction.check()?;
         Ok(transaction)
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
+        let hints = &mut self.hint_keys;
+        match name {
+            "c" => self.cost_ns = number(value)?,
+            "u" => self.gas_used = number(value)?,
+            "v" => self.verify_ns = number(value)?,
+            "r" => self.reads = list(value, read)?,
+            "w" => self.writes = numbers(value)?,
+            "d" => self.deltas = numbers(value)?,
+            "g" => self.ranges = list(value, scan)?,
+            "h" => {
+                self.hint_class = match value {
+                    "complete" => HintClass::Complete,
+                    "superset" => HintClass::Superset,
+                    "predicted" => HintClass::Predicted,
+                    _ => return Err(format!("`{}` is no class of hints", shown(value))),
+                }
+            }
+            "hr" => hints.get_or_insert_default()[0] = numbers(value)?,
+            "hw" => hints.get_or_insert_default()[1] = numbers(value)?,
+            "hd" => hints.get_or_insert_default()[2] = numbers(value)?,
+            "hk" if value == "1" => drop(hints.get_or_insert_default()),
+            "hk" => return Err("`hk` can only be 1".to_owned()),
+            _ => return Err(format!("no field is called `{}`", shown(name))),
+        }
+        Ok(())
+    }
+
+    /// Whether the fields fit each other.
+    ///
+    /// # Errors
+    /// The rule that is broken.
+    pub fn check(&self) -> Result<(), String> {
+        if self.cost_ns.max(self.verify_ns) > COST_MAX_NS {
+            return Err(format!("`c` and `v` are at most {COST_MAX_NS} ns"));
+        }
+        let scans = self.ranges.iter().map(|scan| scan.at_ns);
+        let reads = self.reads.iter().map(|(_, at_ns)| *at_ns);
+        if !scans.clone().is_sorted() || !reads.clone().is_sorted() {
+            return Err("reads and ranges come in the order of their offsets".to_owned());
+        }
+        if scans.chain(reads).any(|at_ns| at_ns > self.cost_ns) {
+            return Err("an offset lies within the execution, at most `c`".to_owned());
+        }
+        if self.ranges.iter().any(|scan| scan.start > scan.end) {
+            return Err("a range ends before it starts".to_owned());
+        }
+        if self.hint_class == HintClass::None && self.hint_keys.is_some() {
+            return Err("`hr`, `hw`, `hd` and `hk` need a class, `h=`".to_owned());
+        }
+        Ok(())
     }
 }
 
 impl Trace {
     /// The trace as text.
     pub fn encode(&self) -> String {
-        let mut text = TRACE_HEADER.to_owned() + "\n";
+        let mut text = format!("{TRACE_NAME} {TRACE_VERSION}\n");
         for transaction in &self.transactions {
             text += &transaction.encode();
             text.push('\n');
@@ -195,19 +283,37 @@ impl Trace {
     /// A trace from text.
     ///
     /// # Errors
-    /// The first line that cannot be read.
+    /// The first line that breaks a rule, and the rule.
     pub fn decode(text: &str) -> Result<Self, TraceError> {
-        let mut lines = text.lines().zip(1..);
-        if lines.next().map(|(line, _)| line) != Some(TRACE_HEADER) {
-            let reason = format!("must be `{TRACE_HEADER}`");
-            return Err(TraceError { line: 1, reason });
+        let wrong = |(line, reason)| TraceError { line, reason };
+        let mut lines = text.split_terminator('\n').zip(1..);
+        check_header(lines.next().map_or("", |(line, _)| line))
+            .map_err(|reason| wrong((1, reason)))?;
+        let mut transactions = Vec::new();
+        for (text, line) in lines.filter(|(text, _)| !text.starts_with('#')) {
+            if transactions.len() == TRANSACTIONS_MAX {
+                let reason = format!("a trace has at most {TRANSACTIONS_MAX} transactions");
+                return Err(wrong((line, reason)));
+            }
+            let read = TraceTransaction::decode(text).map_err(|reason| wrong((line, reason)));
+            transactions.push(read?);
         }
-        let transactions = lines.map(|(text, line)| {
-            TraceTransaction::decode(text).map_err(|reason| TraceError { line, reason })
-        });
-        Ok(Self {
-            transactions: transactions.collect::<Result<_, _>>()?,
-        })
+        Ok(Self { transactions })
+    }
+
+    /// The same trace with a signature check of so long before each transaction.
+    pub fn with_verify(&self, verify_ns: u64) -> Self {
+        let mut trace = self.clone();
+        for one in &mut trace.transactions {
+            one.verify_ns = verify_ns.min(COST_MAX_NS);
+        }
+        trace
+    }
+
+    /// Gas of all receipts.
+    pub fn gas_used(&self) -> u64 {
+        let gas = self.transactions.iter().map(|one| one.gas_used);
+        gas.fold(0, u64::saturating_add)
     }
 
     /// T1: the serial execution time in nanoseconds.
@@ -224,7 +330,10 @@ impl Trace {
         for one in &self.transactions {
             let reads = one.reads.iter().map(|(key, _)| paths.of(*key));
             let start = reads.max().unwrap_or(0);
-            let ranges = one.ranges.iter().map(|range| paths.of_range(*range));
+            let ranges = one
+                .ranges
+                .iter()
+                .map(|scan| paths.of_range((scan.start, scan.end)));
             let end = start.max(ranges.max().unwrap_or(0)) + one.cost_ns;
             longest = longest.max(end);
             for key in &one.writes {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use chain_types::Hash;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Window {
     ids: HashMap<Hash, u64>,
     by_expiry: BTreeMap<u64, Vec<Hash>>,

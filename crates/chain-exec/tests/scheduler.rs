@@ -1,6 +1,6 @@
 //! The scheduler on threads against the plain serial engine, and in virtual time against bounds.
 
-use chain_exec::oracle::{compare, random_trace, Random};
+use chain_exec::oracle::{compare, Random};
 use chain_exec::scheduler::HintClass;
 use chain_exec::trace::{Trace, TraceTransaction};
 use chain_exec::{simulate, Costs};
@@ -57,17 +57,6 @@ fn a_chain_cannot_be_sped_up_and_its_deltas_can() {
     assert!(deltas.speedup > 30.0, "{deltas:?}");
     assert!(exact.speedup < 1.0 && exact.speedup > 0.7, "{exact:?}");
     assert_eq!(chain.without_deltas().critical_path_ns(), chain.work_ns());
-}
-
-#[test]
-fn a_trace_survives_its_text() {
-    let mut random = Random(5);
-    for _ in 0..50 {
-        let trace = random_trace(&mut random);
-        assert_eq!(Trace::decode(&trace.encode()).unwrap(), trace);
-    }
-    let wrong = Trace::decode("chainnode-trace 1\nc=1\nc=x").unwrap_err();
-    assert_eq!((wrong.line, wrong.reason.as_str()), (3, "`x` is no number"));
 }
 
 #[test]

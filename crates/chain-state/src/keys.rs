@@ -55,6 +55,15 @@ pub fn storage_prefix(contract: &str) -> Vec<u8> {
     key
 }
 
+/// The contract that stores under a key, and the key within it; none for the chain's own records.
+pub fn split_storage(key: &[u8]) -> Option<(&str, &[u8])> {
+    let (tag, rest) = key.split_first()?;
+    let (length, rest) = rest.split_first()?;
+    let (contract, key) = rest.split_at_checked(usize::from(*length))?;
+    let contract = std::str::from_utf8(contract).ok()?;
+    (*tag == STORAGE_TAG).then_some((contract, key))
+}
+
 /// The smallest key above every key with this prefix, if there is one.
 pub fn successor(prefix: &[u8]) -> Option<Vec<u8>> {
     let mut end = prefix.to_vec();

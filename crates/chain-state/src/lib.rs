@@ -9,12 +9,14 @@ pub mod keys;
 mod overlay;
 #[doc(hidden)]
 pub mod sync;
+mod times;
 mod tree;
 pub mod versions;
 mod view;
 
 pub use access::AccessSet;
 pub use overlay::{BlockOverlay, SharedState, State, StateGuard};
+pub use times::ReadTimes;
 pub use tree::{verify_proof, Proof, StateTree};
 pub use view::{CounterError, Parts, Savepoint, TxView, Write};
 

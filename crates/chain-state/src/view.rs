@@ -6,7 +6,7 @@ use std::ops::Deref;
 
 use crate::overlay::bounds;
 use crate::versions::{Found, Lens};
-use crate::{AccessSet, BlockOverlay, Hash, State};
+use crate::{AccessSet, BlockOverlay, Hash, ReadTimes, State};
 
 /// A pending write of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +38,7 @@ pub struct TxView<B> {
     lens: Option<Lens>,
     writes: BTreeMap<Vec<u8>, Write>,
     access: AccessSet,
+    times: Option<Box<ReadTimes>>,
     /// What each write replaced since the first savepoint that is still open.
     undo: Vec<(Vec<u8>, Option<Write>)>,
     savepoints: u32,
@@ -69,6 +70,7 @@ impl<B: Deref<Target = State>> TxView<B> {
             lens: None,
             writes: BTreeMap::new(),
             access: AccessSet::default(),
+            times: None,
             undo: Vec::new(),
             savepoints: 0,
         }
@@ -80,6 +82,16 @@ impl<B: Deref<Target = State>> TxView<B> {
             lens: Some(lens),
             ..Self::new(base, BlockOverlay::default())
         }
+    }
+
+    /// Note from now on when keys and ranges are first read.
+    pub fn note_times(&mut self, times: ReadTimes) {
+        self.times = Some(Box::new(times));
+    }
+
+    /// When what was read so far was first read, if that was asked for.
+    pub fn take_times(&mut self) -> Option<ReadTimes> {
+        self.times.take().map(|times| *times)
     }
 
     /// Whether the view waits for another transaction, so that the call should end.
@@ -151,6 +163,9 @@ impl<B: Deref<Target = State>> TxView<B> {
 
     fn note_read(&mut self, key: &[u8]) {
         if !self.access.keys.contains(key) {
+            if let Some(times) = &mut self.times {
+                times.key(key);
+            }
             self.access.keys.insert(key.to_vec());
         }
     }
@@ -260,7 +275,13 @@ impl<B: Deref<Target = State>> TxView<B> {
         if let Some(lens) = &self.lens {
             lens.depend_on_range(start, &end);
         }
-        self.access.ranges.insert((start.to_vec(), end));
+        let range = (start.to_vec(), end);
+        if let Some(times) = &mut self.times {
+            if !self.access.ranges.contains(&range) {
+                times.range(&range);
+            }
+        }
+        self.access.ranges.insert(range);
     }
 
     /// The first (or last, `reverse`) live entry of a range, as the transaction sees it now.

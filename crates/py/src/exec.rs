@@ -1,5 +1,8 @@
 //! Execution: the state, the serial engine and the contract machine's checks.
 
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
 use chain_exec as exec;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -22,33 +25,51 @@ const THREADS_MAX: usize = 1024;
 type Write<'py> = (Bound<'py, PyBytes>, Option<Bound<'py, PyBytes>>);
 
 #[pyclass(frozen, module = "chainnode._native")]
-struct BlockResult(exec::BlockResult);
+struct BlockResult {
+    result: exec::BlockResult,
+    accesses: Arc<Touched>,
+}
+
+struct Touched {
+    accesses: Vec<exec::Access>,
+    gas: Vec<u64>,
+}
+
+impl BlockResult {
+    fn new(mut result: exec::BlockResult) -> Self {
+        let accesses = Arc::new(Touched {
+            accesses: std::mem::take(&mut result.accesses),
+            gas: std::mem::take(&mut result.gas),
+        });
+        Self { result, accesses }
+    }
+}
 
 #[pymethods]
 impl BlockResult {
     #[getter]
     fn receipts<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyBytes>> {
-        list(py, &self.0.receipts)
+        list(py, &self.result.receipts)
     }
 
     #[getter]
     fn tx_ids<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyBytes>> {
-        list(py, &self.0.tx_ids)
+        list(py, &self.result.tx_ids)
     }
 
     #[getter]
     fn expiry_heights(&self) -> Vec<u64> {
-        self.0.expiry_heights.clone()
+        self.result.expiry_heights.clone()
     }
 
     #[getter]
     fn receipts_root<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.0.receipts_root)
+        PyBytes::new(py, &self.result.receipts_root)
     }
 
     #[getter]
     fn state_root<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.0.state_root)
+        PyBytes::new(py, &self.result.state_root)
     }
 
     #[getter]
@@ -56,37 +77,43 @@ impl BlockResult {
         let bytes = |bytes: &Vec<u8>| PyBytes::new(py, bytes);
         let pair =
             |(key, value): &(Vec<u8>, Option<Vec<u8>>)| (bytes(key), value.as_ref().map(bytes));
-        self.0.writes.iter().map(pair).collect()
+        self.result.writes.iter().map(pair).collect()
     }
 
     #[getter]
     fn gas_used(&self) -> u64 {
-        self.0.gas_used
+        self.result.gas_used
     }
 
-    fn dependencies(&self, py: Python<'_>) -> Vec<(u32, u32, &'static str)> {
-        let named = |edge: &exec::Dependency| {
-            let cause = match edge.cause {
-                exec::Cause::Read => "read",
-                exec::Cause::Write => "write",
-                exec::Cause::Anti => "anti",
-            };
-            (edge.later, edge.earlier, cause)
-        };
-        py.detach(|| {
-            exec::dependencies(&self.0.accesses)
-                .iter()
-                .map(named)
-                .collect()
-        })
+    #[getter]
+    fn accesses(&self) -> BlockAccesses {
+        BlockAccesses(Arc::clone(&self.accesses))
+    }
+}
+
+/// What a block's transactions touched, apart from the rest of its result.
+#[pyclass(frozen, module = "chainnode._native")]
+struct BlockAccesses(Arc<Touched>);
+
+#[pymethods]
+impl BlockAccesses {
+    fn __len__(&self) -> usize {
+        self.0.accesses.len()
     }
 
-    fn trace(&self, py: Python<'_>) -> PyResult<crate::parallel::Trace> {
-        if self.0.costs_ns.len() != self.0.accesses.len() {
-            return Err(value_error("the block was executed without recording"));
-        }
-        let trace = py.detach(|| exec::trace_of(&self.0.accesses, &self.0.costs_ns));
-        Ok(crate::parallel::Trace(trace))
+    #[getter]
+    fn size_bytes(&self, py: Python<'_>) -> usize {
+        py.detach(|| self.0.accesses.iter().map(exec::Access::size_bytes).sum())
+    }
+
+    #[pyo3(signature = (height, *, summary_only=false))]
+    fn graph<'py>(&self, py: Python<'py>, height: u64, summary_only: bool) -> Bound<'py, PyBytes> {
+        let Touched { accesses, gas } = &*self.0;
+        let graph = py.detach(|| {
+            let graph = exec::block_graph(height, accesses, gas, summary_only);
+            chain_types::encode_canonical(&graph)
+        });
+        PyBytes::new(py, &graph)
     }
 }
 
@@ -122,10 +149,6 @@ impl Executor {
         Ok(())
     }
 
-    fn set_recording(&self, py: Python<'_>, record: bool) {
-        py.detach(|| self.0.set_recording(record));
-    }
-
     fn load(&self, py: Python<'_>, entries: Vec<(Vec<u8>, Vec<u8>)>) {
         py.detach(|| self.0.load(entries));
     }
@@ -152,7 +175,7 @@ impl Executor {
 
     fn genesis(&self, py: Python<'_>, genesis: &[u8]) -> PyResult<BlockResult> {
         py.detach(|| self.0.genesis(genesis))
-            .map(BlockResult)
+            .map(BlockResult::new)
             .map_err(value_error)
     }
 
@@ -169,7 +192,21 @@ impl Executor {
         verified: &[u8],
     ) -> PyResult<BlockResult> {
         let result = py.detach(|| self.0.execute_block(context, batch, verified));
-        result.map(BlockResult).map_err(value_error)
+        result.map(BlockResult::new).map_err(value_error)
+    }
+
+    #[pyo3(signature = (context, batch, verified, *, runs=1))]
+    fn record_block(
+        &self,
+        py: Python<'_>,
+        context: &[u8],
+        batch: &[u8],
+        verified: &[u8],
+        runs: usize,
+    ) -> PyResult<crate::parallel::Trace> {
+        let runs = NonZeroUsize::new(runs).ok_or_else(|| value_error("runs: at least one"))?;
+        let trace = py.detach(|| self.0.record_block(context, batch, verified, runs));
+        trace.map(crate::parallel::Trace).map_err(value_error)
     }
 
     fn evaluate<'py>(
@@ -260,6 +297,7 @@ fn time_contract_calls(
 /// Adds this file's names to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<BlockResult>()?;
+    module.add_class::<BlockAccesses>()?;
     module.add_class::<Executor>()?;
     module.add_function(wrap_pyfunction!(check_module, module)?)?;
     module.add_function(wrap_pyfunction!(meter_module, module)?)?;

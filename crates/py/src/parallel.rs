@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use chain_exec::scheduler::{Counters, HintClass, Settings};
-use chain_exec::trace::{self, TraceTransaction};
+use chain_exec::trace::{self, Scan, TraceTransaction};
 use chain_exec::{simulate_with, Choice, Costs, Engine, Forecast, Ran, SyntheticBlock};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -53,34 +53,36 @@ impl Trace {
     }
 
     #[pyo3(signature = (
-        cost_ns, *, reads=vec![], writes=vec![], deltas=vec![], ranges=vec![], verify_ns=0,
-        hint="complete", hint_keys=None
+        cost_ns, *, gas_used=0, reads=vec![], writes=vec![], deltas=vec![], ranges=vec![],
+        verify_ns=0, hint="complete", hint_keys=None
     ))]
     #[allow(clippy::too_many_arguments)]
     fn add(
         &mut self,
         cost_ns: u64,
+        gas_used: u64,
         reads: Vec<(u64, u64)>,
         writes: Vec<u64>,
         deltas: Vec<u64>,
-        ranges: Vec<(u64, u64)>,
+        ranges: Vec<(u64, u64, u64)>,
         verify_ns: u64,
         hint: &str,
         hint_keys: Option<[Vec<u64>; 3]>,
     ) -> PyResult<()> {
-        if !reads.is_sorted_by_key(|(_, offset_ns)| *offset_ns) {
-            return Err(value_error("reads: must be in the order of their offsets"));
-        }
-        self.0.transactions.push(TraceTransaction {
+        let scan = |(start, end, at_ns)| Scan { start, end, at_ns };
+        let one = TraceTransaction {
             cost_ns,
+            gas_used,
             verify_ns,
             reads,
             writes,
             deltas,
-            ranges,
+            ranges: ranges.into_iter().map(scan).collect(),
             hint_class: hint_class(hint)?,
             hint_keys,
-        });
+        };
+        one.check().map_err(value_error)?;
+        self.0.transactions.push(one);
         Ok(())
     }
 
@@ -96,6 +98,15 @@ impl Trace {
     #[getter]
     fn critical_path_ns(&self) -> u64 {
         self.0.critical_path_ns()
+    }
+
+    #[getter]
+    fn gas_used(&self) -> u64 {
+        self.0.gas_used()
+    }
+
+    fn with_verify(&self, verify_ns: u64) -> Self {
+        Self(self.0.with_verify(verify_ns))
     }
 
     fn without_deltas(&self) -> Self {

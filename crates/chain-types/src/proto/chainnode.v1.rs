@@ -446,6 +446,60 @@ pub struct ResultStep {
     #[prost(bytes = "vec", tag = "2")]
     pub receipts_root: ::prost::alloc::vec::Vec<u8>,
 }
+/// Who depends on whom in an executed block, from what was read and written. The same on every node
+/// and engine. A transaction weighs the gas of its receipt, or 1 where that is 0.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct BlockGraph {
+    #[prost(uint64, tag = "1")]
+    pub height: u64,
+    /// one per transaction, in block order
+    #[prost(message, repeated, tag = "2")]
+    pub vertices: ::prost::alloc::vec::Vec<Vertex>,
+    /// edges of later transactions are left out
+    #[prost(bool, tag = "3")]
+    pub truncated: bool,
+    /// T1: the weights of all transactions
+    #[prost(uint64, tag = "4")]
+    pub work_gas: u64,
+    /// T-infinity: the heaviest read-after-write path
+    #[prost(uint64, tag = "5")]
+    pub critical_path_gas: u64,
+    /// the transactions on that path, in block order
+    #[prost(uint32, repeated, tag = "6")]
+    pub longest_chain: ::prost::alloc::vec::Vec<u32>,
+    /// changed, touched by several transactions, heaviest first
+    #[prost(message, repeated, tag = "7")]
+    pub hot_keys: ::prost::alloc::vec::Vec<HotKey>,
+}
+/// The DAG form that ChainMaker ships in its blocks, with the reason of each edge beside it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Vertex {
+    /// earlier transactions this one depends on, ascending
+    #[prost(uint32, repeated, tag = "1")]
+    pub neighbors: ::prost::alloc::vec::Vec<u32>,
+    /// sums: 1 read after write, 2 write after write, 4 write after read
+    #[prost(bytes = "vec", tag = "2")]
+    pub causes: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HotKey {
+    /// empty: a record of the chain itself
+    #[prost(string, tag = "1")]
+    pub contract: ::prost::alloc::string::String,
+    /// within the contract
+    #[prost(bytes = "vec", tag = "2")]
+    pub key: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint32, tag = "3")]
+    pub readers: u32,
+    #[prost(uint32, tag = "4")]
+    pub writers: u32,
+    /// add to a counter without reading it
+    #[prost(uint32, tag = "5")]
+    pub adders: u32,
+    /// the weights of all who touch it
+    #[prost(uint64, tag = "6")]
+    pub gas: u64,
+}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum PayloadKind {
