@@ -80,6 +80,38 @@ fn what_breaks_a_rule_is_refused_by_line_and_rule() {
 }
 
 #[test]
+fn damaged_text_is_refused_or_read_as_something_that_can_be_written() {
+    let mut random = Random(11);
+    let mut read = 0;
+    for _ in 0..3_000 {
+        let mut text = random_trace(&mut random).encode().into_bytes();
+        for _ in 0..1 + random.below(3) {
+            let at = random.below(text.len() as u64) as usize;
+            let with = b"0129 =,@-cruvgwdh#\n\xff"[random.below(20) as usize];
+            match random.below(3) {
+                0 => text[at] = with,
+                1 => text.insert(at, with),
+                _ => drop(text.remove(at)),
+            }
+        }
+        let Ok(text) = String::from_utf8(text) else {
+            continue;
+        };
+        if let Ok(trace) = Trace::decode(&text) {
+            read += 1;
+            assert_eq!(
+                Trace::decode(&trace.encode()).as_ref(),
+                Ok(&trace),
+                "{text}"
+            );
+            let found = simulate(&trace, 3, &Costs::nominal());
+            assert!(found.counters.executions as usize >= trace.transactions.len());
+        }
+    }
+    assert!(read > 300, "{read}");
+}
+
+#[test]
 fn a_late_read_meets_what_an_early_one_misses() {
     // Without hints, both start together; the first one's write is there after 10 us.
     let chain = |at_ns| {
