@@ -108,7 +108,7 @@ fn damaged_text_is_refused_or_read_as_something_that_can_be_written() {
             assert!(found.counters.executions as usize >= trace.transactions.len());
         }
     }
-    assert!(read > 300, "{read}");
+    assert!(read > 100, "{read}");
 }
 
 #[test]
