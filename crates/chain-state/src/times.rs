@@ -2,14 +2,17 @@
 
 use std::time::Instant;
 
+/// Start (inclusive) and end (exclusive, empty is none).
+pub type Range = (Vec<u8>, Vec<u8>);
+
 /// Offsets of the first reads of keys and ranges, in nanoseconds since the start.
 #[derive(Clone, Debug)]
 pub struct ReadTimes {
     began: Instant,
     /// Keys in the order in which they were first read.
     pub keys: Vec<(Vec<u8>, u64)>,
-    /// Ranges, start and end (empty is none), in the order in which they were first scanned.
-    pub ranges: Vec<((Vec<u8>, Vec<u8>), u64)>,
+    /// Ranges in the order in which they were first scanned.
+    pub ranges: Vec<(Range, u64)>,
 }
 
 impl ReadTimes {
@@ -32,7 +35,7 @@ impl ReadTimes {
         self.keys.push((key.to_vec(), at));
     }
 
-    pub(crate) fn range(&mut self, range: &(Vec<u8>, Vec<u8>)) {
+    pub(crate) fn range(&mut self, range: &Range) {
         let at = self.elapsed_ns();
         self.ranges.push((range.clone(), at));
     }
