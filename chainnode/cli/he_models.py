@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from secrets import token_bytes
 from typing import Annotated
@@ -11,15 +12,19 @@ import typer
 from chainnode.cli.context import DEFAULT_MEMBER, DEFAULT_NETWORK, Member, Network
 from chainnode.cli.he_options import Profiles, Schema, Table, ask_bank, described_by
 from chainnode.cli.output import reporting
+from chainnode.he.planner.aggregate import band_labels
 from chainnode.he.private_points import (
     SECRET_SIZE_BYTES,
     Model,
     PrivateScorecard,
     decode_model,
 )
+from chainnode.he.schema import Bins
 from chainnode.he.scorecard import Scorecard
 from chainnode.sdk.bank import BankClient
+from chainnode.sdk.binning import fit_schema, optimal_splits
 from chainnode.sdk.fitting import fit_scorecard, outcomes
+from chainnode.sdk.schema_file import dump_schema, load_schema
 from chainnode.sdk.sealed_files import read_or_write, replace_private
 from chainnode.sdk.source_table import read_source
 from chainnode.types.errors import ConfigError
@@ -33,6 +38,38 @@ PointsSecret = Annotated[
         help="Randomness of private points; made at first use. Not given: beside the record.",
     ),
 ]
+
+
+class BinEngine(StrEnum):
+    """What `--engine` takes."""
+
+    SKLEARN = "sklearn"
+    OPTBINNING = "optbinning"
+
+
+@app.command("bin")
+@reporting
+def fit_edges(
+    source: Annotated[Path, typer.Argument(help="History with outcomes: CSV or Parquet.")],
+    schema: Schema,
+    target: Annotated[str, typer.Option("--target", help="Column that is 1 where it went bad.")],
+    to: Annotated[Path, typer.Option("--to", help="Receives the schema with edges.")],
+    engine: Annotated[
+        BinEngine, typer.Option("--engine", help="What finds the edges.")
+    ] = BinEngine.SKLEARN,
+    python: Annotated[
+        Path, typer.Option("--python", help="Interpreter that has optbinning installed.")
+    ] = Path("python3"),
+) -> None:
+    """Fit the edges of the schema's bins on history; minima, maxima and decimals stay."""
+    history = read_source(source)
+    described = load_schema(schema, history.row_count())
+    splits = optimal_splits(python) if engine is BinEngine.OPTBINNING else None
+    made = fit_schema(described, history, outcomes(history, target), splits)
+    to.write_text(dump_schema(made), encoding="utf-8")
+    for column in made.columns:
+        if isinstance(column.encoding, Bins) and column.name in history.columns:
+            print(f"{column.name}: {', '.join(band_labels(column.encoding))}")
 
 
 @app.command()

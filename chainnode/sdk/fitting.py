@@ -7,9 +7,10 @@ logistic regression; weight of evidence and points follow Siddiqi, "Credit Risk 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,6 +25,9 @@ POINTS_TO_DOUBLE_ODDS: Final = 50
 BIN_SHARE_MIN: Final = 0.05
 INFORMATION_VALUE_MIN: Final = 0.02
 
+Splits = Callable[[NDArray[np.int64], NDArray[np.bool_], int, float], set[int]]
+"""Edges of scaled values: (values, outcomes, most bins, least share of a bin)."""
+
 
 def fit_bins(
     name: str,
@@ -33,6 +37,8 @@ def fit_bins(
     maximum: int,
     decimals: int = 0,
     bins_max: int = 8,
+    dates: bool = False,
+    splits: Splits | None = None,
 ) -> Bins:
     """Edges that separate good from bad best, each bin holding at least 5 % of the rows.
 
@@ -44,26 +50,32 @@ def fit_bins(
         maximum: largest allowed value, times 10^decimals.
         decimals: digits after the point that the column keeps.
         bins_max: most bins.
+        dates: whether values are dates, counted in days.
+        splits: finds the edges; None takes scikit-learn's decision tree.
 
     Raises:
         ClientFault: `VALUE_OUT_OF_DOMAIN`.
         ConfigError: `EXTRA_MISSING` without scikit-learn.
     """
-    _, tree_class = _sklearn()
     missing = any(cell in (None, "") for cell in cells)
-    bare = Bins(minimum, (), maximum, decimals, missing)
+    bare = Bins(minimum, (), maximum, decimals, missing, dates)
     column = Column(name, "", bare)
     known = [row for row, cell in enumerate(cells) if cell not in (None, "")]
     scaled = np.array([scale(column, bare, str(cells[row])) for row in known], dtype=np.int64)
     if len(scaled) == 0 or len(set(bad[known])) < 2:
         raise _unfit(name, "good and bad rows with a value are needed")
-    tree = tree_class(
-        max_leaf_nodes=max(2, bins_max), min_samples_leaf=BIN_SHARE_MIN, random_state=0
-    )
-    tree.fit(scaled.reshape(-1, 1), bad[known])
-    splits = {math.floor(cut) + 1 for cut in tree.tree_.threshold[tree.tree_.feature >= 0]}
-    edges = tuple(sorted(edge for edge in splits if minimum < edge <= maximum))
-    return Bins(minimum, edges, maximum, decimals, missing)
+    found = (splits or _tree_splits)(scaled, bad[known], bins_max, BIN_SHARE_MIN)
+    edges = tuple(sorted(edge for edge in found if minimum < edge <= maximum))
+    return msgspec.structs.replace(bare, edges=edges)
+
+
+def _tree_splits(
+    values: NDArray[np.int64], bad: NDArray[np.bool_], bins_max: int, share_min: float
+) -> set[int]:
+    _, tree_class = _sklearn()
+    tree = tree_class(max_leaf_nodes=max(2, bins_max), min_samples_leaf=share_min, random_state=0)
+    tree.fit(values.reshape(-1, 1), bad)
+    return {math.floor(cut) + 1 for cut in tree.tree_.threshold[tree.tree_.feature >= 0]}
 
 
 def fit_scorecard(

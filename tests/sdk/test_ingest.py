@@ -1,6 +1,7 @@
 """A bank's own table: every source gives the same cells, every bad cell is named with its place."""
 
 import json
+import os
 import stat
 from collections.abc import Callable
 from datetime import date
@@ -15,6 +16,8 @@ import pytest
 from typer.testing import CliRunner
 
 from chainnode.cli.main import app
+from chainnode.cli.output import EXIT_CONFIGURATION
+from chainnode.he.schema import Bins, TableSchema
 from chainnode.he.scorecard import Scorecard
 from chainnode.sdk.fitting import fit_bins, fit_scorecard, outcomes
 from chainnode.sdk.ingest import Journal, align
@@ -275,3 +278,66 @@ def test_the_commands_check_and_fit(tmp_path: Path, schema_file: Path) -> None:
     )
     assert failed.exit_code == 1
     assert "line 9, column sector" in failed.output
+
+
+SCHEMA_TO_BIN = """table = "t"
+id_column = "id"
+presence_owner = "a"
+[[columns]]
+name = "late"
+owner = "a"
+encoding = { type = "bins", minimum = 0, edges = [], maximum = 100 }
+[[columns]]
+name = "region"
+owner = "a"
+encoding = { type = "one_hot", categories = ["1", "2"] }
+"""
+
+
+def bin_history(tmp_path: Path, *options: str) -> tuple[int, str, TableSchema | None]:
+    table, schema, to = history(), tmp_path / "in.toml", tmp_path / "out.toml"
+    names = list(table.columns)
+    rows = zip(*(table.column(name) for name in names), strict=True)
+    lines = [",".join(names), *(",".join(map(str, row)) for row in rows)]
+    source = csv_file(tmp_path, "\n".join(lines))
+    schema.write_text(SCHEMA_TO_BIN)
+    given = ["he", "bin", str(source), "--schema", str(schema), "--target", "bad", "--to", str(to)]
+    ran = CliRunner().invoke(app, [*given, *options])
+    return ran.exit_code, ran.output, load_schema(to, 600) if to.exists() else None
+
+
+def test_the_bin_command_writes_edges_that_fit_can_use(tmp_path: Path) -> None:
+    code, output, made = bin_history(tmp_path)
+    assert code == 0, output
+    table = history()
+    bad = outcomes(table, "bad")
+    assert made is not None
+    column = made.column("late")
+    assert column is not None and column.encoding == fit_bins(
+        "late", table.column("late"), bad, 0, 100
+    )
+    assert output.startswith("late: 0..")
+    assert fit_scorecard(made, table.columns, bad, "m").features
+
+
+def test_optbinning_that_is_not_installed_says_how_to_get_it(tmp_path: Path) -> None:
+    code, output, made = bin_history(tmp_path, "--engine", "optbinning", "--python", "no-python")
+    assert code == EXIT_CONFIGURATION and made is None
+    assert "EXTRA_MISSING" in output and "pip install optbinning" in output
+
+
+@pytest.mark.timeout(180)
+def test_optbinning_finds_edges_that_separate(tmp_path: Path) -> None:
+    python = os.environ.get("CHAINNODE_OPTBINNING_PYTHON")
+    if python is None:
+        pytest.skip("CHAINNODE_OPTBINNING_PYTHON names no interpreter with optbinning")
+    code, output, made = bin_history(tmp_path, "--engine", "optbinning", "--python", python)
+    assert code == 0, output
+    table = history()
+    assert made is not None
+    column = made.column("late")
+    assert column is not None and isinstance(column.encoding, Bins) and column.encoding.edges
+    bad = outcomes(table, "bad")
+    card = fit_scorecard(made, table.columns, bad, "m")
+    scores = card.score(made, table.columns)
+    assert scores[~bad].mean() > scores[bad].mean() + 20
