@@ -72,6 +72,19 @@ def test_no_drawers() -> None:
     assert not found
 
 
+def test_test_files_have_names_of_their_own() -> None:
+    """Two files of one name in folders that are no packages cannot be collected together."""
+    seen: dict[str, str] = {}
+    twice = []
+    for path in tracked(".py"):
+        name = str(path.relative_to(ROOT))
+        if name.startswith("tests/") and not (path.parent / "__init__.py").exists():
+            if path.name != "conftest.py" and path.name in seen:
+                twice.append(f"{name} and {seen[path.name]}")
+            seen[path.name] = name
+    assert not twice, "\n".join(twice)
+
+
 @pytest.mark.timeout(120)
 def test_generated_wire_code_matches_the_protos(tmp_path: Path) -> None:
     environment = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}

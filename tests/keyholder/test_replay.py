@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from consortium import IDS, MODEL, OWNERS, Consortium
 from local_chain import LocalChain
-from test_column_checks import passed_by
+from test_checked_columns import passed_by
 
 from chainnode.he.planner.policy import OwnerRules
 from chainnode.sdk import audits
