@@ -472,6 +472,17 @@ class HeSecretKey:
         parties: int,
     ) -> bytes:
         """Collective public-key switch share: two polynomials of `limbs` limbs, flooded."""
+    def key_switch_shares(
+        self,
+        ciphertexts: Sequence[bytes],
+        limbs: int,
+        target_public_key: bytes,
+        flood_seeds: Sequence[bytes],
+        parties: int,
+        threads: int,
+    ) -> list[bytes]:
+        """`key_switch_share` of every ciphertext with its own seed: equal bytes, the target checked
+        once, the ciphertexts on so many threads."""
 
 def he_aggregate_public_key(profile: str, common_seed: bytes, shares: Sequence[bytes]) -> bytes: ...
 def he_aggregate_relin_round1(profile: str, shares: Sequence[bytes]) -> bytes: ...
@@ -516,6 +527,17 @@ def he_multiply(profile: str, limbs: int, left: bytes, right: bytes) -> bytes:
 
 def he_add_plain(profile: str, limbs: int, ciphertext: bytes, slots: bytes) -> bytes: ...
 def he_multiply_plain(profile: str, limbs: int, ciphertext: bytes, slots: bytes) -> bytes: ...
+def he_mask_add(
+    profile: str,
+    limbs: int,
+    ciphertexts: Sequence[bytes],
+    masks: Sequence[bytes],
+    addends: Sequence[bytes],
+    threads: int,
+) -> list[bytes]:
+    """Every ciphertext times its mask plus its addend, slot by slot: the bytes of
+    `he_multiply_plain` and then `he_add_plain`, in one pass on so many threads."""
+
 def he_relinearise(profile: str, limbs: int, ciphertext: bytes, relin_key: bytes) -> bytes:
     """Two polynomials with the slots of a ciphertext of 3 to 5: from the top down, c_d s^d =
     (c_d s^2) s^(d-2), so that the one key for s^2 serves products of up to four factors."""

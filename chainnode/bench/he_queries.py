@@ -207,14 +207,14 @@ def _read(
 ) -> dict[str, int]:
     key, target = bank
 
-    def share(at: tuple[native.HeSecretKey, bytes]) -> bytes:
-        secret, item = at
-        return secret.key_switch_share(item, plan.limbs, target, plan.hash(), len(MEMBERS))
-
-    # As a keyholder's `switched_parts`: blocks on threads; here all members on one machine.
-    jobs = [(secret, item) for secret in council.keys.values() for item in ciphertexts]
-    made, count = release.each(share, jobs), len(ciphertexts)
-    shares = {name: made[i * count : (i + 1) * count] for i, name in enumerate(council.keys)}
+    # As a keyholder's `switched_parts`; here all members on one machine.
+    seeds = [plan.hash()] * len(ciphertexts)
+    shares = {
+        name: secret.key_switch_shares(
+            ciphertexts, plan.limbs, target, seeds, len(MEMBERS), THREADS
+        )
+        for name, secret in council.keys.items()
+    }
     switched = release.switch_vectors("S", plan.limbs, ciphertexts, shares, "bench")
     slots = release.open_vectors(key, plan.limbs, switched, list(shares), "bench")
     return engine.open_scores(plan, slots, mask, ids, QUERY_ID)

@@ -163,17 +163,21 @@ class LocalEngine:
                 raise InternalError("POINTS_MISSING", "a private plan needs its points")
             return private_points.score_block(plan, columns, first + index, points)
 
-        def finish(place: int) -> bytes:
-            # Block by block, so that results of other splits are put together alike.
-            index, model = divmod(place, len(parts))
-            mask, profile, limbs = mask_blocks[index], plan.profile, plan.limbs
-            masked = _native.he_multiply_plain(profile, limbs, scores(model, index), mask)
-            number = (table_first + index) * len(parts) + model
-            added = public_addend(parts[model], mask, query_id, number, profile)
-            return _native.he_add_plain(profile, limbs, masked, added)
-
+        places = [(index, model) for index in range(count) for model in range(len(parts))]
         with ThreadPoolExecutor(self._threads) as pool:
-            return pack_container(list(pool.map(finish, range(count * len(parts)))))
+            blocks = list(pool.map(lambda place: scores(place[1], place[0]), places))
+        masks = [mask_blocks[index] for index, _ in places]
+        first_number = table_first * len(parts)
+        addends = [
+            public_addend(parts[model], mask, query_id, number, plan.profile)
+            for number, ((_, model), mask) in enumerate(
+                zip(places, masks, strict=True), first_number
+            )
+        ]
+        # Block by block, so that results of other splits are put together alike.
+        return pack_container(
+            _native.he_mask_add(plan.profile, plan.limbs, blocks, masks, addends, self._threads)
+        )
 
     def _check(
         self,

@@ -62,26 +62,21 @@ def scalar_parts(
 def switched_parts(case: Case, held: Mapping[int, PieceSecret], target: bytes) -> dict[int, bytes]:
     """Key-switch shares of all blocks as one container, by piece."""
     plan, parties = case.plan, len(case.sharing.pieces)
-
-    def share(at: tuple[int, int]) -> bytes:
-        place, index = at
-        return (
-            held[place]
-            .keys[plan.profile]
-            .key_switch_share(
-                case.ciphertexts[index],
+    return {
+        place: pack_container(
+            piece.keys[plan.profile].key_switch_shares(
+                case.ciphertexts,
                 plan.limbs,
                 target,
-                case.flood_seed(held[place], place, index, target),
+                [
+                    case.flood_seed(piece, place, index, target)
+                    for index in range(len(case.ciphertexts))
+                ],
                 parties,
+                release.THREADS,
             )
         )
-
-    count = len(case.ciphertexts)
-    shares = release.each(share, [(place, index) for place in held for index in range(count)])
-    return {
-        place: pack_container(shares[number * count : (number + 1) * count])
-        for number, place in enumerate(held)
+        for place, piece in held.items()
     }
 
 

@@ -239,6 +239,42 @@ def test_operations_give_the_bytes_of_seal(oracle: Oracle) -> None:
         assert ours == oracle.from_seal(theirs)
 
 
+def test_masking_in_one_pass_gives_the_bytes_of_both_steps() -> None:
+    group, limbs = council("S"), 3
+    ciphertexts = [encrypt(group, random_slots(90 + i, 65_537), 90 + i, limbs) for i in range(4)]
+    # The second and third share a mask, the last one's is that of the first.
+    masks = [random_slots(seed, 2).tobytes() for seed in (95, 96, 96, 95)]
+    addends = [random_slots(97 + i, 65_537).tobytes() for i in range(4)]
+    expected = [
+        native.he_add_plain("S", limbs, native.he_multiply_plain("S", limbs, item, mask), added)
+        for item, mask, added in zip(ciphertexts, masks, addends, strict=True)
+    ]
+    for threads in (1, 2, 7):
+        assert native.he_mask_add("S", limbs, ciphertexts, masks, addends, threads) == expected
+    with pytest.raises(ValueError, match="3 masks and 4 addends given for 4 ciphertexts"):
+        native.he_mask_add("S", limbs, ciphertexts, masks[1:], addends, 2)
+    with pytest.raises(ValueError, match="threads must be 1 to 256, got 0"):
+        native.he_mask_add("S", limbs, ciphertexts, masks, addends, 0)
+    with pytest.raises(ValueError, match="ciphertext is 65536 bytes"):
+        native.he_mask_add("S", limbs, [*ciphertexts[:3], masks[0]], masks, addends, 2)
+
+
+def test_shares_of_several_ciphertexts_are_those_of_each() -> None:
+    group, limbs = council("S"), 3
+    member, target = group.members[0], native.HeSecretKey.generate("S").public_key()
+    ciphertexts = [encrypt(group, random_slots(85 + i, 65_537), 85 + i, limbs) for i in range(3)]
+    seeds = [bytes([i]) * 32 for i in range(3)]
+    expected = [
+        member.key_switch_share(item, limbs, target, seed, 4)
+        for item, seed in zip(ciphertexts, seeds, strict=True)
+    ]
+    for threads in (1, 2, 7):
+        made = member.key_switch_shares(ciphertexts, limbs, target, seeds, 4, threads)
+        assert made == expected
+    with pytest.raises(ValueError, match="2 seeds given for 3 ciphertexts"):
+        member.key_switch_shares(ciphertexts, limbs, target, seeds[1:], 4, 2)
+
+
 @pytest.mark.parametrize("limbs", [1, 2, 3, 4])
 def test_leading_limbs_alone_decrypt(limbs: int) -> None:
     key = native.HeSecretKey.generate("S")

@@ -2,6 +2,7 @@
 
 use zeroize::Zeroizing;
 
+use crate::modulus::{Factor, Modulus};
 use crate::params::{Ring, LIMBS_MAX};
 
 /// Mixed-radix digits of an integer modulo the first limbs; digit i is below q_i.
@@ -41,19 +42,19 @@ pub fn negative(ring: &Ring, digits: &Digits, limbs: usize) -> u64 {
 /// The centred integer modulo a plain modulus.
 pub struct PlainReducer<'a> {
     ring: &'a Ring,
-    plain: crate::modulus::Modulus,
-    products: [u64; LIMBS_MAX],
+    plain: Modulus,
+    products: [Factor; LIMBS_MAX],
     whole: u64,
     limbs: usize,
 }
 
 impl<'a> PlainReducer<'a> {
     /// Constants for the first `limbs` primes.
-    pub fn new(ring: &'a Ring, plain: crate::modulus::Modulus, limbs: usize) -> Self {
-        let mut products = [0; LIMBS_MAX];
+    pub fn new(ring: &'a Ring, plain: Modulus, limbs: usize) -> Self {
+        let mut products = [Factor::default(); LIMBS_MAX];
         let mut whole = 1;
         for (i, product) in products.iter_mut().enumerate().take(limbs) {
-            *product = whole;
+            *product = plain.factor(whole);
             whole = plain.mul(whole, plain.reduce(ring.modulus(i).value));
         }
         Self {
@@ -69,8 +70,8 @@ impl<'a> PlainReducer<'a> {
     pub fn reduce(&self, digits: &Digits) -> u64 {
         let t = &self.plain;
         let mut sum = 0;
-        for (digit, product) in digits.iter().zip(self.products).take(self.limbs) {
-            sum = t.add(sum, t.mul(t.reduce(*digit), product));
+        for (digit, product) in digits.iter().zip(&self.products).take(self.limbs) {
+            sum = t.add(sum, t.mul_factor(*digit, product));
         }
         t.sub(
             sum,
@@ -92,7 +93,9 @@ pub fn magnitude_bits(ring: &Ring, digits: &Digits, limbs: usize) -> u32 {
         carry = (prime(i) - 1).wrapping_sub(*digit) >> 63;
         *digit -= prime(i) & carry.wrapping_neg();
     }
+    let modulus_bits: u32 = (0..limbs).map(|i| ring.modulus(i).bits()).sum();
     let mut wide = Zeroizing::new([0u64; WIDE_WORDS]);
+    let wide = &mut wide[..modulus_bits.div_ceil(64) as usize];
     for i in (0..limbs).rev() {
         let mut carry = value[i] as u128;
         for word in wide.iter_mut() {
@@ -110,7 +113,6 @@ pub fn magnitude_bits(ring: &Ring, digits: &Digits, limbs: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::modulus::Modulus;
     use crate::params::{ring_m, PLAIN_S36};
 
     #[test]

@@ -15,6 +15,7 @@ use crate::poly::parse_ciphertext;
 use crate::relin::scaled_secret;
 use crate::sampling::{common_uniform, derive_seed, system_random, Sampler, FLOOD_TERM_BITS};
 use crate::scheme::PublicKey;
+use crate::threads::each;
 
 /// Bits an honest scalar release leaves unused: a wrong share keeps them with probability 2^-12.
 pub const SCALAR_MARGIN_BITS: u32 = 12;
@@ -237,27 +238,44 @@ impl SecretKey {
         let degree = ring.degree;
         let mask = sampler.ternary(degree);
         let error = sampler.error(degree);
-        let mut flood = sampler.flood(degree, width, t, &moduli);
+        let flood = sampler.flood(degree, width, t, &moduli);
+        let mut u = Zeroizing::new(vec![0; degree]);
         let mut out = vec![0; 2 * limbs * degree];
+        out[..limbs * degree].copy_from_slice(&flood);
         let (first, second) = out.split_at_mut(limbs * degree);
         for limb in 0..limbs {
-            let u = ring.lift(&mask, 1, limb);
+            ring.lift_into(&mask, 1, limb, &mut u);
             let rows = limb * degree..(limb + 1) * degree;
-            profile.ring.tables[limb].forward(&mut flood[rows.clone()]);
             let h0 = &mut first[rows.clone()];
-            h0.copy_from_slice(&flood[rows.clone()]);
-            ring.add_product_row(
-                h0,
-                ring.row(&words, 1, limbs, limb),
-                &self.values[limb],
-                limb,
-            );
-            ring.add_product_row(h0, target.row(0, limb), &u, limb);
+            ring.tables[limb].forward(h0);
+            let switched = (ring.row(&words, 1, limbs, limb), &**self.values[limb]);
+            ring.add_product_rows(h0, &[switched, (target.row(0, limb), &u)], limb);
             let h1 = &mut second[rows];
-            h1.copy_from_slice(&ring.lift(&error, t as i64, limb));
+            ring.lift_into(&error, t as i64, limb, h1);
             ring.add_product_row(h1, target.row(1, limb), &u, limb);
         }
         Ok(out)
+    }
+
+    /// `key_switch_share` of several ciphertexts, each with its own flooding seed.
+    pub fn key_switch_shares(
+        &self,
+        ciphertexts: &[&[u8]],
+        limbs: usize,
+        target: &PublicKey<'_>,
+        flood_seeds: &[&[u8]],
+        parties: usize,
+        threads: usize,
+    ) -> HeResult<Vec<Vec<u64>>> {
+        let count = ciphertexts.len();
+        if flood_seeds.len() != count {
+            let seeds = flood_seeds.len();
+            return refuse(format!("{seeds} seeds given for {count} ciphertexts"));
+        }
+        each(count, threads, |place| {
+            let (ciphertext, seed) = (ciphertexts[place], flood_seeds[place]);
+            self.key_switch_share(ciphertext, limbs, target, seed, parties)
+        })
     }
 }
 

@@ -22,6 +22,7 @@ pub mod sampling;
 pub mod scheme;
 pub mod stepwise;
 pub mod store;
+mod threads;
 pub mod tiles;
 
 pub use error::{HeError, HeResult};

@@ -92,16 +92,24 @@ impl Ring {
     ///
     /// Magnitudes of `scale * coefficient` must be below every prime.
     pub fn lift(&self, coefficients: &[i64], scale: i64, limb: usize) -> Zeroizing<Vec<u64>> {
+        let mut out = Zeroizing::new(vec![0; coefficients.len()]);
+        self.lift_into(coefficients, scale, limb, &mut out);
+        out
+    }
+
+    /// As `lift`, into a row of any content.
+    pub fn lift_into(&self, coefficients: &[i64], scale: i64, limb: usize, out: &mut [u64]) {
         let table = &self.tables[limb];
         let q = &table.modulus;
-        let mut out: Zeroizing<Vec<u64>> = Zeroizing::new(
-            coefficients
-                .iter()
-                .map(|c| q.from_small_signed(c * scale))
-                .collect(),
-        );
-        table.forward(&mut out);
-        out
+        for (x, c) in out.iter_mut().zip(coefficients) {
+            *x = q.from_small_signed(c * scale);
+        }
+        table.forward(out);
+    }
+
+    /// Adds `b * c` of every pair to `a` modulo the prime of `limb`.
+    pub fn add_product_rows(&self, a: &mut [u64], pairs: &[(&[u64], &[u64])], limb: usize) {
+        add_products(a, pairs, self.modulus(limb));
     }
 
     /// Sum of equal-shaped byte strings of `limbs`-limb polynomials.

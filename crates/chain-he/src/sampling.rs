@@ -11,13 +11,17 @@ use sha3::digest::{ExtendableOutput, Update, XofReader};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::error::{refuse, HeResult};
-use crate::modulus::{Factor, Modulus};
+use crate::kernels::add_products;
+use crate::modulus::Modulus;
 
 const BINOMIAL_BITS: u32 = 21;
 const BINOMIAL_MASK: u64 = (1 << BINOMIAL_BITS) - 1;
 const TRITS_PER_WORD: usize = 8;
 /// How many uniform values add up to one flooding value.
 const FLOOD_TERMS: usize = 4;
+const DIGIT_BITS: u32 = 32;
+// Values of a step of flooding, so that its rows stay in the L1 cache.
+const FLOOD_PIECE: usize = 256;
 /// Bits by which a flooding value may exceed one of its terms.
 pub const FLOOD_TERM_BITS: u32 = FLOOD_TERMS.trailing_zeros();
 
@@ -109,52 +113,52 @@ impl Sampler {
         scale: u64,
         moduli: &[Modulus],
     ) -> Zeroizing<Vec<u64>> {
-        let width = bits.div_ceil(64) as usize;
-        let top_mask = u64::MAX >> (64 * width as u32 - bits);
-        let words = self.words(count * FLOOD_TERMS * width);
+        let words = self.words(count * FLOOD_TERMS * bits.div_ceil(64) as usize);
+        let sums = flood_digits(&words, bits, count);
         let mut out = Zeroizing::new(vec![0u64; moduli.len() * count]);
-        let constants: Vec<(Factor, u64, Factor)> = moduli
-            .iter()
-            .map(|q| {
-                let word = q.factor(q.reduce_wide(1 << 64));
-                // Half of the largest sum, rounded: 2 (2^bits - 1).
-                let centre = q.mul(2, q.sub(q.power(2, bits as u64), 1));
-                (word, centre, q.factor(q.reduce(scale)))
-            })
-            .collect();
-        let mut sum = Zeroizing::new(vec![0u64; width + 1]);
-        for (k, terms) in words.chunks_exact(FLOOD_TERMS * width).enumerate() {
-            add_terms(terms, top_mask, &mut sum);
-            for (i, (q, (word, centre, scale))) in moduli.iter().zip(&constants).enumerate() {
-                // The highest word is a carry, below every prime.
-                let value = sum[..width].iter().rev().fold(sum[width], |high, low| {
-                    q.add(q.mul_factor(high, word), q.reduce(*low))
-                });
-                out[i * count + k] = q.mul_factor(q.sub(value, *centre), scale);
+        let mut padded = Zeroizing::new([0u64; FLOOD_PIECE]);
+        for (q, row) in moduli.iter().zip(out.chunks_exact_mut(count)) {
+            // Half of the largest sum, rounded: 2 (2^bits - 1).
+            let centre = q.mul(2, q.sub(q.power(2, bits as u64), 1));
+            let scale = q.reduce(scale);
+            let shift = q.negate(q.mul(centre, scale));
+            let weights: Vec<[u64; FLOOD_PIECE]> = (0..sums.len())
+                .map(|digit| {
+                    [q.mul(q.power(2, u64::from(DIGIT_BITS) * digit as u64), scale); FLOOD_PIECE]
+                })
+                .collect();
+            for (piece, values) in row.chunks_mut(FLOOD_PIECE).enumerate() {
+                let at = piece * FLOOD_PIECE;
+                let pairs: Vec<(&[u64], &[u64])> = sums
+                    .iter()
+                    .zip(&weights)
+                    .map(|(digits, weight)| (&digits[at..at + FLOOD_PIECE], &weight[..]))
+                    .collect();
+                padded.fill(shift);
+                add_products(&mut padded[..], &pairs, q);
+                values.copy_from_slice(&padded[..values.len()]);
             }
         }
         out
     }
 }
 
-// The sum of terms of `sum.len() - 1` words each, their highest words masked.
-fn add_terms(terms: &[u64], top_mask: u64, sum: &mut [u64]) {
-    let width = sum.len() - 1;
-    sum.fill(0);
-    for term in terms.chunks_exact(width) {
-        let mut carry = 0;
-        for (place, word) in term.iter().enumerate() {
-            let word = if place + 1 == width {
-                word & top_mask
-            } else {
-                *word
-            };
-            let total = sum[place] as u128 + word as u128 + carry;
-            sum[place] = total as u64;
-            carry = total >> 64;
+// Digits of 32 bits of the sums of `FLOOD_TERMS` terms, lowest first, their carries not passed on:
+// below 2^34 each. Rows are filled up to whole pieces.
+fn flood_digits(words: &[u64], bits: u32, count: usize) -> Vec<Zeroizing<Vec<u64>>> {
+    let width = bits.div_ceil(64) as usize;
+    let digit = |place: u32| {
+        let (word, shift) = ((place / 2) as usize, place % 2 * DIGIT_BITS);
+        let mask = u64::MAX >> (64 - (bits - place * DIGIT_BITS).min(DIGIT_BITS));
+        let mut row = Zeroizing::new(vec![0u64; count.next_multiple_of(FLOOD_PIECE)]);
+        for (sum, terms) in row.iter_mut().zip(words.chunks_exact(FLOOD_TERMS * width)) {
+            *sum = (0..FLOOD_TERMS)
+                .map(|term| terms[term * width + word] >> shift & mask)
+                .sum();
         }
-        sum[width] += carry as u64;
-    }
+        row
+    };
+    (0..bits.div_ceil(DIGIT_BITS)).map(digit).collect()
 }
 
 fn rejection(degree: usize, modulus: &Modulus, mut fill: impl FnMut(&mut [u8])) -> Vec<u64> {

@@ -12,6 +12,7 @@ use crate::keys::SecretKey;
 use crate::params::{Profile, Ring, LIMBS_MAX};
 use crate::poly::{parse_ciphertext, view};
 use crate::sampling::{derive_seed, Sampler};
+use crate::threads::each;
 
 /// A public key with its residues checked once.
 pub struct PublicKey<'a> {
@@ -79,7 +80,7 @@ pub fn encrypt(
         ];
         for (index, (part, noise, scale)) in rows.into_iter().enumerate() {
             let target = &mut part[limb * degree..][..degree];
-            target.copy_from_slice(&ring.lift(noise, scale, limb));
+            ring.lift_into(noise, scale, limb, target);
             ring.add_product_row(target, key.row(index, limb), &u, limb);
         }
     }
@@ -158,6 +159,30 @@ pub fn noise_budget_bits(secret: &SecretKey, bytes: &[u8], limbs: usize) -> HeRe
     Ok((secret.profile.modulus_bits(limbs)).saturating_sub(largest + 1))
 }
 
+// Slots as a plaintext polynomial in NTT form, one row per limb.
+fn plaintext(profile: &Profile, limbs: usize, slots: &[u8]) -> HeResult<Zeroizing<Vec<u64>>> {
+    let message = encode(profile, slots)?;
+    let (ring, degree) = (profile.ring, profile.ring.degree);
+    let mut rows = Zeroizing::new(vec![0; limbs * degree]);
+    for (limb, row) in rows.chunks_exact_mut(degree).enumerate() {
+        ring.lift_into(&message, 1, limb, row);
+    }
+    Ok(rows)
+}
+
+// Adds the product of every polynomial with a plaintext.
+fn add_masked(ring: &Ring, limbs: usize, out: &mut [u64], words: &[u64], plain: &[u64]) {
+    let rows = out.chunks_exact_mut(ring.degree);
+    for (r, (target, source)) in rows.zip(words.chunks_exact(ring.degree)).enumerate() {
+        ring.add_product_row(
+            target,
+            source,
+            ring.row(plain, 0, limbs, r % limbs),
+            r % limbs,
+        );
+    }
+}
+
 /// Adds the slots to a ciphertext.
 pub fn add_plain(
     profile: &Profile,
@@ -166,14 +191,10 @@ pub fn add_plain(
     slots: &[u8],
 ) -> HeResult<Vec<u64>> {
     let mut out = parse_ciphertext(profile, ciphertext, limbs)?.0.into_owned();
-    let message = encode(profile, slots)?;
-    let (ring, degree) = (profile.ring, profile.ring.degree);
-    for limb in 0..limbs {
-        ring.add_row(
-            &mut out[limb * degree..][..degree],
-            &ring.lift(&message, 1, limb),
-            limb,
-        );
+    let plain = plaintext(profile, limbs, slots)?;
+    let ring = profile.ring;
+    for (limb, row) in plain.chunks_exact(ring.degree).enumerate() {
+        ring.add_row(&mut out[limb * ring.degree..][..ring.degree], row, limb);
     }
     Ok(out)
 }
@@ -186,20 +207,46 @@ pub fn multiply_plain(
     slots: &[u8],
 ) -> HeResult<Vec<u64>> {
     let (words, _) = parse_ciphertext(profile, ciphertext, limbs)?;
-    let message = encode(profile, slots)?;
-    let ring = profile.ring;
+    let plain = plaintext(profile, limbs, slots)?;
     let mut out = vec![0; words.len()];
-    let lifted: Vec<_> = (0..limbs)
-        .map(|limb| ring.lift(&message, 1, limb))
-        .collect();
-    for (r, (target, source)) in out
-        .chunks_exact_mut(ring.degree)
-        .zip(words.chunks_exact(ring.degree))
-        .enumerate()
-    {
-        ring.add_product_row(target, source, &lifted[r % limbs], r % limbs);
-    }
+    add_masked(profile.ring, limbs, &mut out, &words, &plain);
     Ok(out)
+}
+
+/// Every ciphertext times its mask plus its addend, slot by slot: the bytes of `multiply_plain` and
+/// then `add_plain`, without the pass between. Equal masks in a row are transformed once.
+pub fn mask_add(
+    profile: &Profile,
+    limbs: usize,
+    ciphertexts: &[&[u8]],
+    masks: &[&[u8]],
+    addends: &[&[u8]],
+    threads: usize,
+) -> HeResult<Vec<Vec<u64>>> {
+    let count = ciphertexts.len();
+    if masks.len() != count || addends.len() != count {
+        return refuse(format!(
+            "{} masks and {} addends given for {count} ciphertexts",
+            masks.len(),
+            addends.len()
+        ));
+    }
+    profile.check_limbs(limbs)?;
+    let firsts: Vec<usize> = (0..count)
+        .filter(|place| *place == 0 || masks[*place] != masks[*place - 1])
+        .collect();
+    let plains = each(firsts.len(), threads, |run| {
+        plaintext(profile, limbs, masks[firsts[run]])
+    })?;
+    each(count, threads, |place| {
+        let (words, _) = parse_ciphertext(profile, ciphertexts[place], limbs)?;
+        let run = firsts.partition_point(|first| *first <= place) - 1;
+        let mut out = Vec::with_capacity(words.len());
+        out.extend_from_slice(&plaintext(profile, limbs, addends[place])?);
+        out.resize(words.len(), 0);
+        add_masked(profile.ring, limbs, &mut out, &words, &plains[run]);
+        Ok(out)
+    })
 }
 
 /// Point-wise product of two two-polynomial ciphertexts: three polynomials, not relinearised.

@@ -14,6 +14,7 @@ use crate::modulus::Modulus;
 use crate::params::{profile, Profile, POLYNOMIALS_MAX};
 use crate::readahead::{preload, warm, Gate};
 use crate::store::{io_error, Column};
+use crate::threads::check_threads;
 
 thread_local! {
     // Running sums of one panel, kept between passes: always overwritten, never secret.
@@ -24,7 +25,6 @@ thread_local! {
 const GROUP_TILES: usize = 64;
 const PANEL_PIECES: usize = 128;
 const PANEL_PIECES_MIN: usize = 16;
-const THREADS_MAX: usize = 256;
 const PLANES_AT_ONCE: usize = 64;
 
 /// The columns of one folder.
@@ -172,12 +172,7 @@ impl Columns {
     // Checks the pass against every column; returns their common block count.
     fn check(&self, names: &[&[String]], pass: Pass) -> HeResult<usize> {
         self.profile.check_limbs(pass.limbs)?;
-        if pass.threads == 0 || pass.threads > THREADS_MAX {
-            return refuse(format!(
-                "threads must be 1 to {THREADS_MAX}, got {}",
-                pass.threads
-            ));
-        }
+        check_threads(pass.threads)?;
         let mut blocks = None;
         for name in names.iter().copied().flatten() {
             let column = self.column(name)?;

@@ -40,6 +40,16 @@ pub(crate) fn words<'py>(
     Ok(PyBytes::new(py, &bytes_of(&out)))
 }
 
+// As `words`, for a result of several ciphertexts.
+fn several<'py>(
+    py: Python<'py>,
+    compute: impl FnOnce() -> HeResult<Vec<Vec<u64>>> + Send,
+) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+    let out = py.detach(compute).map_err(value_error)?;
+    let block = |block: &Vec<u64>| PyBytes::new(py, &bytes_of(block));
+    Ok(out.iter().map(block).collect())
+}
+
 /// A named parameter set.
 #[pyclass(frozen, module = "chainnode._native", get_all)]
 struct HeProfile {
@@ -189,6 +199,25 @@ impl HeSecretKey {
                 .key_switch_share(ciphertext, limbs, &target, flood_seed, parties)
         })
     }
+
+    #[allow(clippy::too_many_arguments)]
+    fn key_switch_shares<'py>(
+        &self,
+        py: Python<'py>,
+        ciphertexts: Vec<PyBackedBytes>,
+        limbs: usize,
+        target_public_key: &[u8],
+        flood_seeds: Vec<PyBackedBytes>,
+        parties: usize,
+        threads: usize,
+    ) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+        several(py, || {
+            let target = PublicKey::parse(self.0.profile, target_public_key)?;
+            let (ciphertexts, seeds) = (slices(&ciphertexts), slices(&flood_seeds));
+            self.0
+                .key_switch_shares(&ciphertexts, limbs, &target, &seeds, parties, threads)
+        })
+    }
 }
 
 #[pyfunction]
@@ -254,26 +283,20 @@ fn he_encrypt_many<'py>(
     seeds: Vec<PyBackedBytes>,
     limbs: usize,
 ) -> PyResult<Vec<Bound<'py, PyBytes>>> {
-    let out = py
-        .detach(|| {
-            if blocks.len() != seeds.len() {
-                let (blocks, seeds) = (blocks.len(), seeds.len());
-                return Err(HeError::Refused(format!(
-                    "{seeds} seeds given for {blocks} blocks"
-                )));
-            }
-            let profile = chain_he::params::profile(profile)?;
-            let key = PublicKey::parse(profile, public_key)?;
-            let pairs = blocks.iter().zip(&seeds);
-            pairs
-                .map(|(block, seed)| scheme::encrypt(profile, &key, block, seed, limbs))
-                .collect::<HeResult<Vec<_>>>()
-        })
-        .map_err(value_error)?;
-    Ok(out
-        .iter()
-        .map(|block| PyBytes::new(py, &bytes_of(block)))
-        .collect())
+    several(py, || {
+        if blocks.len() != seeds.len() {
+            let (blocks, seeds) = (blocks.len(), seeds.len());
+            return Err(HeError::Refused(format!(
+                "{seeds} seeds given for {blocks} blocks"
+            )));
+        }
+        let profile = chain_he::params::profile(profile)?;
+        let key = PublicKey::parse(profile, public_key)?;
+        let pairs = blocks.iter().zip(&seeds);
+        pairs
+            .map(|(block, seed)| scheme::encrypt(profile, &key, block, seed, limbs))
+            .collect::<HeResult<Vec<_>>>()
+    })
 }
 
 #[pyfunction]
@@ -390,6 +413,24 @@ fn he_multiply_plain<'py>(
 }
 
 #[pyfunction]
+#[allow(clippy::too_many_arguments)]
+fn he_mask_add<'py>(
+    py: Python<'py>,
+    profile: &str,
+    limbs: usize,
+    ciphertexts: Vec<PyBackedBytes>,
+    masks: Vec<PyBackedBytes>,
+    addends: Vec<PyBackedBytes>,
+    threads: usize,
+) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+    several(py, || {
+        let [ciphertexts, masks, addends] = [&ciphertexts, &masks, &addends].map(|x| slices(x));
+        let profile = chain_he::params::profile(profile)?;
+        scheme::mask_add(profile, limbs, &ciphertexts, &masks, &addends, threads)
+    })
+}
+
+#[pyfunction]
 fn he_multiply<'py>(
     py: Python<'py>,
     profile: &str,
@@ -449,6 +490,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(he_add, module)?)?;
     module.add_function(wrap_pyfunction!(he_add_plain, module)?)?;
     module.add_function(wrap_pyfunction!(he_multiply_plain, module)?)?;
+    module.add_function(wrap_pyfunction!(he_mask_add, module)?)?;
     module.add_function(wrap_pyfunction!(he_multiply, module)?)?;
     module.add_function(wrap_pyfunction!(he_relinearise, module)?)
 }
