@@ -98,6 +98,7 @@ impl Ring {
     }
 
     /// As `lift`, into a row of any content.
+    #[inline]
     pub fn lift_into(&self, coefficients: &[i64], scale: i64, limb: usize, out: &mut [u64]) {
         let table = &self.tables[limb];
         let q = &table.modulus;

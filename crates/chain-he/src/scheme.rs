@@ -191,10 +191,12 @@ pub fn add_plain(
     slots: &[u8],
 ) -> HeResult<Vec<u64>> {
     let mut out = parse_ciphertext(profile, ciphertext, limbs)?.0.into_owned();
-    let plain = plaintext(profile, limbs, slots)?;
-    let ring = profile.ring;
-    for (limb, row) in plain.chunks_exact(ring.degree).enumerate() {
-        ring.add_row(&mut out[limb * ring.degree..][..ring.degree], row, limb);
+    let message = encode(profile, slots)?;
+    let (ring, degree) = (profile.ring, profile.ring.degree);
+    let mut row = Zeroizing::new(vec![0; degree]);
+    for (limb, target) in out.chunks_exact_mut(degree).take(limbs).enumerate() {
+        ring.lift_into(&message, 1, limb, &mut row);
+        ring.add_row(target, &row, limb);
     }
     Ok(out)
 }
@@ -223,7 +225,7 @@ pub fn mask_add(
     addends: &[&[u8]],
     threads: usize,
 ) -> HeResult<Vec<Vec<u64>>> {
-    let count = ciphertexts.len();
+    let (degree, count) = (profile.ring.degree, ciphertexts.len());
     if masks.len() != count || addends.len() != count {
         return refuse(format!(
             "{} masks and {} addends given for {count} ciphertexts",
@@ -241,9 +243,11 @@ pub fn mask_add(
     each(count, threads, |place| {
         let (words, _) = parse_ciphertext(profile, ciphertexts[place], limbs)?;
         let run = firsts.partition_point(|first| *first <= place) - 1;
-        let mut out = Vec::with_capacity(words.len());
-        out.extend_from_slice(&plaintext(profile, limbs, addends[place])?);
-        out.resize(words.len(), 0);
+        let addend = encode(profile, addends[place])?;
+        let mut out = vec![0; words.len()];
+        for (limb, row) in out.chunks_exact_mut(degree).take(limbs).enumerate() {
+            profile.ring.lift_into(&addend, 1, limb, row);
+        }
         add_masked(profile.ring, limbs, &mut out, &words, &plains[run]);
         Ok(out)
     })
