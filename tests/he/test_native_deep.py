@@ -12,8 +12,8 @@ import pytest
 import seal
 
 from chainnode import _native as native
+from chainnode.he import seal_format
 
-HEADER_BYTES = 113
 PARTIES = 4
 PAGE_BYTES = 4096
 TAIL_BITS = 2
@@ -209,7 +209,8 @@ class SealM:
         self.context = seal.SEALContext(parameters)
         keys = seal.KeyGenerator(self.context)
         self.encoder = seal.BatchEncoder(self.context)
-        self.encryptor = seal.Encryptor(self.context, keys.create_public_key())
+        self.key = keys.create_public_key()
+        self.encryptor = seal.Encryptor(self.context, self.key)
         self.decryptor = seal.Decryptor(self.context, keys.secret_key())
         self.evaluator = seal.Evaluator(self.context)
         self.path = folder / "seal.bin"
@@ -219,7 +220,21 @@ class SealM:
 
     def raw(self, ciphertext: seal.Ciphertext) -> bytes:
         ciphertext.save(str(self.path), seal.compr_mode_type.none)
-        return self.path.read_bytes()[HEADER_BYTES:]
+        data, limbs = seal_format.unwrap("M", self.path.read_bytes())
+        assert limbs == 7
+        return data
+
+    def public_key(self) -> bytes:
+        """SEAL's public key without the special prime."""
+        self.key.save(str(self.path))
+        words = np.frombuffer(self.path.read_bytes()[-2 * 8 * 16_384 * 8 :], "<u8")
+        return words.reshape(2, 8, 16_384)[:, :7].tobytes()
+
+    def decrypt(self, ours: bytes) -> Slots:
+        self.path.write_bytes(seal_format.wrap("M", 7, ours))
+        loaded = seal.Ciphertext()
+        loaded.load(self.context, str(self.path))
+        return np.asarray(self.encoder.decode_uint64(self.decryptor.decrypt(loaded)), "<u8")
 
     def product(self, factors: Sequence[seal.Ciphertext]) -> seal.Ciphertext:
         return functools.reduce(self.evaluator.multiply, factors[1:], factors[0])
@@ -253,3 +268,18 @@ def test_profile_m_is_seals_ring_and_products_are_seals_bytes(tmp_path: Path) ->
             sums = np.asarray(sums + product, "<u8")
         expected = [int(x) % profile.plain_modulus for x in sums]
         assert list(opened) == expected
+
+
+def test_our_ciphertexts_of_profile_m_decrypt_in_seal(tmp_path: Path) -> None:
+    library, t = SealM(tmp_path), native.he_profile("M").plain_modulus
+    key = library.public_key()
+    values = [random_slots(80 + i, t, 16_384) for i in range(2)]
+    ours = [
+        native.he_encrypt("M", key, slots.tobytes(), bytes([i]) * 32, 7)
+        for i, slots in enumerate(values)
+    ]
+    for ciphertext, slots in zip(ours, values, strict=True):
+        assert np.array_equal(library.decrypt(ciphertext), slots)
+    product = native.he_multiply("M", 7, *ours)
+    expected = values[0].astype(object) * values[1].astype(object) % t
+    assert np.array_equal(library.decrypt(product).astype(object), expected)

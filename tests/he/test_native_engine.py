@@ -14,10 +14,12 @@ import seal
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from chainnode import _native as native
+from chainnode.he import seal_format
+from chainnode.he.profiles import ProfileName
+from chainnode.types.errors import ClientFault
 
 DEGREE = 8192
 LIMBS = 4
-HEADER_BYTES = 113
 SECRET_HEADER_BYTES = 88
 SEALING_KEY = bytes(range(32))
 FLOOD_SEED = b"\x05" * 32
@@ -75,6 +77,7 @@ def plain_inverse_transform(values: list[int], prime: int) -> list[int]:
 class Oracle:
     """SEAL and our engine holding the same secret key."""
 
+    name: ProfileName
     profile: native.HeProfile
     context: seal.SEALContext
     encoder: seal.BatchEncoder
@@ -85,21 +88,22 @@ class Oracle:
     folder: Path
 
     def to_seal(self, ciphertext: bytes) -> seal.Ciphertext:
-        """A SEAL object with our residues behind SEAL's own header."""
+        """A SEAL object with our residues."""
         path = self.folder / "ciphertext.bin"
-        probe = self.encryptor.encrypt(self.encoder.encode([0]))
-        if len(ciphertext) == 3 * LIMBS * DEGREE * 8:
-            probe = self.evaluator.multiply(probe, probe)
-        probe.save(str(path), seal.compr_mode_type.none)
-        header = path.read_bytes()[:HEADER_BYTES]
-        path.write_bytes(header + ciphertext)
-        probe.load(self.context, str(path))
-        return probe
+        path.write_bytes(seal_format.wrap(self.name, LIMBS, ciphertext))
+        loaded = seal.Ciphertext()
+        loaded.load(self.context, str(path))
+        return loaded
 
     def from_seal(self, ciphertext: seal.Ciphertext) -> bytes:
+        data, limbs = seal_format.unwrap(self.name, self.saved(ciphertext))
+        assert limbs == LIMBS
+        return data
+
+    def saved(self, ciphertext: seal.Ciphertext) -> bytes:
         path = self.folder / "ciphertext.bin"
         ciphertext.save(str(path), seal.compr_mode_type.none)
-        return path.read_bytes()[HEADER_BYTES:]
+        return path.read_bytes()
 
     def encode(self, values: Slots) -> seal.Plaintext:
         """SEAL's encoder takes centred values."""
@@ -140,6 +144,7 @@ def oracle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     keys.secret_key().save(str(path))
     sealed = sealed_from_seal(keys.secret_key(), profile, path)
     return Oracle(
+        request.param,
         profile,
         context,
         seal.BatchEncoder(context),
@@ -217,6 +222,56 @@ def test_seal_ciphertext_decrypts_here(oracle: Oracle) -> None:
     assert np.array_equal(slots_of(oracle.secret.decrypt(data, LIMBS)), values)
 
 
+def test_a_wrapped_ciphertext_is_the_file_that_seal_saves(oracle: Oracle) -> None:
+    one = oracle.encrypt(random_slots(8, oracle.profile.plain_modulus))
+    for ciphertext in (one, oracle.evaluator.multiply(one, one)):
+        data = oracle.saved(ciphertext)
+        minor_version = data[4]
+        assert seal_format.wrap(oracle.name, LIMBS, data[113:], minor_version) == data
+
+
+def test_a_file_that_is_no_ciphertext_of_the_profile_is_refused(oracle: Oracle) -> None:
+    name = oracle.name
+    data = oracle.saved(oracle.encrypt(random_slots(9, 2)))
+
+    def changed(at: int, value: bytes) -> bytes:
+        return data[:at] + value + data[at + len(value) :]
+
+    cases = {
+        "ends before": data[:100],
+        "not a file of SEAL 4": changed(0, b"x"),
+        "it is compressed": changed(5, b"\x02"),
+        "524400 bytes where its header says 524401": data[:-1],
+        "not those of profile": changed(16, bytes(32)),
+        "not in NTT form": changed(48, b"\0"),
+        "modulus was switched": changed(81, b"\x02"),
+        "sizes do not add up": changed(105, b"\x01"),
+        "2 to 5 polynomials, not 9": changed(49, b"\x09"),
+        "not below its prime": changed(113, b"\xff" * 8),
+    }
+    for reason, wrong in cases.items():
+        with pytest.raises(ClientFault, match=reason) as caught:
+            seal_format.unwrap(name, wrong)
+        assert caught.value.code == "SEAL_MALFORMED"
+    with pytest.raises(ClientFault, match="not those of profile"):
+        seal_format.unwrap("M", data)
+    with pytest.raises(ValueError, match="limbs must be 1 to 4, got 0"):
+        seal_format.wrap(name, 0, data[113:])
+
+
+@pytest.mark.parametrize("limbs", [2, 3])
+def test_leading_limbs_are_a_lower_level_of_seal(oracle: Oracle, limbs: int) -> None:
+    values = random_slots(10, oracle.profile.plain_modulus)
+    key = oracle.secret.public_key()
+    ours = native.he_encrypt(oracle.name, key, values.tobytes(), bytes(32), limbs)
+    path = oracle.folder / "lower.bin"
+    path.write_bytes(seal_format.wrap(oracle.name, limbs, ours))
+    loaded = seal.Ciphertext()
+    loaded.load(oracle.context, str(path))
+    assert np.array_equal(oracle.decrypt(loaded), values)
+    assert seal_format.unwrap(oracle.name, path.read_bytes()) == (ours, limbs)
+
+
 def test_operations_give_the_bytes_of_seal(oracle: Oracle) -> None:
     name, t = oracle.profile.name, oracle.profile.plain_modulus
     plain = random_slots(3, t)
@@ -237,42 +292,6 @@ def test_operations_give_the_bytes_of_seal(oracle: Oracle) -> None:
     ]
     for ours, theirs in pairs:
         assert ours == oracle.from_seal(theirs)
-
-
-def test_masking_in_one_pass_gives_the_bytes_of_both_steps() -> None:
-    group, limbs = council("S"), 3
-    ciphertexts = [encrypt(group, random_slots(90 + i, 65_537), 90 + i, limbs) for i in range(4)]
-    # The second and third share a mask, the last one's is that of the first.
-    masks = [random_slots(seed, 2).tobytes() for seed in (95, 96, 96, 95)]
-    addends = [random_slots(97 + i, 65_537).tobytes() for i in range(4)]
-    expected = [
-        native.he_add_plain("S", limbs, native.he_multiply_plain("S", limbs, item, mask), added)
-        for item, mask, added in zip(ciphertexts, masks, addends, strict=True)
-    ]
-    for threads in (1, 2, 7):
-        assert native.he_mask_add("S", limbs, ciphertexts, masks, addends, threads) == expected
-    with pytest.raises(ValueError, match="3 masks and 4 addends given for 4 ciphertexts"):
-        native.he_mask_add("S", limbs, ciphertexts, masks[1:], addends, 2)
-    with pytest.raises(ValueError, match="threads must be 1 to 256, got 0"):
-        native.he_mask_add("S", limbs, ciphertexts, masks, addends, 0)
-    with pytest.raises(ValueError, match="ciphertext is 65536 bytes"):
-        native.he_mask_add("S", limbs, [*ciphertexts[:3], masks[0]], masks, addends, 2)
-
-
-def test_shares_of_several_ciphertexts_are_those_of_each() -> None:
-    group, limbs = council("S"), 3
-    member, target = group.members[0], native.HeSecretKey.generate("S").public_key()
-    ciphertexts = [encrypt(group, random_slots(85 + i, 65_537), 85 + i, limbs) for i in range(3)]
-    seeds = [bytes([i]) * 32 for i in range(3)]
-    expected = [
-        member.key_switch_share(item, limbs, target, seed, 4)
-        for item, seed in zip(ciphertexts, seeds, strict=True)
-    ]
-    for threads in (1, 2, 7):
-        made = member.key_switch_shares(ciphertexts, limbs, target, seeds, 4, threads)
-        assert made == expected
-    with pytest.raises(ValueError, match="2 seeds given for 3 ciphertexts"):
-        member.key_switch_shares(ciphertexts, limbs, target, seeds[1:], 4, 2)
 
 
 @pytest.mark.parametrize("limbs", [1, 2, 3, 4])
