@@ -41,21 +41,32 @@ class Chain:
         executor.load(self.entries)
         return executor
 
-    def block(self, height: int, transactions: int) -> tuple[bytes, bytes, bytes]:
-        """(context, batch, verified) of transfers between random members.
+    def block(
+        self, height: int, transactions: int, *, one_merchant: bool = False
+    ) -> tuple[bytes, bytes, bytes]:
+        """(context, batch, verified) of transfers between random members, or of different members
+        to the first one.
 
         Signatures count as checked: their cost is another figure.
         """
         draw = random.Random(height)
-        made = [self._transfer(draw, height, number) for number in range(transactions)]
+        merchant, *others = self.public_keys
+        if one_merchant:
+            pairs = [(payer, merchant) for payer in draw.sample(others, transactions)]
+        else:
+            drawn = (draw.sample(self.public_keys, 2) for _ in range(transactions))
+            pairs = [(payer, paid) for payer, paid in drawn]
+        made = [
+            self._transfer(payer, paid, height, number)
+            for number, (payer, paid) in enumerate(pairs)
+        ]
         context = types_pb2.BlockContext(
             height=height, timestamp_ms=1_000 * height, randomness=bytes(32)
         )
         batch = types_pb2.TransactionBatch(transactions=made)
         return encode(context), encode(batch), b"\1" * transactions
 
-    def _transfer(self, draw: random.Random, height: int, number: int) -> bytes:
-        sender, to = draw.sample(self.public_keys, 2)
+    def _transfer(self, sender: bytes, to: bytes, height: int, number: int) -> bytes:
         payload = types_pb2.Payload(
             chain_id=CHAIN_ID,
             kind=types_pb2.PAYLOAD_KIND_INVOKE,
@@ -118,12 +129,15 @@ def _members(keys: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
         yield prefix + address, BALANCE.to_bytes(8, "big")
 
 
-def recorded(made: Chain, transactions: int, runs: int) -> _native.Trace:
+def recorded(
+    made: Chain, transactions: int, runs: int, *, one_merchant: bool = False
+) -> _native.Trace:
     """A block as the executor records it, of every transaction the quickest of several runs."""
     executor = made.executor()
     # Compiles the contract.
     executor.execute_block(*made.block(1, 100))
-    return executor.record_block(*made.block(2, transactions), runs=runs)
+    block = made.block(2, transactions, one_merchant=one_merchant)
+    return executor.record_block(*block, runs=runs)
 
 
 def compared(made: Chain, threads: int, transactions: int, repeats: int) -> list[float]:

@@ -108,7 +108,8 @@ def figure(load: Workload, band: str = "nominal") -> float:
 
 def asset() -> tuple[Figures, list[str]]:
     """Transfers of the shipped asset contract: execute, and verify + execute."""
-    executed = asset_block.recorded(asset_block.chain(), BLOCK_TRANSACTIONS, RECORDED_RUNS)
+    chain = asset_block.chain()
+    executed = asset_block.recorded(chain, BLOCK_TRANSACTIONS, RECORDED_RUNS)
     whole_us, share_us = batch_us(256), batch_us(SHARE)
     signed = executed.with_verify(round(1_000 * share_us))
     cost_us = executed.work_ns / BLOCK_TRANSACTIONS / 1_000
@@ -129,7 +130,8 @@ def asset() -> tuple[Figures, list[str]]:
         "transfer_machine_us": round(machine_us, 2),
     }
     bound = executed.work_ns / executed.critical_path_ns
-    return figures, [
+    hot, told = hot_merchant(chain)
+    return figures | hot, [
         f"transfer: a block of {BLOCK_TRANSACTIONS:,} transfers of the shipped asset contract as "
         f"the serial engine recorded it in this command ({cost_us:.2f} us a transaction on "
         f"average, of each the quickest of {RECORDED_RUNS} runs; decoding and state root "
@@ -139,7 +141,27 @@ def asset() -> tuple[Figures, list[str]]:
         f"{SHARE}, serial baseline {(cost_us + whole_us) * BLOCK_TRANSACTIONS / 1e3:.1f} ms",
         f"transfer_machine: the same of the contract machine alone, {machine_us:.2f} us, the least "
         "of 25 runs; keys from the contract's access templates",
+        told,
     ]
+
+
+def hot_merchant(chain: asset_block.Chain) -> tuple[Figures, str]:
+    """Transfers of different members to one, as recorded, and as if both balances were read."""
+    block = asset_block.recorded(chain, BLOCK_TRANSACTIONS, RECORDED_RUNS, one_merchant=True)
+    exact = block.without_deltas()
+    figures: Figures = {
+        "hot_merchant_nominal": round(speedup(block), 1),
+        "hot_merchant_worst": round(speedup(block, "worst"), 1),
+        "hot_merchant_exact_nominal": round(speedup(exact), 2),
+    }
+    bounds = [one.work_ns / one.critical_path_ns for one in (block, exact)]
+    return figures, (
+        f"hot_merchant: a block of {BLOCK_TRANSACTIONS:,} transfers of the shipped asset contract "
+        f"from as many members to one, recorded like transfer "
+        f"({block.work_ns / BLOCK_TRANSACTIONS / 1_000:.2f} us a transaction; T1/T-infinity "
+        f"{bounds[0]:,.1f}; serial baseline {block.work_ns / 1e6:.1f} ms); exact: every addition "
+        f"as a read and a write (T1/T-infinity {bounds[1]:,.1f})"
+    )
 
 
 def asset_trace(cost_us: float) -> _native.Trace:

@@ -139,6 +139,15 @@ class Map(Generic[K, V]):
     def __contains__(self, key: K) -> bool:
         return frame.current().get(self._encoded(key)) is not None
 
+    def add(self: Map[K, int], key: K, amount: int) -> None:
+        """Add an amount, which may be negative, to a stored integer; one that is absent is 0.
+
+        Adding never conflicts with other transactions' adding; reading does. A sum outside the
+        values' type reverts with `Overflow`.
+        """
+        before = self.get(key, 0)
+        frame.current().put(self._encoded(key), encode(self._value, before + amount))
+
     @overload
     def get(self, key: K) -> V | None: ...
     @overload

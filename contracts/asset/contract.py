@@ -1,4 +1,4 @@
-"""A fungible asset: one issuer, balances, allowances, a supply that never slows transfers down."""
+"""A fungible asset: one issuer, balances, allowances. Whoever is paid slows no payment down."""
 
 from chainnode.contract import (
     Address,
@@ -78,7 +78,7 @@ class Asset(Contract, version="1.0"):
         """Create an amount; only the issuer may."""
         if ctx.sender != self.issuer.get():
             raise NotIssuer(ctx.sender)
-        self.balances[to] = self.balances.get(to, 0) + amount
+        self.balances.add(to, amount)
         self.total.add(amount)
         emit(Issued(to, amount))
 
@@ -138,5 +138,5 @@ class Asset(Contract, version="1.0"):
         if balance < amount:
             raise InsufficientBalance(balance, amount)
         self.balances[source] = balance - amount
-        self.balances[to] = self.balances.get(to, 0) + amount
+        self.balances.add(to, amount)
         emit(Transferred(source, to, amount))

@@ -32,6 +32,9 @@ SIM96_KEYS = {
     "transfer_execute_worst",
     "transfer_signed_nominal",
     "transfer_signed_worst",
+    "hot_merchant_nominal",
+    "hot_merchant_worst",
+    "hot_merchant_exact_nominal",
     "verify96_nominal",
     "verify96_worst",
     "validation_error_1t",
@@ -147,7 +150,7 @@ def test_the_asset_trace_has_the_keys_of_the_contracts_templates() -> None:
     trace = sim96.asset_trace(2.0)
     lines = trace.encode().splitlines()
     assert len(lines) == 1 + workloads.BLOCK_TRANSACTIONS
-    assert lines[1] == "c=2000 r=0@0,1@0 w=0,1 h=complete"
+    assert lines[1] == "c=2000 r=0@0 w=0 d=1 h=complete"
     assert (vm.shipped("asset") / "contract.py").is_file()
 
 
@@ -159,7 +162,8 @@ def test_a_recorded_asset_block_has_the_keys_it_touched() -> None:
         fields = dict(field.split("=") for field in line.split())
         read = {item.partition("@")[0] for item in fields["r"].split(",")}
         assert read == {*fields["w"].split(",")}
-        assert len(read) == 2
+        assert len(read) == len(fields["d"].split(",")) == 1
+        assert read != {fields["d"]}
 
 
 def test_asset_blocks_on_two_threads_equal_serial_ones() -> None:

@@ -9,7 +9,6 @@ from chainnode import _native
 from chainnode._proto import types_pb2
 from chainnode.contract import Contract
 from chainnode.contract.frame import Frame
-from chainnode.contract.schema import FAULT_OVERFLOW
 from chainnode.contract.testing import Deployed, Neighbours, Outcome
 from chainnode.types.codec import encode
 
@@ -169,8 +168,5 @@ class ExecutorBackend:
             return Outcome(result=receipt.result)
         if receipt.status == types_pb2.RECEIPT_STATUS_REVERTED:
             return Outcome(code=receipt.error_code, data=receipt.message.encode())
-        if receipt.message == "counter overflow":
-            # The node's counter traps where the other two raise a fault.
-            return Outcome(code=FAULT_OVERFLOW)
         status = types_pb2.ReceiptStatus.Name(receipt.status)
         raise RuntimeError(f"{status}: {receipt.message}")

@@ -89,6 +89,10 @@ def test_every_python_construct_is_handled_or_refused_in_words(kind: type) -> No
         ("async_x = await_y", "not defined"),
         ("a.b = 1", "replace(r, field=v)"),
         ("x = y = 1", "two assignments"),
+        ("self.m.add(a)", "self.m.add(key, 1)"),
+        ("self.m.add(a, t)", "expected int"),
+        ("x = self.m.add(a, 1)", "the type is unknown"),
+        ("self.n.add(a, 1)", "expected one argument"),
     ],
 )
 def test_a_refusal_says_what_to_write_instead(body: str, words: str) -> None:
@@ -111,6 +115,11 @@ def test_a_refusal_says_what_to_write_instead(body: str, words: str) -> None:
             "class C(Contract):\n    n: Counter\n    @view\n    def f(self) -> None:\n"
             "        self.g()\n    def g(self) -> None:\n        self.n.add(1)",
             "make it a @call",
+        ),
+        (
+            "class C(Contract):\n    m: Map[u64, str]\n    @call\n    def f(self) -> None:\n"
+            "        self.m.add(1, 1)",
+            "only integers are added to",
         ),
         ("class C(Contract:\n  pass", "invalid syntax"),
     ],

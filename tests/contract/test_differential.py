@@ -22,7 +22,8 @@ INTERESTING = [0, 1, 2, 3, 7, 255, 2**31, 2**32 + 1, 2**63 - 1, 2**63, 2**64 - 1
 HEADER = """
 from dataclasses import dataclass, replace
 from chainnode.contract import (
-    Contract, Counter, Error, Map, Var, call, emit, error, event, sha256, u8, u32, u64, i64)
+    Contract, Counter, Error, Map, Var, call, emit, error, event, sha256, u8, u16, u32, u64, u128,
+    i64)
 
 LIMIT = 10 ** 6
 
@@ -45,6 +46,13 @@ class Program(Contract):
     notes: Map[bytes, bytes]
     last: Var[int]
     sum: Counter
+    tiny: Map[u8, u8]
+    small: Map[u8, u16]
+    middle: Map[u8, u32]
+    large: Map[u8, u64]
+    wide: Map[u8, u128]
+    signed: Map[u8, i64]
+    whole: Map[u8, int]
 
     def tick(self, tag: u8, value: int) -> int:
         emit(Seen(tag, value))
@@ -155,12 +163,36 @@ def statements(draw: st.DrawFn, depth: int) -> list[str]:
     return made
 
 
+INTEGER_MAPS = {
+    "tiny": 8, "small": 16, "middle": 32, "large": 64, "wide": 127, "signed": 63, "whole": 127,
+}  # fmt: skip
+
+
+@st.composite
+def additions(draw: st.DrawFn, number: str) -> list[str]:
+    """Additions to a map of integers, near the end of their range or anywhere, and reads."""
+    name, bits = draw(st.sampled_from(sorted(INTEGER_MAPS.items())))
+    key = draw(st.integers(0, 2))
+    whole = st.sampled_from([number, "c", str(2**bits - 1)])
+    amounts = st.one_of(whole, st.sampled_from(["1", "-1", str(1 - 2**bits)]))
+    made = [f"self.{name}.add({key}, {draw(amounts)})"]
+    after = [
+        f"self.{name}.add(self.tick({key}, 0) % 256, self.tick(2, {draw(amounts)}))",
+        f"a = self.{name}[{key}]",
+        f"del self.{name}[{key}]",
+        f"self.{name}[{key}] = {draw(whole)}",
+        f"a = self.{name}.get({key}, 3)",
+        "pass",
+    ]
+    return [*made, *draw(st.lists(st.sampled_from(after), max_size=3))]
+
+
 @st.composite
 def statement(draw: st.DrawFn, depth: int) -> list[str]:
     number = draw(integers(2))
     small = draw(st.integers(0, 3))
-    kind = draw(st.integers(0, 15 if depth else 9))
-    if kind >= 10:
+    kind = draw(st.integers(0, 16 if depth else 10))
+    if kind >= 11:
         body = ["    " + line for line in draw(statements(depth - 1))]
         test = draw(booleans(1))
         # One name a level: an inner loop must not set an outer one back.
@@ -168,18 +200,18 @@ def statement(draw: st.DrawFn, depth: int) -> list[str]:
         step = draw(st.sampled_from([-2, -1, 1, 3]))
         stop = draw(st.sampled_from(["continue", "break", "pass"]))
         flow = [f"    if {test}:", f"        {stop}"]
-        if kind == 10:
-            return [f"if {test}:", *body, "else:", f"    a = {number}"]
         if kind == 11:
-            return [f"for {index} in range({number} % 7 - 3, 4, {step}):", *flow, *body]
+            return [f"if {test}:", *body, "else:", f"    a = {number}"]
         if kind == 12:
+            return [f"for {index} in range({number} % 7 - 3, 4, {step}):", *flow, *body]
+        if kind == 13:
             # The body may append to what it runs over: without the break it would never end.
             bound = [f"    if {index} > 9:", "        break"]
             head = f"for {index}, v in enumerate(items):"
             return [head, *bound, f"    b = {index} + v", *flow, *body]
-        if kind == 13:
-            return [f"{index} = 0", f"while {index} < 4:", f"    {index} += 1", *flow, *body]
         if kind == 14:
+            return [f"{index} = 0", f"while {index} < 4:", f"    {index} += 1", *flow, *body]
+        if kind == 15:
             return [f"for {index} in data:", f"    a = {index}", *body, *flow]
         return [f"if {test}:", f"    return ({number}, data, text)"]
     return [
@@ -193,6 +225,7 @@ def statement(draw: st.DrawFn, depth: int) -> list[str]:
         [f"p = replace(p, x={number}, y={draw(integers(1))})"],
         [f"a, b = b, {number}", "text = text + 'é' + str(a)"],
         [f"if {draw(booleans(1))}:", f"    raise Refused({number})"],
+        draw(additions(number)),
     ][kind]
 
 

@@ -20,7 +20,6 @@ from chainnode.contract.paillier import PaillierCiphertextInvalid, PaillierKeyIn
 from chainnode.contract.testing import Outcome
 
 PREFIX = {"init": "i:", "call": "c:", "view": "v:"}
-INT_MAX = 2**127 - 1
 
 
 class _Reverted(Exception):
@@ -125,13 +124,17 @@ class _Host:
     def sc1_db_del(self, key: int, key_length: int) -> None:
         self.frame.put(self._read(key, key_length), None)
 
-    def sc1_db_add(self, key: int, key_length: int, low: int, high: int) -> None:
-        name = self._read(key, key_length)
-        delta = (high << 64) | (low & (2**64 - 1))
-        total = int.from_bytes(self.frame.get(name) or b"", "big", signed=True) + delta
-        if not -INT_MAX - 1 <= total <= INT_MAX:
-            raise _Reverted(2, b"")
-        self.frame.put(name, total.to_bytes(16, "big", signed=True))
+    def sc1_db_add_within(
+        self, key: int, n: int, form: int, low: int, high: int, *ends: int
+    ) -> int:
+        name = self._read(key, n)
+        numbers = zip((low, *ends[::2]), (high, *ends[1::2]), strict=True)
+        delta, least, most = ((top << 64) | (rest & (2**64 - 1)) for rest, top in numbers)
+        total = int.from_bytes(self.frame.get(name) or b"", "big", signed=form < 0) + delta
+        if not least <= total <= most:
+            return 0
+        self.frame.put(name, total.to_bytes(abs(form), "big", signed=form < 0))
+        return 1
 
     def sc1_db_read_sum(self, key: int, key_length: int, at: int) -> None:
         self._write(self.frame.get(self._read(key, key_length)) or bytes(16), at, 16)

@@ -40,6 +40,11 @@ def prices() -> dict[str, tuple[int, int]]:
     return {name: (int(base), int(per_byte)) for name, base, per_byte in found}
 
 
+def wide(low: int, high: int) -> int:
+    """Two words as the number they are."""
+    return (high << 64) | (low & (2**64 - 1))
+
+
 class OutOfGas(Exception):
     pass
 
@@ -52,6 +57,28 @@ class Revert(Exception):
     pass
 
 
+@dataclass(frozen=True)
+class Added:
+    """A pending addition; the form is the number's size in bytes, negative with a sign."""
+
+    delta: int
+    form: int
+
+    def to(self, stored: bytes | None) -> bytes:
+        return self.encoded(self.number(stored) + self.delta)
+
+    def encoded(self, number: int) -> bytes:
+        return number.to_bytes(abs(self.form), "big", signed=self.form < 0)
+
+    def number(self, stored: bytes | None) -> int:
+        if stored is not None and len(stored) != abs(self.form):
+            raise Trap
+        return int.from_bytes(stored or b"", "big", signed=self.form < 0)
+
+
+NOTHING = Added(0, 0)
+
+
 @dataclass
 class Call:
     """One call's surroundings and effects."""
@@ -61,7 +88,7 @@ class Call:
     fields: list[bytes]
     numbers: list[int]
     args: bytes
-    writes: dict[bytes, bytes | int | None] = field(default_factory=dict)
+    writes: dict[bytes, bytes | Added | None] = field(default_factory=dict)
     reads: set[bytes] = field(default_factory=set)
     ranges: set[tuple[bytes, bytes]] = field(default_factory=set)
     events: list[tuple[str, bytes]] = field(default_factory=list)
@@ -71,32 +98,37 @@ class Call:
     waiting: tuple[str, ...] = ()
 
     def value(self, key: bytes) -> bytes | None:
-        written = self.writes.get(key, 0)
-        if not isinstance(written, int):
+        written = self.writes.get(key, NOTHING)
+        if not isinstance(written, Added):
             return written
-        if key not in self.writes:
-            return self.state.get(key)
-        return self.counter(self.state.get(key), written)
-
-    @staticmethod
-    def counter(stored: bytes | None, delta: int) -> bytes:
-        total = int.from_bytes(stored or bytes(16), "big", signed=True) + delta
-        return total.to_bytes(16, "big", signed=True)
+        stored = self.state.get(key)
+        return stored if written == NOTHING else written.to(stored)
 
     def read(self, key: bytes) -> bytes | None:
-        if isinstance(self.writes.get(key, 0), int):
+        if isinstance(self.writes.get(key, NOTHING), Added):
             self.reads.add(key)
         return self.value(key)
 
-    def add(self, key: bytes, delta: int) -> None:
-        written = self.writes.get(key, 0)
-        total = int.from_bytes(self.value(key) or bytes(16), "big", signed=True) + delta
-        if not -(2**127) <= total < 2**127:
+    def add(self, key: bytes, addition: Added, least: int, most: int) -> bool:
+        """Whether the sum is from least to most and so was written; where not, it was read."""
+        written, fits = self.writes.get(key, NOTHING), False
+        if isinstance(written, Added) and written.form not in (0, addition.form):
             raise Trap
-        if isinstance(written, int):
-            self.writes[key] = written + delta
+        try:
+            total = addition.number(self.value(key)) + addition.delta
+            fits = least <= total <= most and bool(addition.encoded(total))
+        except OverflowError:
+            pass
+        finally:
+            if not fits and isinstance(written, Added):
+                self.reads.add(key)
+        if not fits:
+            return False
+        if isinstance(written, Added):
+            self.writes[key] = Added(written.delta + addition.delta, addition.form)
         else:
-            self.writes[key] = self.counter(written, delta)
+            self.writes[key] = addition.encoded(total)
+        return fits
 
     def placed_events(self) -> list[tuple[str, str, bytes]]:
         """Events with the contract that emitted each."""
@@ -121,8 +153,9 @@ class Call:
             out += sized(key)
             if value is None:
                 out += b"\0"
-            elif isinstance(value, int):
-                out += b"\2" + value.to_bytes(16, "big", signed=True)
+            elif isinstance(value, Added):
+                delta = value.delta.to_bytes(16, "big", signed=True)
+                out += b"\2" + value.form.to_bytes(1, "big", signed=True) + delta
             else:
                 out += b"\1" + sized(value)
         return hashlib.sha256(out).digest()
@@ -261,7 +294,18 @@ class Run:
 
     def host_db_add(self, key: int, key_length: int, low: int, high: int) -> None:
         self.charge("db_add", key_length & MASK)
-        self.call.add(self.key(key, key_length), (high << 64) + (low & (2**64 - 1)))
+        addition = Added(wide(low, high), -16)
+        if not self.call.add(self.key(key, key_length), addition, -(2**127), 2**127 - 1):
+            raise Trap
+
+    def host_db_add_within(
+        self, key: int, key_length: int, form: int, low: int, high: int, *ends: int
+    ) -> int:
+        self.charge("db_add_within", key_length & MASK)
+        name, addition = self.key(key, key_length), Added(wide(low, high), form)
+        if form not in {1, 2, 4, 8, -1, -2, -4, -8, -16}:
+            raise Trap
+        return int(self.call.add(name, addition, wide(*ends[:2]), wide(*ends[2:])))
 
     def host_db_read_sum(self, key: int, key_length: int, at: int) -> None:
         self.charge("db_read_sum", key_length & MASK)

@@ -33,6 +33,20 @@ def paillier_args(length: int = 512, key: str = PAILLIER["public_key"]) -> bytes
     return length.to_bytes(4, "little") + bytes.fromhex(key) + CIPHERTEXTS[3] + CIPHERTEXTS[4]
 
 
+TOTAL, MOVED = 0, 8
+READ, DELETE, PUT = 0, 32, 33
+
+
+def bounded_args(*steps: tuple[int, int, int, int, int]) -> bytes:
+    """For `bounded`: (key, form or what else to do, delta, least, most) of each step."""
+    return b"".join(
+        key.to_bytes(4, "little")
+        + form.to_bytes(4, "little", signed=True)
+        + b"".join(number.to_bytes(8, "little", signed=True) for number in numbers)
+        for key, form, *numbers in steps
+    )
+
+
 def ask_args(flags: int, contract: str, method: str, gas: int, args: bytes) -> bytes:
     """For `ask`: whom to call, how."""
     head = bytes([flags, len(contract), len(method)]) + gas.to_bytes(8, "little")
@@ -63,6 +77,18 @@ CALLS = [
     ("paillier", paillier_args(511)),
     ("paillier", paillier_args(key="00" * 256)),
     ("paillier", paillier_args(10**6)),
+    ("bounded", bounded_args((MOVED, 8, 5, 0, 9), (MOVED, 8, 5, 0, 9), (MOVED, 8, 4, 0, 9))),
+    ("bounded", bounded_args((MOVED, 8, -9, 0, 9), (MOVED, 8, 1, 0, 9))),
+    ("bounded", bounded_args((MOVED, 8, -3, -5, 9), (MOVED, READ, 0, 0, 0), (MOVED, 8, -9, 2, 9))),
+    ("bounded", bounded_args((MOVED, -16, 1, 0, 9))),
+    ("bounded", bounded_args((MOVED, 8, 1, 0, 9), (MOVED, -8, 1, 0, 9))),
+    ("bounded", bounded_args((MOVED, DELETE, 0, 0, 0), (MOVED, 2, 4, 5, 9), (MOVED, 2, 5, 5, 9))),
+    ("bounded", bounded_args((MOVED, 2, 60_000, 0, 2**40), (MOVED, 2, 60_000, 0, 2**40))),
+    ("bounded", bounded_args((MOVED, DELETE, 0, 0, 0))),
+    ("bounded", bounded_args((MOVED, -1, -128, -(2**60), 9), (MOVED, -1, -1, -(2**60), 9))),
+    ("bounded", bounded_args((MOVED, PUT, 7, 0, 0), (MOVED, 8, 7, 0, 2**62), (MOVED, 1, 1, 0, 9))),
+    ("bounded", bounded_args((TOTAL, -16, -2, -5, 2**62), (TOTAL, -16, 7, 5, 4))),
+    ("bounded", bounded_args((TOTAL, 3, 1, 0, 9))),
     ("who", b""),
     *(
         ("ask", ask_args(flags, contract, method, gas, args))
@@ -138,11 +164,13 @@ def test_both_engines_agree_on_everything(chain: Chain, machine: Machine) -> Non
         compare(chain, machine, method, args, salt, 4_000_000 if method == "paillier" else 200_000)
 
 
-@pytest.mark.parametrize("method", ["transfer", "memory", "counters", "scan", "ask"])
+@pytest.mark.parametrize("method", ["transfer", "memory", "counters", "scan", "ask", "bounded"])
 def test_both_engines_stop_at_the_same_gas(chain: Chain, machine: Machine, method: str) -> None:
     args = transfer_args(BOB, 1)
     if method == "ask":
         args = ask_args(1, "clerk", "transfer", 0, args)
+    if method == "bounded":
+        args = bounded_args((MOVED, 8, 5, 0, 9), (MOVED, 8, 5, 0, 9))
     needed = compare(chain, machine, method, args, 1, 10**6)
     step = max(1, needed // 40)
     for salt, limit in enumerate([*range(0, needed, step), needed - 1, needed, needed + 1]):
@@ -151,4 +179,4 @@ def test_both_engines_stop_at_the_same_gas(chain: Chain, machine: Machine, metho
 
 
 def test_the_specification_prices_every_function() -> None:
-    assert len(prices()) == 22
+    assert len(prices()) == 23

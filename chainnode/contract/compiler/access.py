@@ -288,12 +288,12 @@ class _Walk:
                 return self.inline(item.value, values)
             case "var_set":
                 self.touch(self.found.writes, item.value, None, None)
-            case "counter_add":
-                self.touch(self.found.adds, item.value, None, None)
             case "map_range":
                 # Whatever the bounds, any key of the field may come or be missed.
                 storage = item.value[0]
                 self.found.reads[(storage.id, _flat(storage.types[0], None))] = None
+            case "add":
+                self.touch(self.found.adds, item.value, *self.key_of(item, values))
             case "invoke":
                 self.found.calls_out = True
             case _:
@@ -301,9 +301,11 @@ class _Walk:
         return None
 
     def read(self, item: Expr, values: tuple[Symbol, ...]) -> None:
-        keyed = item.value.kind == "map"
-        key, at = (item.args[0], values[0]) if keyed else (None, None)
-        self.touch(self.found.reads, item.value, key, at)
+        self.touch(self.found.reads, item.value, *self.key_of(item, values))
+
+    def key_of(self, item: Expr, values: tuple[Symbol, ...]) -> tuple[Expr | None, Symbol]:
+        """The key that an access to a field names, and what is known of it."""
+        return (item.args[0], values[0]) if item.value.kind == "map" else (None, None)
 
 
 def _context(item: Expr) -> Symbol:

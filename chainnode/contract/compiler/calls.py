@@ -38,7 +38,7 @@ from chainnode.contract.schema import (
 from chainnode.contract.values import CONTRACT_ADDRESS_DOMAIN
 
 _STORAGE_METHODS: Final = {
-    "map": {"get", "range"},
+    "map": {"add", "get", "range"},
     "var": {"get", "set", "exists"},
     "counter": {"add", "read"},
 }
@@ -187,11 +187,13 @@ class Calls(Expressions):
             raise Refused(node, f"a {storage.kind} has no {name}", f"it has: {known}")
         if storage.kind == "counter":
             if name == "add":
-                return Expr("counter_add", NONE, (self._only(node, INT),), storage)
+                return Expr("add", NONE, (self._only(node, INT),), storage)
             self._none(node)
             return Expr("counter_read", INT, (), storage)
         if storage.kind == "var":
             return self._var(node, storage, name)
+        if name == "add":
+            return self._map_add(node, storage)
         if len(node.args) not in {1, 2}:
             raise Refused(node, "get takes a key and perhaps a default", "self.m.get(key, 0)")
         key, value = storage.types
@@ -227,6 +229,16 @@ class Calls(Expressions):
         args = (*(item for item in ends if item is not None), limit)
         rows = ListOf(TupleOf((key, value)))
         return Expr("map_range", rows, args, (storage, *bounds, reverse.value))
+
+    def _map_add(self, node: ast.Call, storage: Storage) -> Expr:
+        key, value = storage.types
+        if not isinstance(value, Int):
+            hint = f"the values of self.{storage.name} are {describe(value)}"
+            raise Refused(node, "only integers are added to", hint)
+        if len(node.args) != 2:
+            raise Refused(node, "add takes a key and an amount", "self.m.add(key, 1)")
+        parts = self.value(node.args[0], key), self.value(node.args[1], INT)
+        return Expr("add", NONE, parts, storage)
 
     def _var(self, node: ast.Call, storage: Storage, name: str) -> Expr:
         kind = storage.types[0]

@@ -33,7 +33,7 @@ from chainnode.contract.compiler.wasm import I32, PAGE_SIZE_BYTES, Function, Mod
 COMPILER: Final = "chainnode-contract 1"
 _HOST: Final = "sc1"
 _PREFIX: Final = {"init": "i:", "call": "c:", "view": "v:"}
-_WRITES: Final = {"map_set", "map_del", "emit", "var_set", "counter_add"}
+_WRITES: Final = {"map_set", "map_del", "emit", "var_set", "add"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from chainnode.contract.compiler.layout import (
     slot_total,
 )
 from chainnode.contract.compiler.wasm import I32, I64, Function
-from chainnode.contract.schema import INT_MAX, NONE, Int, ListOf, OptionalOf, Type
+from chainnode.contract.schema import INT, INT_MAX, NONE, Int, ListOf, OptionalOf, Type
 
 _INLINE64: Final = {"add", "sub", "mul", "and", "or", "xor"}
 _SIMPLE: Final = {
@@ -398,13 +398,17 @@ class ExpressionLowering:
 
     def storage_key(self, storage: Storage, key: Expr | None) -> int:
         """Write a storage key at the heap's end; returns the temporary with its start."""
-        slots = self.kept(key) if key is not None else []
+        keys = [key] if key is not None else []
+        return self.kept_key(storage, keys, [self.kept(item) for item in keys])
+
+    def kept_key(self, storage: Storage, key: list[Expr], parts: list[list[int]]) -> int:
+        """The same of a key, if there is one, that was evaluated into temporaries."""
         start = self.mark()
         self.f.op("i64.const", storage.id)
         self.f.call("put8")
-        if key is not None:
-            self.push(slots)
-            self.layout.key(self.f, key.type)
+        for item, held in zip(key, parts, strict=True):
+            self.push(held)
+            self.layout.key(self.f, item.type)
         return start
 
     def _key_of(self, e: Expr) -> int:
@@ -437,12 +441,7 @@ class ExpressionLowering:
         *key, default = e.args
         parts = [self.kept(item) for item in key]
         slots = self.kept(default)
-        start = self.mark()
-        self.f.op("i64.const", e.value.id)
-        self.f.call("put8")
-        for item, held in zip(key, parts, strict=True):
-            self.push(held)
-            self.layout.key(self.f, item.type)
+        start = self.kept_key(e.value, key, parts)
         self.f.op("local.get", start)
         self.f.call("find")
         self.f.begin("if")
@@ -467,12 +466,21 @@ class ExpressionLowering:
         self.f.op("local.get", end)
         self.f.call("put")
 
-    def _expr_counter_add(self, e: Expr) -> None:
-        slots = self.kept(e.args[0])
-        start = self.storage_key(e.value, None)
+    def _expr_add(self, e: Expr) -> None:
+        *key, amount = e.args
+        parts = [self.kept(item) for item in key]
+        slots = self.kept(amount)
+        start = self.kept_key(e.value, key, parts)
+        kind = e.value.types[1] if key else INT
+        assert isinstance(kind, Int)
+        unsigned = kind.low == 0 and kind.size_bytes < 16
         self.push(slots)
+        self.f.op("i32.const", kind.size_bytes if unsigned else -kind.size_bytes)
+        for bound in (kind.low, kind.high):
+            self.f.op("i64.const", bound)
+            self.f.op("i64.const", bound >> 64)
         self.f.op("local.get", start)
-        self.f.call("count")
+        self.f.call("add_within")
 
     def _expr_counter_read(self, e: Expr) -> None:
         start = self.storage_key(e.value, None)

@@ -27,7 +27,7 @@ impl Access {
         };
         for (key, write) in writes.iter().filter(|_| ok) {
             match write {
-                Write::Add(_) => access.deltas.push(key.clone()),
+                Write::Add(..) => access.deltas.push(key.clone()),
                 Write::Put(_) | Write::Delete => access.writes.push(key.clone()),
             }
         }

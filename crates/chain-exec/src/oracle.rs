@@ -51,7 +51,7 @@ fn random_transaction(
     for _ in 0..random.below(3) {
         one.writes.push(random.below(keys));
     }
-    if random.below(3) == 0 {
+    for _ in 0..[0, 0, 0, 1, 1, 2][random.below(6) as usize] {
         one.deltas.push(random.below(keys));
     }
     if ranges && random.below(8) == 0 {

@@ -10,7 +10,7 @@ use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 
 use chain_state::versions::{Effect, Found, Memory, Version};
-use chain_state::{BlockOverlay, Write};
+use chain_state::{BlockOverlay, Bounds, Write};
 
 use crate::scheduler::{Claim, Counters, Hint, Lane, Scheduler, Settings, Task, Worker};
 use crate::trace::{key_bytes, Trace, TraceTransaction};
@@ -138,6 +138,7 @@ pub fn simulate_with(trace: &Trace, workers: usize, costs: &Costs, settings: Set
         looks: trace.transactions.iter().map(looks).collect(),
         lines: HashMap::new(),
         verified: vec![false; trace.transactions.len()],
+        unsettled: vec![Vec::new(); trace.transactions.len()],
         busy_ns: 0,
     };
     let (end, counters) = simulation.run(workers, (prepare as f64 * slowdown) as u64);
@@ -205,6 +206,8 @@ struct Simulation<'a> {
     looks: Vec<Vec<(u64, Look)>>,
     lines: HashMap<Line, u64>,
     verified: Vec<bool>,
+    /// Keys each transaction added to on a guess.
+    unsettled: Vec<Vec<u64>>,
     busy_ns: u64,
 }
 
@@ -380,6 +383,9 @@ impl Simulation<'_> {
     fn publish(&mut self, claim: Claim, now: u64) -> (u64, Step) {
         let one = &self.trace.transactions[claim.version.tx as usize];
         let mut at = now;
+        for key in one.deltas.iter().filter(|key| self.is_read(claim, **key)) {
+            at = self.line(Line::Key(*key), at) + self.slowed(self.costs.read_ns);
+        }
         for key in one.writes.iter().chain(&one.deltas) {
             at = self.line(Line::Key(*key), at) + self.slowed(self.costs.write_ns);
         }
@@ -387,16 +393,40 @@ impl Simulation<'_> {
         (at, Step::Finish(claim))
     }
 
+    /// Whether an addition reads the value below instead of guessing.
+    fn is_read(&self, claim: Claim, key: u64) -> bool {
+        let memory = self.scheduler.memory();
+        claim.exact || memory.read_first(claim.version, &key_bytes(key))
+    }
+
+    fn effects(&mut self, claim: Claim) -> Vec<Effect> {
+        let Version { tx, incarnation } = claim.version;
+        let one = &self.trace.transactions[tx as usize];
+        // As long as a counter: others may add to a key that this one puts.
+        let value = (i128::from(tx) << 32 | i128::from(incarnation)).to_be_bytes();
+        let put = |key: u64, value: [u8; 16]| {
+            Effect::new(key_bytes(key).into(), Write::Put(value.to_vec()))
+        };
+        let mut effects: Vec<Effect> = one.writes.iter().map(|key| put(*key, value)).collect();
+        let (read, guessed): (Vec<u64>, Vec<u64>) = one
+            .deltas
+            .iter()
+            .partition(|key| self.is_read(claim, **key));
+        effects.extend(read.into_iter().map(|key| put(key, 1i128.to_be_bytes())));
+        let add = |key: &u64| Effect::addition(key_bytes(*key).into(), 1, &Bounds::COUNTER);
+        effects.extend(guessed.iter().map(add));
+        self.unsettled[tx as usize] = guessed;
+        effects
+    }
+
     fn finish(&mut self, worker: &mut Worker, claim: Claim, now: u64) -> (u64, Step) {
-        let one = &self.trace.transactions[claim.version.tx as usize];
-        let mut at = now;
-        let effects = effects(one, claim.version);
+        let effects = self.effects(claim);
         if claim.exact {
             self.scheduler
                 .finish_exact(worker, claim, effects, (), None);
-            at = self.settled(one, at);
-            return (at, Step::Advance);
+            return (now, Step::Advance);
         }
+        let mut at = now;
         let queued = self.scheduler.queued();
         self.scheduler.finish(worker, claim, effects, ());
         for _ in queued..self.scheduler.queued() {
@@ -405,10 +435,10 @@ impl Simulation<'_> {
         (at, Step::Ask)
     }
 
-    fn settled(&mut self, one: &TraceTransaction, now: u64) -> u64 {
+    fn settled(&mut self, tx: usize, now: u64) -> u64 {
         let mut at = now;
-        for key in &one.deltas {
-            at = self.line(Line::Key(*key), at) + self.slowed(self.costs.delta_ns);
+        for key in std::mem::take(&mut self.unsettled[tx]) {
+            at = self.line(Line::Key(key), at) + self.slowed(self.costs.delta_ns);
         }
         at
     }
@@ -421,11 +451,10 @@ impl Simulation<'_> {
                 let lines = count.div_ceil(8) * self.costs.line_ns;
                 let mut at = self.line(Line::Frontier, now);
                 at += lines + self.slowed(self.costs.commit_ns * count);
-                let trace = self.trace;
-                for one in &trace.transactions[first..first + count as usize] {
-                    if !one.deltas.is_empty() {
+                for tx in first..first + count as usize {
+                    if !self.unsettled[tx].is_empty() {
                         // Its record lies on another core's line.
-                        at = self.settled(one, at + self.costs.line_ns);
+                        at = self.settled(tx, at + self.costs.line_ns);
                     }
                 }
                 (at, Step::Advance)
@@ -434,14 +463,4 @@ impl Simulation<'_> {
             Lane::Released => (now, Step::Ask),
         }
     }
-}
-
-fn effects(one: &TraceTransaction, version: Version) -> Vec<Effect> {
-    // As long as a counter: others may add to a key that this one puts.
-    let value = (i128::from(version.tx) << 32 | i128::from(version.incarnation)).to_be_bytes();
-    let writes = one.writes.iter();
-    let puts = writes.map(|key| Effect::new(key_bytes(*key).into(), Write::Put(value.to_vec())));
-    let deltas = one.deltas.iter();
-    let adds = deltas.map(|key| Effect::new(key_bytes(*key).into(), Write::Add(1)));
-    puts.chain(adds).collect()
 }

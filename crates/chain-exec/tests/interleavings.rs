@@ -8,10 +8,9 @@ use std::sync::Arc;
 use chain_exec::Bed;
 
 use chain_exec::scheduler::{
-    Claim, Effect, Found, Hint, HintClass, HintKey, Lane, Lens, Memory, Scheduler, Settings, Task,
-    Worker,
+    Claim, Effect, Hint, HintClass, HintKey, Lane, Lens, Memory, Scheduler, Settings, Task, Worker,
 };
-use chain_state::{BlockOverlay, Write};
+use chain_state::{BlockOverlay, Bounds, Form, NumberError, State, TxView};
 use shuttle::sync::atomic::{AtomicUsize, Ordering};
 
 const ITERATIONS: usize = 3_000;
@@ -27,6 +26,8 @@ struct Step {
     adds: &'static [u8],
     /// What is added; where a sum does not fit, the transaction fails and leaves nothing.
     amount: i128,
+    /// Added to up to [`MOST`]; where a sum does not fit, [`REFUSED`] is put.
+    limited: &'static [u8],
     hinted: bool,
 }
 
@@ -37,7 +38,18 @@ const fn step(reads: &'static [u8], puts: &'static [u8], adds: &'static [u8]) ->
         puts,
         adds,
         amount: 3,
+        limited: &[],
         hinted: false,
+    }
+}
+
+const MOST: i128 = 7;
+const REFUSED: u8 = 7;
+
+const fn limited(limited: &'static [u8]) -> Step {
+    Step {
+        limited,
+        ..step(&[], &[], &[])
     }
 }
 
@@ -70,56 +82,67 @@ fn serial(block: &[Step]) -> Vec<i128> {
         for key in step.adds {
             state[usize::from(*key)] += step.amount;
         }
+        for key in step.limited {
+            if state[usize::from(*key)] + step.amount <= MOST {
+                state[usize::from(*key)] += step.amount;
+            } else {
+                state[usize::from(REFUSED)] = sum.wrapping_add(1);
+            }
+        }
     }
     state.to_vec()
 }
 
-fn look(lens: &Lens, key: &[u8]) -> Result<i128, u32> {
-    let found = match lens.read(key) {
-        Found::Below(added) => added.unwrap_or(0),
-        Found::Value(value) => number(&value),
-        Found::Absent => 0,
-        Found::Blocked(on) => return Err(on),
-    };
-    shuttle::thread::yield_now();
-    Ok(found)
+fn execute(state: &State, lens: Lens, step: &Step) -> Result<Vec<Effect>, u32> {
+    let mut view = TxView::speculative(state, lens);
+    let done = steps(&mut view, step);
+    let (_, mut lens, writes, _) = view.into_parts();
+    match lens.blocked() {
+        Some(on) => Err(on),
+        None => Ok(lens.effects(done.is_ok().then_some(writes))),
+    }
 }
 
-fn execute(lens: &Lens, claim: Claim, step: &Step) -> Result<Vec<Effect>, u32> {
+fn steps(view: &mut TxView<&State>, step: &Step) -> Result<(), NumberError> {
     let mut sum = 0i128;
     for read in step.reads {
-        sum = sum.wrapping_add(look(lens, &key(*read))?);
+        let value = view.get(&key(*read)).map_or(0, |value| number(&value));
+        sum = sum.wrapping_add(value);
+        shuttle::thread::yield_now();
     }
     if let Some((first, end)) = step.range {
         let (mut from, end) = (key(first), key(end));
-        if !claim.exact {
-            lens.memory().depend_on_range(claim.version, &from, &end);
-        }
-        while let Some(found) = lens.memory().next_key(&from, Some(&end), false) {
-            sum = sum.wrapping_add(look(lens, &found)?);
+        view.note_range(&from, Some(&end));
+        while let Some((found, value)) = view.edge(&from, Some(&end), false) {
+            sum = sum.wrapping_add(number(&value));
             from = [&found[..], &[0]].concat();
+            shuttle::thread::yield_now();
         }
     }
-    for add in step.adds.iter().filter(|_| claim.exact) {
-        if look(lens, &key(*add))?.checked_add(step.amount).is_none() {
-            return Ok(Vec::new());
-        }
+    let value = || sum.wrapping_add(1).to_be_bytes().to_vec();
+    for one in step.adds {
+        view.add(key(*one), step.amount, &Bounds::COUNTER)?;
+        shuttle::thread::yield_now();
     }
-    let value = sum.wrapping_add(1).to_be_bytes().to_vec();
-    let puts = step.puts.iter();
-    let puts = puts.map(|put| Effect::new(key(*put), Write::Put(value.clone())));
-    let adds = step
-        .adds
-        .iter()
-        .map(|add| Effect::new(key(*add), Write::Add(step.amount)));
-    Ok(puts.chain(adds).collect())
+    for one in step.puts {
+        view.put(key(*one), value());
+    }
+    for one in step.limited {
+        let bounds = Bounds::new(Form::COUNTER, 0, MOST);
+        if view.add(key(*one), step.amount, &bounds).is_err() {
+            view.put(key(REFUSED), value());
+        }
+        shuttle::thread::yield_now();
+    }
+    Ok(())
 }
 
 fn work(scheduler: &Scheduler<()>, block: &[Step]) {
     let mut worker = Worker::default();
+    let state = State::default();
     let run = |claim: Claim| {
         let lens = Lens::new(Arc::clone(scheduler.memory()), claim.version, claim.exact);
-        execute(&lens, claim, &block[claim.version.tx as usize])
+        execute(&state, lens, &block[claim.version.tx as usize])
     };
     loop {
         match scheduler.next_task(&mut worker) {
@@ -152,7 +175,7 @@ fn hint(step: &Step) -> Hint {
         class: HintClass::Complete,
         reads: keys(step.reads),
         writes: keys(step.puts),
-        deltas: keys(step.adds),
+        deltas: keys(&[step.adds, step.limited].concat()),
     }
 }
 
@@ -235,6 +258,37 @@ fn deltas_that_are_read() {
         step(&[0], &[0], &[]),
     ];
     check(BLOCK, false);
+}
+
+#[test]
+fn additions_that_do_not_fit() {
+    // Two fit; whether the third does is only known in order.
+    const BLOCK: &[Step] = &[
+        limited(&[0]),
+        limited(&[0, 1]),
+        limited(&[0]),
+        step(&[0, 7], &[2], &[]),
+        limited(&[1, 0]),
+        limited(&[1]),
+    ];
+    check(BLOCK, false);
+    check_tight(BLOCK, false);
+    const PUT: &[Step] = &[
+        limited(&[0]),
+        step(&[3], &[0], &[]),
+        limited(&[0]),
+        limited(&[0]),
+        limited(&[0]),
+        step(&[0], &[4], &[]),
+    ];
+    check(PUT, false);
+    const HINTED: Step = Step {
+        hinted: true,
+        ..limited(&[0])
+    };
+    const HINTS: &[Step] = &[HINTED, limited(&[0]), HINTED, step(&[0], &[1], &[]), HINTED];
+    check(HINTS, true);
+    check_tight(HINTS, false);
 }
 
 #[test]

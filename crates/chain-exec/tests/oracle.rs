@@ -28,7 +28,7 @@ fn steps(random: &mut Random, keys: u64, harsh: bool) -> Vec<u8> {
             1 if harsh => 9,
             2 if harsh => 10,
             3..15 => 11,
-            _ => [0, 0, 1, 1, 2, 3, 3, 3, 4, 5, 6, 7][random.below(12) as usize],
+            _ => [0, 0, 1, 1, 2, 3, 3, 3, 4, 5, 6, 7, 12, 12, 12][random.below(15) as usize],
         };
         args.extend([op, random.below(keys) as u8, random.below(256) as u8]);
     }
@@ -151,12 +151,17 @@ const CALL_ENDS: [&str; 7] = [
     "CALL_DEPTH",
 ];
 
-fn count_calls(receipt: &Receipt, seen: &mut std::collections::BTreeMap<String, u64>) {
+fn count_ends(receipt: &Receipt, seen: &mut std::collections::BTreeMap<String, u64>) {
     let nested = receipt.events.iter().any(|event| event.contract != "steps");
     if nested {
         *seen
             .entry("events of several contracts".into())
             .or_insert(0) += 1;
+    }
+    for (name, what) in [("high", "a sum too large"), ("less", "a sum too small")] {
+        if receipt.events.iter().any(|event| event.name == name) {
+            *seen.entry(what.into()).or_insert(0) += 1;
+        }
     }
     for end in CALL_ENDS {
         if receipt.error_code == 10 && receipt.message.contains(&format!(".run: {end}")) {
@@ -254,7 +259,7 @@ fn every_engine_gives_the_serial_result() {
             for receipt in receipts(&expected) {
                 let status = receipt.status().as_str_name();
                 *seen.entry(status.to_owned()).or_insert(0u64) += 1;
-                count_calls(&receipt, &mut seen);
+                count_ends(&receipt, &mut seen);
             }
             count_predictions(&block, &expected, &mut seen);
             for (other, engine) in others.iter_mut().zip(&engines) {
@@ -287,7 +292,7 @@ fn every_engine_gives_the_serial_result() {
     }
     let ends = seen.keys().filter(|kind| !kind.starts_with("complete"));
     assert!(
-        ends.count() >= 10 + CALL_ENDS.len(),
+        ends.count() >= 12 + CALL_ENDS.len(),
         "the blocks must hold every kind of end: {seen:?}"
     );
 }
@@ -381,9 +386,12 @@ fn the_dependencies_of_a_block_are_those_of_its_accesses() {
         &[0, 1, 0],     // 1 reads it
         &[3, 2, 1],     // 2 and 3 add to key 2
         &[3, 2, 1],
-        &[4, 2, 0], // 4 reads the sum
-        &[1, 1, 0], // 5 puts key 1 again
-        &[5, 0, 4], // 6 scans keys 0 to 3
+        &[4, 2, 0],    // 4 reads the sum
+        &[1, 1, 0],    // 5 puts key 1 again
+        &[5, 0, 4],    // 6 scans keys 0 to 3
+        &[12, 3, 200], // 7 and 8 add within bounds
+        &[12, 3, 200],
+        &[12, 3, 200], // 9 cannot, which depends on both
     ]
     .iter()
     .zip(0u8..)
@@ -407,6 +415,10 @@ fn the_dependencies_of_a_block_are_those_of_its_accesses() {
         (6, 2, Cause::Read),
         (6, 3, Cause::Read),
         (6, 5, Cause::Read),
+        (7, 6, Cause::Anti),
+        (8, 6, Cause::Anti),
+        (9, 7, Cause::Read),
+        (9, 8, Cause::Read),
     ];
     assert_eq!(edges, expected);
 }

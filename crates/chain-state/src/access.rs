@@ -32,7 +32,7 @@ fn count(hasher: &mut Sha256, items: usize) {
 impl AccessSet {
     /// Hash of the canonical set: keys read, ranges read, writes; each sorted and length-prefixed.
     ///
-    /// A delta is hashed as the delta, not as the sum it leads to.
+    /// A delta is hashed as the delta and its form, not as the sum it leads to.
     pub fn hash(&self, writes: &BTreeMap<Vec<u8>, Write>) -> Hash {
         let mut hasher = Sha256::new();
         hasher.update(DOMAIN);
@@ -54,8 +54,8 @@ impl AccessSet {
                     hasher.update([1]);
                     put(&mut hasher, value);
                 }
-                Write::Add(delta) => {
-                    hasher.update([2]);
+                Write::Add(delta, form) => {
+                    hasher.update([2, form.code()]);
                     hasher.update(delta.to_be_bytes());
                 }
             }

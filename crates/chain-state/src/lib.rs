@@ -6,6 +6,7 @@
 
 mod access;
 pub mod keys;
+mod number;
 mod overlay;
 #[doc(hidden)]
 pub mod sync;
@@ -15,10 +16,11 @@ pub mod versions;
 mod view;
 
 pub use access::AccessSet;
+pub use number::{Bounds, Form, NumberError, Room};
 pub use overlay::{BlockOverlay, SharedState, State, StateGuard};
 pub use times::ReadTimes;
 pub use tree::{verify_proof, Proof, StateTree};
-pub use view::{CounterError, Parts, Savepoint, TxView, Write};
+pub use view::{Parts, Savepoint, TxView, Write};
 
 /// A SHA-256 digest.
 pub type Hash = [u8; 32];

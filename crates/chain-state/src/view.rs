@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Deref;
 
+use crate::number::{Bounds, Form, NumberError};
 use crate::overlay::bounds;
 use crate::versions::{Found, Lens};
 use crate::{AccessSet, BlockOverlay, Hash, ReadTimes, State};
@@ -15,17 +16,8 @@ pub enum Write {
     Delete,
     /// Replace the value.
     Put(Vec<u8>),
-    /// Add to a 16-byte big-endian counter without having read it.
-    Add(i128),
-}
-
-/// Why a counter could not be added to or read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CounterError {
-    /// The stored value is not 16 bytes long.
-    NotACounter,
-    /// The sum leaves the range of a signed 128-bit integer.
-    Overflow,
+    /// Add to a number of this form without having read it.
+    Add(i128, Form),
 }
 
 /// The state as one transaction sees it.
@@ -51,15 +43,6 @@ pub struct Savepoint(usize);
 
 /// What a view held when it ended: the base, the lens, the writes and what was read.
 pub type Parts<B> = (B, Lens, BTreeMap<Vec<u8>, Write>, AccessSet);
-
-pub(crate) fn counter(value: Option<&[u8]>) -> Result<i128, CounterError> {
-    match value {
-        None => Ok(0),
-        Some(bytes) => Ok(i128::from_be_bytes(
-            bytes.try_into().map_err(|_| CounterError::NotACounter)?,
-        )),
-    }
-}
 
 impl<B: Deref<Target = State>> TxView<B> {
     /// A view over a finished state and the block so far.
@@ -136,29 +119,43 @@ impl<B: Deref<Target = State>> TxView<B> {
         }
         match lens.read(key) {
             Found::Below(None) => below().map(Cow::Borrowed),
-            Found::Below(Some(added)) => {
-                let sum = counter(below()).unwrap_or(0).wrapping_add(added);
-                Some(Cow::Owned(sum.to_be_bytes().to_vec()))
-            }
+            Found::Below(Some((added, form))) => Some(Cow::Owned(form.add(below(), added))),
             Found::Value(value) => Some(Cow::Owned(value)),
             Found::Absent | Found::Blocked(_) => None,
         }
     }
 
-    /// Whether a running sum of additions fits on what lies below; a guess in a speculative view.
-    fn fits(&self, key: &[u8], total: i128) -> Result<(), CounterError> {
-        let exact = |below: Option<&[u8]>| {
-            let sum = counter(below)?.checked_add(total);
-            sum.map(|_| ()).ok_or(CounterError::Overflow)
+    /// Whether an addition fits on what lies below and on what this transaction added `before`.
+    ///
+    /// A speculative view takes it to fit, to be checked in order; it reads where failure is
+    /// likely, and where nobody before is known to touch the key, so that nothing is left to check.
+    fn fits(
+        &self,
+        key: &[u8],
+        before: i128,
+        delta: i128,
+        bounds: &Bounds,
+    ) -> Result<(), NumberError> {
+        let form = bounds.form();
+        let fits = |below: i128| bounds.sum(below.wrapping_add(before), delta).map(|_| ());
+        let Some(lens) = &self.lens else {
+            return fits(form.decode(self.below(key).as_deref())?);
         };
-        if let Some(lens) = self.lens.as_ref().filter(|lens| !lens.is_exact()) {
-            // An assumed success is checked in order; where failure is likely, it is read.
-            if exact(lens.memory().under().get(&self.base, key)).is_ok() {
-                lens.assume(key, total);
+        let under = || form.decode(lens.memory().under().get(&self.base, key));
+        let first = lens.is_first(key);
+        if let (false, Some(total)) = (first || lens.is_exact(), before.checked_add(delta)) {
+            let likely = under().is_ok_and(|below| bounds.sum(below, total).is_ok());
+            if likely && lens.assume(key, bounds.room(total)) {
                 return Ok(());
             }
         }
-        exact(self.below(key).as_deref())
+        let below = if first {
+            under()?
+        } else {
+            form.decode(self.below(key).as_deref())?
+        };
+        lens.learn(key, form, below);
+        fits(below)
     }
 
     fn note_read(&mut self, key: &[u8]) {
@@ -175,10 +172,8 @@ impl<B: Deref<Target = State>> TxView<B> {
         match self.writes.get(key) {
             Some(Write::Put(value)) => Some(Cow::Borrowed(value)),
             Some(Write::Delete) => None,
-            Some(Write::Add(delta)) => {
-                let below = counter(self.below(key).as_deref());
-                let sum = below.unwrap_or(0).wrapping_add(*delta);
-                Some(Cow::Owned(sum.to_be_bytes().to_vec()))
+            Some(Write::Add(delta, form)) => {
+                Some(Cow::Owned(form.add(self.below(key).as_deref(), *delta)))
             }
             None => self.below(key),
         }
@@ -236,25 +231,32 @@ impl<B: Deref<Target = State>> TxView<B> {
         self.savepoints -= 1;
     }
 
-    /// Add to a counter; not a read.
+    /// Add to a number, 0 when absent, if the sum is within bounds; then it is not a read.
     ///
     /// # Errors
-    /// When the stored value is no counter or the true sum overflows.
-    pub fn add(&mut self, key: Vec<u8>, delta: i128) -> Result<(), CounterError> {
-        let write = match self.writes.get(&key) {
-            None => {
-                self.fits(&key, delta)?;
-                Write::Add(delta)
-            }
-            Some(Write::Add(earlier)) => {
-                let total = earlier.checked_add(delta).ok_or(CounterError::Overflow)?;
-                self.fits(&key, total)?;
-                Write::Add(total)
-            }
-            Some(Write::Delete) => Write::Put(delta.to_be_bytes().to_vec()),
-            Some(Write::Put(value)) => {
-                let sum = counter(Some(value))?.checked_add(delta);
-                Write::Put(sum.ok_or(CounterError::Overflow)?.to_be_bytes().to_vec())
+    /// When the sum is out of bounds or the value no number of this form, which counts as read:
+    /// nothing changes. One transaction's additions to a key have one form.
+    pub fn add(&mut self, key: Vec<u8>, delta: i128, bounds: &Bounds) -> Result<(), NumberError> {
+        let form = bounds.form();
+        let known = |stored| {
+            let sum = bounds.sum(form.decode(stored)?, delta)?;
+            Ok(Write::Put(form.encode(sum)))
+        };
+        let before = match self.writes.get(&key) {
+            Some(Write::Put(value)) => Err(known(Some(value))?),
+            Some(Write::Delete) => Err(known(None)?),
+            Some(Write::Add(_, other)) if *other != form => return Err(NumberError::NotANumber),
+            Some(Write::Add(before, _)) => Ok(*before),
+            None => Ok(0),
+        };
+        let write = match before {
+            Err(sum) => sum,
+            Ok(before) => {
+                if let Err(error) = self.fits(&key, before, delta, bounds) {
+                    self.note_read(&key);
+                    return Err(error);
+                }
+                Write::Add(before.wrapping_add(delta), form)
             }
         };
         self.write(key, write);
@@ -265,8 +267,8 @@ impl<B: Deref<Target = State>> TxView<B> {
     ///
     /// # Errors
     /// When the stored value is no counter.
-    pub fn read_sum(&mut self, key: &[u8]) -> Result<i128, CounterError> {
-        counter(self.get(key).as_deref())
+    pub fn read_sum(&mut self, key: &[u8]) -> Result<i128, NumberError> {
+        Form::COUNTER.decode(self.get(key).as_deref())
     }
 
     /// Record that the transaction's result depends on everything in a range.
@@ -348,10 +350,7 @@ impl<B: Deref<Target = State>> TxView<B> {
             let value = match write {
                 Write::Put(value) => Some(value),
                 Write::Delete => None,
-                Write::Add(delta) => {
-                    let below = counter(self.below(&key).as_deref()).unwrap_or(0);
-                    Some(below.wrapping_add(delta).to_be_bytes().to_vec())
-                }
+                Write::Add(delta, form) => Some(form.add(self.below(&key).as_deref(), delta)),
             };
             self.block.writes.insert(key, value);
         }

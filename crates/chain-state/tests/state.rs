@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use chain_state::{verify_proof, BlockOverlay, CounterError, State, StateTree, TxView};
+use chain_state::{
+    verify_proof, BlockOverlay, Bounds, Form, NumberError, State, StateTree, TxView,
+};
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 
@@ -159,24 +161,112 @@ fn counters_add_read_and_refuse() {
     let mut state = State::default();
     state.apply(b"text".to_vec(), Some(b"abc".to_vec()));
     let mut view = TxView::new(&state, BlockOverlay::default());
-    view.add(b"n".to_vec(), 5).unwrap();
+    view.add(b"n".to_vec(), 5, &Bounds::COUNTER).unwrap();
     let blind = view.access_hash(true);
-    view.add(b"n".to_vec(), -7).unwrap();
+    view.add(b"n".to_vec(), -7, &Bounds::COUNTER).unwrap();
     assert_eq!(view.read_sum(b"n"), Ok(-2));
     assert_ne!(view.access_hash(true), blind);
     assert_eq!(
-        view.add(b"n".to_vec(), i128::MIN),
-        Err(CounterError::Overflow)
+        view.add(b"n".to_vec(), i128::MIN, &Bounds::COUNTER),
+        Err(NumberError::OutOfBounds)
     );
     assert_eq!(
-        view.add(b"text".to_vec(), 1),
-        Err(CounterError::NotACounter)
+        view.add(b"text".to_vec(), 1, &Bounds::COUNTER),
+        Err(NumberError::NotANumber)
     );
-    assert_eq!(view.read_sum(b"text"), Err(CounterError::NotACounter));
+    assert_eq!(view.read_sum(b"text"), Err(NumberError::NotANumber));
     let (base, block) = view.commit();
     let expected = (-2i128).to_be_bytes().to_vec();
     assert_eq!(
         block.into_net_writes(base),
         [(b"n".to_vec(), Some(expected))]
     );
+}
+
+#[test]
+fn every_form_stores_its_whole_range_and_nothing_beyond() {
+    for code in [1, 2, 4, 8, -1, -2, -4, -8, -16] {
+        let form = Form::new(code).unwrap();
+        let bits = 8 * code.unsigned_abs();
+        let (least, most) = match code {
+            -16 => (i128::MIN, i128::MAX),
+            1.. => (0, (1 << bits) - 1),
+            _ => (-(1 << (bits - 1)), (1 << (bits - 1)) - 1),
+        };
+        // The form cuts the bounds.
+        let bounds = Bounds::new(form, i128::MIN, i128::MAX);
+        for number in [least, -1, 0, 1, most] {
+            if (least..=most).contains(&number) {
+                let stored = form.encode(number);
+                assert_eq!(stored.len() as u32, code.unsigned_abs());
+                assert_eq!(form.decode(Some(&stored)), Ok(number), "{code}");
+                assert_eq!(bounds.sum(0, number), Ok(number));
+            }
+        }
+        assert_eq!(bounds.sum(most, 1), Err(NumberError::OutOfBounds), "{code}");
+        assert_eq!(bounds.sum(least, -1), Err(NumberError::OutOfBounds));
+        assert_eq!(form.decode(None), Ok(0));
+        assert_eq!(form.decode(Some(b"123")), Err(NumberError::NotANumber));
+        assert_eq!(i32::from(form.code() as i8), code);
+    }
+    for code in [0, 3, 16, -3, -17, 256 + 8, i32::MIN] {
+        assert_eq!(Form::new(code), None, "{code}");
+    }
+}
+
+#[test]
+fn a_bounded_addition_happens_exactly_within_its_bounds() {
+    let price = Form::new(8).unwrap();
+    let bounds = Bounds::new(price, 2, 10);
+    let mut state = State::default();
+    state.apply(b"n".to_vec(), Some(8u64.to_be_bytes().to_vec()));
+    state.apply(b"wide".to_vec(), Some(8i128.to_be_bytes().to_vec()));
+    let stored = |number: u64| Some(number.to_be_bytes().to_vec());
+    let view = || TxView::new(&state, BlockOverlay::default());
+    let mut blind = view();
+    blind.add(b"n".to_vec(), 2, &bounds).unwrap();
+    let added = blind.access_hash(false);
+    assert_eq!(blind.peek(b"n").map(|value| value.to_vec()), stored(10));
+    // One that does not fit changes nothing, and its outcome is what was read.
+    assert_eq!(
+        blind.add(b"n".to_vec(), 1, &bounds),
+        Err(NumberError::OutOfBounds)
+    );
+    assert_ne!(blind.access_hash(false), added);
+    blind.add(b"n".to_vec(), -8, &bounds).unwrap();
+    assert_eq!(
+        blind.add(b"n".to_vec(), -1, &bounds),
+        Err(NumberError::OutOfBounds)
+    );
+    let (_, block) = blind.commit();
+    assert_eq!(block.get(&state, b"n").map(<[u8]>::to_vec), stored(2));
+    let mut other = view();
+    // Absent and deleted count as 0, a value put as itself.
+    assert!(other.add(b"new".to_vec(), 1, &bounds).is_err());
+    other.add(b"new".to_vec(), 2, &bounds).unwrap();
+    other.delete(b"n".to_vec());
+    assert!(other.add(b"n".to_vec(), 1, &bounds).is_err());
+    other.add(b"n".to_vec(), 3, &bounds).unwrap();
+    other.add(b"n".to_vec(), 7, &bounds).unwrap();
+    assert!(other.add(b"n".to_vec(), 1, &bounds).is_err());
+    assert_eq!(other.get(b"n").map(|value| value.to_vec()), stored(10));
+    // Of one form.
+    for key in [&b"wide"[..], b"new"] {
+        let form = if key == b"wide" { price } else { Form::COUNTER };
+        let all = Bounds::new(form, i128::MIN, i128::MAX);
+        let wrong = other.add(key.to_vec(), 1, &all);
+        assert_eq!(wrong, Err(NumberError::NotANumber));
+    }
+}
+
+#[test]
+fn running_sums_beyond_128_bits_are_exact() {
+    let mut state = State::default();
+    state.apply(b"n".to_vec(), Some(i128::MIN.to_be_bytes().to_vec()));
+    let mut view = TxView::new(&state, BlockOverlay::default());
+    for delta in [i128::MAX, i128::MAX, 1] {
+        view.add(b"n".to_vec(), delta, &Bounds::COUNTER).unwrap();
+    }
+    assert_eq!(view.read_sum(b"n"), Ok(i128::MAX));
+    assert!(view.add(b"n".to_vec(), 1, &Bounds::COUNTER).is_err());
 }

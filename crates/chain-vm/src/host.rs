@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use chain_state::{keys, CounterError, StateGuard, TxView};
+use chain_state::{keys, Bounds, Form, NumberError, StateGuard, TxView};
 use sha2::{Digest, Sha256};
 use wasmi::{Caller, Error, Func, Global, Memory, ResourceLimiter, Store, Val};
 use wasmi_core::LimiterError;
@@ -370,11 +370,15 @@ fn db_del(mut guest: Guest<'_>, key: i32, key_length: i32) -> Result<(), Error> 
     })
 }
 
-fn counter_stop(error: CounterError) -> Stop {
+fn counter_stop(error: NumberError) -> Stop {
     Stop::Trap(match error {
-        CounterError::NotACounter => "not a counter",
-        CounterError::Overflow => "counter overflow",
+        NumberError::NotANumber => "not a counter",
+        NumberError::OutOfBounds => "counter overflow",
     })
+}
+
+fn wide(low: i64, high: i64) -> i128 {
+    i128::from(high) << 64 | i128::from(low as u64)
 }
 
 fn db_add(
@@ -388,8 +392,37 @@ fn db_add(
     step(&mut guest, |memory, data| {
         data.writable()?;
         let key = data.key(slice(memory, key, key_length)?)?;
-        let delta = i128::from(high) << 64 | i128::from(low as u64);
-        data.view().add(key, delta).map_err(counter_stop)
+        let added = data.view().add(key, wide(low, high), &Bounds::COUNTER);
+        added.map_err(counter_stop)
+    })
+}
+
+/// Whether a sum within bounds was written: a contract may go on where it was not.
+#[allow(clippy::too_many_arguments)]
+fn db_add_within(
+    mut guest: Guest<'_>,
+    key: i32,
+    key_length: i32,
+    form: i32,
+    low: i64,
+    high: i64,
+    least_low: i64,
+    least_high: i64,
+    most_low: i64,
+    most_high: i64,
+) -> Result<i32, Error> {
+    charge(&mut guest, price::DB_ADD_WITHIN, key_length as u32 as usize)?;
+    step(&mut guest, |memory, data| {
+        data.writable()?;
+        let key = data.key(slice(memory, key, key_length)?)?;
+        let form = Form::new(form).ok_or(Stop::Trap("unknown number form"))?;
+        let (least, most) = (wide(least_low, least_high), wide(most_low, most_high));
+        let bounds = Bounds::new(form, least, most);
+        match data.view().add(key, wide(low, high), &bounds) {
+            Ok(()) => Ok(1),
+            Err(NumberError::OutOfBounds) => Ok(0),
+            Err(error) => Err(counter_stop(error)),
+        }
     })
 }
 
@@ -546,6 +579,7 @@ pub(crate) fn function(store: &mut Store<CallData>, name: &str) -> Option<Func> 
         "db_put" => Func::wrap(store, db_put),
         "db_del" => Func::wrap(store, db_del),
         "db_add" => Func::wrap(store, db_add),
+        "db_add_within" => Func::wrap(store, db_add_within),
         "db_read_sum" => Func::wrap(store, db_read_sum),
         "db_scan" => Func::wrap(store, db_scan),
         "db_next" => Func::wrap(store, db_next),

@@ -27,6 +27,8 @@ pub(crate) const DB_HAS: Price = price(150, 1);
 pub(crate) const DB_PUT: Price = price(500, 5);
 pub(crate) const DB_DEL: Price = price(300, 5);
 pub(crate) const DB_ADD: Price = price(500, 5);
+// Looks the value up and writes it, as `db_get` and `db_put` do.
+pub(crate) const DB_ADD_WITHIN: Price = price(700, 5);
 pub(crate) const DB_READ_SUM: Price = price(200, 1);
 pub(crate) const DB_SCAN: Price = price(300, 1);
 pub(crate) const DB_NEXT: Price = price(200, 1);
@@ -40,7 +42,7 @@ pub(crate) const PAILLIER_SCALAR_MULTIPLY: Price = price(100_000, 3_600);
 pub(crate) const CALL: Price = price(2_000, 1);
 
 /// Every host function with its price, in the order of the specification.
-pub fn host_prices() -> [(&'static str, Price); 22] {
+pub fn host_prices() -> [(&'static str, Price); 23] {
     [
         ("input", INPUT),
         ("fetch", FETCH),
@@ -54,6 +56,7 @@ pub fn host_prices() -> [(&'static str, Price); 22] {
         ("db_put", DB_PUT),
         ("db_del", DB_DEL),
         ("db_add", DB_ADD),
+        ("db_add_within", DB_ADD_WITHIN),
         ("db_read_sum", DB_READ_SUM),
         ("db_scan", DB_SCAN),
         ("db_next", DB_NEXT),

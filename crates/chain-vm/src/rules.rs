@@ -84,6 +84,7 @@ pub(crate) fn host_signature(name: &str) -> Option<(&'static [ValType], &'static
         "db_put" | "emit" => (IIII, &[]),
         "db_del" => (II, &[]),
         "db_add" => (&[I32, I32, I64, I64], &[]),
+        "db_add_within" => (&[I32, I32, I32, I64, I64, I64, I64, I64, I64], I),
         "db_read_sum" => (III, &[]),
         "db_scan" => (&[I32, I32, I32, I32, I32], I),
         "db_next" => (III, I),

@@ -4,7 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Effect, Found, Memory, Version};
+use crate::number::{Form, Room};
 use crate::view::Write;
+
+/// What an execution goes by that adds to a key.
+#[derive(Debug)]
+enum Belief {
+    /// The number below was read.
+    Read(Form, i128),
+    /// The number below is taken to leave room.
+    Room(Room),
+}
 
 /// One execution's window on the memory.
 #[derive(Debug)]
@@ -13,7 +23,7 @@ pub struct Lens {
     version: Version,
     exact: bool,
     blocked: std::cell::Cell<Option<u32>>,
-    bounds: std::cell::RefCell<Vec<(Vec<u8>, i128, i128)>>,
+    beliefs: std::cell::RefCell<Vec<(Vec<u8>, Belief)>>,
 }
 
 impl Lens {
@@ -24,7 +34,7 @@ impl Lens {
             version,
             exact,
             blocked: std::cell::Cell::new(None),
-            bounds: std::cell::RefCell::default(),
+            beliefs: std::cell::RefCell::default(),
         }
     }
 
@@ -33,7 +43,7 @@ impl Lens {
         self.version = version;
         self.exact = exact;
         self.blocked.set(None);
-        self.bounds.get_mut().clear();
+        self.beliefs.get_mut().clear();
     }
 
     /// The transaction this execution has to wait for: what it computes from now on is junk.
@@ -55,15 +65,28 @@ impl Lens {
         found
     }
 
-    /// Remember that a running sum was taken to fit.
-    pub(crate) fn assume(&self, key: &[u8], total: i128) {
-        let mut bounds = self.bounds.borrow_mut();
-        match bounds.iter_mut().find(|(other, ..)| other == key) {
-            Some((_, low, high)) => {
-                *low = total.min(*low);
-                *high = total.max(*high);
-            }
-            None => bounds.push((key.to_vec(), total.min(0), total.max(0))),
+    /// Whether nobody before is known to touch a key, which is then depended on.
+    pub(crate) fn is_first(&self, key: &[u8]) -> bool {
+        !self.exact && self.memory.read_first(self.version, key)
+    }
+
+    /// Remember what the number below was taken to be; false where that cannot be.
+    pub(crate) fn assume(&self, key: &[u8], room: Room) -> bool {
+        let mut beliefs = self.beliefs.borrow_mut();
+        match beliefs.iter_mut().find(|(other, _)| other == key) {
+            Some((_, Belief::Room(earlier))) if earlier.form == room.form => earlier.narrow(room),
+            // One guess a key: in two forms it is read.
+            Some(_) => return false,
+            None => beliefs.push((key.to_vec(), Belief::Room(room))),
+        }
+        true
+    }
+
+    /// Remember what the number below was read to be.
+    pub(crate) fn learn(&self, key: &[u8], form: Form, below: i128) {
+        let mut beliefs = self.beliefs.borrow_mut();
+        if !beliefs.iter().any(|(other, _)| other == key) {
+            beliefs.push((key.to_vec(), Belief::Read(form, below)));
         }
     }
 
@@ -79,25 +102,42 @@ impl Lens {
 
     /// The writes, none where the transaction failed, and what was assumed on the way.
     pub fn effects(&mut self, writes: Option<BTreeMap<Vec<u8>, Write>>) -> Vec<Effect> {
-        let mut assumed = std::mem::take(self.bounds.get_mut());
+        let mut beliefs = std::mem::take(self.beliefs.get_mut());
         let mut effects: Vec<Effect> = writes
             .unwrap_or_default()
             .into_iter()
             .map(|(key, write)| {
-                let found = assumed.iter().position(|(other, ..)| *other == key);
-                let assumed = found.map(|at| assumed.swap_remove(at));
+                let found = beliefs.iter().position(|(other, _)| *other == key);
+                let belief = found.map(|at| beliefs.swap_remove(at).1);
+                let (write, assumed) = match (write, belief) {
+                    // Whoever changes what was read invalidates this, so that the sum stands.
+                    (Write::Add(delta, form), Some(Belief::Read(other, below)))
+                        if form == other =>
+                    {
+                        (Write::Put(form.encode(below.wrapping_add(delta))), None)
+                    }
+                    (write, Some(Belief::Room(room))) => (write, Some(room)),
+                    (write, _) => (write, None),
+                };
                 Effect {
                     key,
                     write: Some(write),
-                    assumed: assumed.map(|(_, low, high)| (low, high)),
+                    assumed,
                 }
             })
             .collect();
-        effects.extend(assumed.into_iter().map(|(key, low, high)| Effect {
-            key,
-            write: None,
-            assumed: Some((low, high)),
-        }));
+        effects.extend(
+            beliefs
+                .into_iter()
+                .filter_map(|(key, belief)| match belief {
+                    Belief::Room(room) => Some(Effect {
+                        key,
+                        write: None,
+                        assumed: Some(room),
+                    }),
+                    Belief::Read(..) => None,
+                }),
+        );
         effects
     }
 }

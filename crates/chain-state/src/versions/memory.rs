@@ -7,8 +7,9 @@ use hashbrown::HashTable;
 
 use super::slots::{Cell, Content, Slot};
 use super::{key_hash, Effect, Found, Version};
+use crate::number::Room;
 use crate::sync::{AtomicBool, AtomicU32, AtomicUsize, Mutex, Once, Ordering, RwLock};
-use crate::view::{counter, Write};
+use crate::view::Write;
 use crate::{BlockOverlay, State};
 
 /// Producers one read key makes a transaction wait for; more are met as estimates.
@@ -179,6 +180,23 @@ impl Memory {
         found
     }
 
+    /// Depend on a key if the transaction is the first that is expected to write it: its own slot is
+    /// there and none is below. Then the state below the block has its value.
+    pub fn read_first(&self, version: Version, key: &[u8]) -> bool {
+        let Some(cell) = self.find(key) else {
+            return false;
+        };
+        let mut slots = cell.slots.lock();
+        let first = slots
+            .slots
+            .first()
+            .is_some_and(|slot| slot.tx == version.tx);
+        if first {
+            slots.depend(version, 0);
+        }
+        first
+    }
+
     /// Depend on every key of a range, those not there yet included.
     pub fn depend_on_range(&self, version: Version, start: &[u8], end: &[u8]) {
         let mut ranges = self.ranges.write();
@@ -221,7 +239,7 @@ impl Memory {
                 None => Content::Empty,
                 Some(Write::Put(value)) => Content::Put(value),
                 Some(Write::Delete) => Content::Delete,
-                Some(Write::Add(delta)) => Content::Add(delta),
+                Some(Write::Add(delta, form)) => Content::Add(delta, form),
             };
             self.set(&cell, tx, content, effect.assumed, stale);
             written.push(cell);
@@ -238,7 +256,7 @@ impl Memory {
         cell: &Cell,
         tx: u32,
         content: Content,
-        assumed: Option<(i128, i128)>,
+        assumed: Option<Room>,
         stale: &mut Vec<Version>,
     ) {
         let final_below = self.final_below.load(Ordering::Relaxed);
@@ -264,7 +282,7 @@ impl Memory {
             if written.iter().any(|cell| *cell.key == effect.key[..]) {
                 continue;
             }
-            let adds = matches!(effect.write, Some(Write::Add(_)));
+            let adds = matches!(effect.write, Some(Write::Add(..)));
             written.push(self.expect_write(tx, key_hash(&effect.key), &effect.key, adds));
         }
         Self::estimate(tx, written);
@@ -281,7 +299,7 @@ impl Memory {
 
     /// Replace a transaction's additions by their sums, all earlier transactions being final.
     ///
-    /// False, and nothing done, when a sum it took to fit does not on the exact value.
+    /// False, and nothing done, when an exact value below is not what it was taken to be.
     pub fn settle(&self, tx: u32, written: &[Arc<Cell>], state: Option<&State>) -> bool {
         let mut sums = Vec::new();
         for cell in written {
@@ -289,25 +307,30 @@ impl Memory {
             let Some(slot) = slots.at(tx) else {
                 continue;
             };
-            let (delta, assumed) = match slot.content {
-                Content::Add(delta) => (Some(delta), slot.assumed.as_deref().copied()),
-                _ if slot.assumed.is_some() => (None, slot.assumed.as_deref().copied()),
+            let assumed = slot.assumed.as_deref().copied();
+            let addition = match slot.content {
+                Content::Add(delta, form) => Some((delta, form)),
+                _ if assumed.is_some() => None,
                 _ => continue,
             };
-            let below = match slots.look(tx).0 {
-                Found::Value(value) => counter(Some(&value)),
-                Found::Absent => Ok(0),
-                Found::Below(added) => counter(self.below(state, &cell.key))
-                    .map(|below| below.wrapping_add(added.unwrap_or(0))),
+            let under = || self.below(state, &cell.key);
+            let found = slots.look(tx).0;
+            let summed;
+            let below = match &found {
+                Found::Value(value) => Some(&value[..]),
+                Found::Absent => None,
+                Found::Below(None) => under(),
+                Found::Below(Some((added, form))) => {
+                    summed = form.add(under(), *added);
+                    Some(&summed[..])
+                }
                 Found::Blocked(_) => return false,
             };
-            let fits = |sum: i128| below.is_ok_and(|below| below.checked_add(sum).is_some());
-            if assumed.is_some_and(|(low, high)| !fits(low) || !fits(high)) {
+            if assumed.is_some_and(|room| !room.holds(below)) {
                 return false;
             }
-            if let Some(delta) = delta {
-                let sum = below.unwrap_or(0).wrapping_add(delta);
-                sums.push((cell, Content::Put(sum.to_be_bytes().to_vec())));
+            if let Some((delta, form)) = addition {
+                sums.push((cell, Content::Put(form.add(below, delta))));
             }
         }
         for (cell, value) in sums {
@@ -337,7 +360,7 @@ impl Memory {
                         Content::Empty => continue,
                         Content::Put(value) => writes.push((cell.key.to_vec(), Some(value))),
                         Content::Delete => writes.push((cell.key.to_vec(), None)),
-                        Content::Add(_) => unreachable!("settled when it became final"),
+                        Content::Add(..) => unreachable!("settled when it became final"),
                     }
                     break;
                 }

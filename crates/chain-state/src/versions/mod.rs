@@ -13,6 +13,7 @@ mod slots;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
 
+use crate::number::{Bounds, Form, Room};
 use crate::view::Write;
 
 pub use lens::Lens;
@@ -32,7 +33,7 @@ pub struct Version {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
     /// Nothing in the block: the state below counts, with this added to it.
-    Below(Option<i128>),
+    Below(Option<(i128, Form)>),
     /// The value an earlier transaction of the block left.
     Value(Vec<u8>),
     /// Deleted by an earlier transaction of the block.
@@ -48,29 +49,34 @@ pub struct Effect {
     pub key: Vec<u8>,
     /// What to do to it, if anything.
     pub write: Option<Write>,
-    /// Smallest and largest sum that was taken to fit on the exact value below, which nobody has
-    /// read: it is checked when that value is final, even where the write was later replaced or
-    /// the transaction failed for another reason.
-    pub assumed: Option<(i128, i128)>,
+    /// What the value below, which nobody has read, was taken to be: it is checked when that value
+    /// is final, even where the write was later replaced or the transaction failed for another
+    /// reason.
+    pub assumed: Option<Room>,
 }
 
 impl Effect {
-    /// A write that is not an addition, or one addition on its own.
+    /// A write that is not an addition.
     pub fn new(key: Vec<u8>, write: Write) -> Self {
-        let assumed = match write {
-            Write::Add(delta) => Some((delta.min(0), delta.max(0))),
-            Write::Put(_) | Write::Delete => None,
-        };
         Self {
             key,
             write: Some(write),
-            assumed,
+            assumed: None,
+        }
+    }
+
+    /// One addition on its own, taken to be within bounds.
+    pub fn addition(key: Vec<u8>, delta: i128, bounds: &Bounds) -> Self {
+        Self {
+            key,
+            write: Some(Write::Add(delta, bounds.form())),
+            assumed: Some(bounds.room(delta)),
         }
     }
 
     /// Whether it has to be settled in order.
     pub fn is_pending(&self) -> bool {
-        self.assumed.is_some() || matches!(self.write, Some(Write::Add(_)))
+        self.assumed.is_some() || matches!(self.write, Some(Write::Add(..)))
     }
 }
 

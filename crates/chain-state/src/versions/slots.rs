@@ -1,8 +1,8 @@
 //! One key's versions: its writers' slots by position, and who read them.
 
 use super::{Found, Version};
+use crate::number::{Form, Room};
 use crate::sync::Mutex;
-use crate::view::{counter, CounterError};
 
 /// What a slot holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub(super) enum Content {
     Empty,
     Put(Vec<u8>),
     Delete,
-    Add(i128),
+    Add(i128, Form),
 }
 
 #[derive(Debug)]
@@ -21,8 +21,8 @@ pub(super) struct Slot {
     pub(super) content: Content,
     /// Whether, while it is expected, an addition is.
     pub(super) adds: bool,
-    /// Smallest and largest sum that was taken to fit on the value below; boxed, for few have one.
-    pub(super) assumed: Option<Box<(i128, i128)>>,
+    /// What the value below was taken to be; boxed, for few have one.
+    pub(super) assumed: Option<Box<Room>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -49,26 +49,27 @@ pub struct Cell {
 impl Slots {
     pub(super) fn look(&self, tx: u32) -> (Found, u32) {
         let below = self.slots.partition_point(|slot| slot.tx < tx);
-        let mut added: Option<i128> = None;
+        // In the form of the latest: where forms differ, an addition fails and its reader comes
+        // again.
+        let mut added: Option<(i128, Form)> = None;
         for slot in self.slots[..below].iter().rev() {
             if slot.estimate {
                 return (Found::Blocked(slot.tx), 0);
             }
-            let sum = |below: Result<i128, CounterError>| {
-                // Of a value that is no counter the addition above fails; its reader comes again.
-                let sum = below.unwrap_or(0).wrapping_add(added.unwrap_or(0));
-                Found::Value(sum.to_be_bytes().to_vec())
-            };
-            let found = match &slot.content {
+            let value = match &slot.content {
                 Content::Empty => continue,
-                Content::Add(delta) => {
-                    added = Some(added.unwrap_or(0).wrapping_add(*delta));
+                Content::Add(delta, form) => {
+                    let (sum, form) = added.unwrap_or((0, *form));
+                    added = Some((sum.wrapping_add(*delta), form));
                     continue;
                 }
-                Content::Put(value) if added.is_some() => sum(counter(Some(value))),
-                Content::Delete if added.is_some() => sum(Ok(0)),
-                Content::Put(value) => Found::Value(value.clone()),
-                Content::Delete => Found::Absent,
+                Content::Put(value) => Some(value),
+                Content::Delete => None,
+            };
+            let found = match (added, value) {
+                (Some((sum, form)), value) => Found::Value(form.add(value.map(|v| &v[..]), sum)),
+                (None, Some(value)) => Found::Value(value.clone()),
+                (None, None) => Found::Absent,
             };
             return (found, slot.tx + 1);
         }
