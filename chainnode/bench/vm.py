@@ -82,7 +82,7 @@ def run(quick: bool) -> tuple[Figures, list[str]]:
         "worker_socket_us": None,
     }
     notes = [
-        "transfer: 2 reads, 2 writes, 1 event; view and rollback included, transaction, "
+        "transfer: 1 read, 1 write, 1 addition, 1 event; view and rollback included, transaction, "
         "signature and receipt excluded",
         "worker_socket_us is null: no contract runs in a worker process here",
     ]

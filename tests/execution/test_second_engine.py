@@ -125,7 +125,8 @@ def chain() -> Chain:
 
 def compare(chain: Chain, machine: Machine, method: str, args: bytes, salt: int, gas: int) -> int:
     """Run one call in both; everything observable must be equal. Returns the gas used."""
-    sent = transaction(ALICE, method, args, salt, gas_limit=gas, expiry_height=100)
+    expiry = chain.height + 50
+    sent = transaction(ALICE, method, args, salt, gas_limit=gas, expiry_height=expiry)
     call = Call(
         state=dict(chain.stored),
         prefix=PREFIX,

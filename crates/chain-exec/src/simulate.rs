@@ -383,8 +383,10 @@ impl Simulation<'_> {
     fn publish(&mut self, claim: Claim, now: u64) -> (u64, Step) {
         let one = &self.trace.transactions[claim.version.tx as usize];
         let mut at = now;
-        for key in one.deltas.iter().filter(|key| self.is_read(claim, **key)) {
-            at = self.line(Line::Key(*key), at) + self.slowed(self.costs.read_ns);
+        for key in &one.deltas {
+            if self.is_read(claim, *key) {
+                at = self.line(Line::Key(*key), at) + self.slowed(self.costs.read_ns);
+            }
         }
         for key in one.writes.iter().chain(&one.deltas) {
             at = self.line(Line::Key(*key), at) + self.slowed(self.costs.write_ns);
