@@ -398,7 +398,8 @@ impl Simulation<'_> {
     /// Whether an addition reads the value below instead of guessing.
     fn is_read(&self, claim: Claim, key: u64) -> bool {
         let memory = self.scheduler.memory();
-        claim.exact || memory.read_first(claim.version, &key_bytes(key))
+        let key = key_bytes(key);
+        claim.exact || memory.read_calm(claim.version, &key).is_some()
     }
 
     fn effects(&mut self, claim: Claim) -> Vec<Effect> {

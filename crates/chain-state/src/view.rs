@@ -112,14 +112,24 @@ impl<B: Deref<Target = State>> TxView<B> {
         let Some(lens) = &self.lens else {
             return self.block.get(&self.base, key).map(Cow::Borrowed);
         };
-        let below = || lens.memory().under().get(&self.base, key);
         // Nothing outside contract storage changes while versions are kept.
         if key.first() != Some(&crate::keys::STORAGE_TAG) {
-            return below().map(Cow::Borrowed);
+            return self.under(lens, key).map(Cow::Borrowed);
         }
-        match lens.read(key) {
-            Found::Below(None) => below().map(Cow::Borrowed),
-            Found::Below(Some((added, form))) => Some(Cow::Owned(form.add(below(), added))),
+        self.found(lens, key, lens.read(key))
+    }
+
+    /// The value before the versions of the block under way.
+    fn under<'a>(&'a self, lens: &'a Lens, key: &[u8]) -> Option<&'a [u8]> {
+        lens.memory().under().get(&self.base, key)
+    }
+
+    fn found<'a>(&'a self, lens: &'a Lens, key: &[u8], found: Found) -> Option<Cow<'a, [u8]>> {
+        match found {
+            Found::Below(None) => self.under(lens, key).map(Cow::Borrowed),
+            Found::Below(Some((added, form))) => {
+                Some(Cow::Owned(form.add(self.under(lens, key), added)))
+            }
             Found::Value(value) => Some(Cow::Owned(value)),
             Found::Absent | Found::Blocked(_) => None,
         }
@@ -128,7 +138,7 @@ impl<B: Deref<Target = State>> TxView<B> {
     /// Whether an addition fits on what lies below and on what this transaction added `before`.
     ///
     /// A speculative view takes it to fit, to be checked in order; it reads where failure is
-    /// likely, and where nobody before is known to touch the key, so that nothing is left to check.
+    /// likely, and where so few touch the key that checking would cost more.
     fn fits(
         &self,
         key: &[u8],
@@ -141,19 +151,16 @@ impl<B: Deref<Target = State>> TxView<B> {
         let Some(lens) = &self.lens else {
             return fits(form.decode(self.below(key).as_deref())?);
         };
-        let under = || form.decode(lens.memory().under().get(&self.base, key));
-        let first = lens.is_first(key);
-        if let (false, Some(total)) = (first || lens.is_exact(), before.checked_add(delta)) {
-            let likely = under().is_ok_and(|below| bounds.sum(below, total).is_ok());
+        let read = lens.read_calm(key);
+        if let (None, Some(total)) = (&read, before.checked_add(delta)) {
+            let under = form.decode(self.under(lens, key));
+            let likely = under.is_ok_and(|below| bounds.sum(below, total).is_ok());
             if likely && lens.assume(key, bounds.room(total)) {
                 return Ok(());
             }
         }
-        let below = if first {
-            under()?
-        } else {
-            form.decode(self.below(key).as_deref())?
-        };
+        let found = read.unwrap_or_else(|| lens.read(key));
+        let below = form.decode(self.found(lens, key, found).as_deref())?;
         lens.learn(key, form, below);
         fits(below)
     }

@@ -65,9 +65,12 @@ impl Lens {
         found
     }
 
-    /// Whether nobody before is known to touch a key, which is then depended on.
-    pub(crate) fn is_first(&self, key: &[u8]) -> bool {
-        !self.exact && self.memory.read_first(self.version, key)
+    /// Read a key to which is added, where that costs less than settling the addition in order.
+    pub(crate) fn read_calm(&self, key: &[u8]) -> Option<Found> {
+        if self.exact {
+            return Some(self.read(key));
+        }
+        self.memory.read_calm(self.version, key)
     }
 
     /// Remember what the number below was taken to be; false where that cannot be.
@@ -88,10 +91,6 @@ impl Lens {
         if !beliefs.iter().any(|(other, _)| other == key) {
             beliefs.push((key.to_vec(), Belief::Read(form, below)));
         }
-    }
-
-    pub(crate) fn is_exact(&self) -> bool {
-        self.exact
     }
 
     pub(crate) fn depend_on_range(&self, start: &[u8], end: &[u8]) {

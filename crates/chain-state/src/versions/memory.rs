@@ -14,6 +14,8 @@ use crate::{BlockOverlay, State};
 
 /// Producers one read key makes a transaction wait for; more are met as estimates.
 const PRODUCERS_MAX: usize = 16;
+/// Writers of a key up to which an addition to it reads: the chain they may make is short.
+const CALM_WRITERS_MAX: usize = 4;
 
 #[derive(Debug)]
 struct RangeReader {
@@ -180,21 +182,21 @@ impl Memory {
         found
     }
 
-    /// Depend on a key if the transaction is the first that is expected to write it: its own slot is
-    /// there and none is below. Then the state below the block has its value.
-    pub fn read_first(&self, version: Version, key: &[u8]) -> bool {
-        let Some(cell) = self.find(key) else {
-            return false;
-        };
+    /// Read a key to which the transaction adds, and depend on it, if few are known to write it and
+    /// all of those before have: then nobody needs to settle the addition in order.
+    pub fn read_calm(&self, version: Version, key: &[u8]) -> Option<Found> {
+        let cell = self.find(key)?;
         let mut slots = cell.slots.lock();
-        let first = slots
-            .slots
-            .first()
-            .is_some_and(|slot| slot.tx == version.tx);
-        if first {
-            slots.depend(version, 0);
+        // Its own slot is there where hints or an execution before told who writes the key.
+        if slots.slots.len() > CALM_WRITERS_MAX || slots.at(version.tx).is_none() {
+            return None;
         }
-        first
+        let (found, above) = slots.look(version.tx);
+        if matches!(found, Found::Blocked(_)) {
+            return None;
+        }
+        slots.depend(version, above);
+        Some(found)
     }
 
     /// Depend on every key of a range, those not there yet included.
