@@ -23,6 +23,7 @@ SPECIFICATION = Path(__file__).parents[2] / "docs/spec/contract-vm.md"
 I32, I64 = wasmtime.ValType.i32(), wasmtime.ValType.i64()
 ABSENT = -1
 MASK = 2**32 - 1
+KEY_SIZE_MAX_BYTES = 1_024
 CALL_TEXTS = {
     "TRAPPED": "integer division by zero",
     "OUT_OF_GAS": "gas limit reached",
@@ -154,7 +155,7 @@ class Call:
             if value is None:
                 out += b"\0"
             elif isinstance(value, Added):
-                delta = value.delta.to_bytes(16, "big", signed=True)
+                delta = (value.delta % 2**128).to_bytes(16, "big")
                 out += b"\2" + value.form.to_bytes(1, "big", signed=True) + delta
             else:
                 out += b"\1" + sized(value)
@@ -232,6 +233,8 @@ class Run:
         return bytes(self.memory.read(self.store, at, at + length))
 
     def key(self, at: int, length: int) -> bytes:
+        if length & MASK > KEY_SIZE_MAX_BYTES:
+            raise Trap
         return self.call.prefix + self.bytes_at(at, length)
 
     def deliver(self, value: bytes, at: int, capacity: int) -> int:
