@@ -181,6 +181,17 @@ class BlockAccesses:
         summary_only: without its vertices. Additions to a counter do not depend on each other."""
 
 @final
+class BlockTiming:
+    """A block timed phase by phase, on one thread, as it divides among workers."""
+
+    def least(self, other: BlockTiming) -> None:
+        """Keep of each part the quicker run; `ValueError` unless both are of one block."""
+    def phases(self, band_name: str = "nominal") -> list[tuple[str, int, int, int]]:
+        """(name, ns on one thread, ns of it in no worker's part, ns on all workers) in order.
+
+        The last is the parts' makespan, slowed, started and woken at the band's costs."""
+
+@final
 class Executor:
     """The state in memory and the engines over it. One block at a time; queries beside it see the
     last finished block."""
@@ -213,6 +224,13 @@ class Executor:
 
         Of each transaction the quickest of `runs` counts: its cost, when it first read each key and
         range, its gas, and what would have been foretold of it."""
+    def time_block(
+        self, context: bytes, batch: bytes, verified: bytes, workers: int
+    ) -> tuple[BlockResult, BlockTiming]:
+        """Execute a block as `execute_block` does and time it as it divides among workers.
+
+        workers: 1 to 1024; 1 is the plain serial engine, more follow the hints. This thread alone
+        does all parts, one after another."""
     def evaluate(
         self, sender: bytes, contract: str, method: str, args: bytes, gas_limit: int
     ) -> bytes:
@@ -325,6 +343,10 @@ class Trace:
 @final
 class Makespan:
     makespan_ns: int
+    around_ns: int
+    """Of it, setting up before the workers begin, and what follows the last final transaction."""
+    serial_part_ns: int
+    """Of it, what one worker does while the others wait."""
     serial_ns: int
     """Plain serial, signature checks included: the baseline of `speedup`."""
     speedup: float
@@ -339,6 +361,11 @@ class Makespan:
 
 def scheduler_costs(band_name: str = "nominal") -> dict[str, float]:
     """What the scheduler's operations cost in the band `best`, `nominal` or `worst`."""
+
+def measured_costs(transactions: int, workers: int) -> dict[str, float]:
+    """What they cost on this machine: the real scheduler and memory, operation by operation on one
+    thread, a block of so many transactions as it divides among so many workers. Lines, waking and
+    inflation, which need other threads, are nominal."""
 
 def simulate(
     trace: Trace,

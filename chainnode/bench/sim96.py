@@ -12,7 +12,15 @@ import random
 from statistics import median
 
 from chainnode import _native
-from chainnode.bench import ablation, asset_block, block_building, frame, vm, workloads
+from chainnode.bench import (
+    ablation,
+    asset_block,
+    block_building,
+    frame,
+    vm,
+    whole_block,
+    workloads,
+)
 from chainnode.bench.frame import Figures
 from chainnode.bench.replay import replay
 from chainnode.bench.verify import make_block, timed
@@ -27,6 +35,8 @@ RECORDED_RUNS = 5
 SPAWN_US = 100.0
 # Signatures of one worker's batch.
 SHARE = math.ceil(BLOCK_TRANSACTIONS / WORKERS)
+# Costs that need more cores than one to be measured.
+ASSUMED = ("line_ns", "wake_ns", "inflation")
 VALIDATED = {"": workloads.UNIFORM_20, "_3us": workloads.UNIFORM_3}
 # Microseconds a transaction, threads, and the published speed-up: pevm's benches/README, the
 # Block-STM paper's Figures 5 and 6 (Diem and Aptos transfers; costs are what their rates imply).
@@ -50,18 +60,15 @@ def run(quick: bool) -> tuple[Figures, list[str]]:
     """
     spin = frame.spin_scaling()
     figures, notes = synthetic()
-    for part in (asset, signatures, ablation.measure, block_building.measure, published):
+    parts = (asset, signatures, ablation.measure, block_building.measure, published, costs)
+    for part in parts:
         more, told = part()
         figures |= more
         notes += told
-    more, told = validation(spin, 5 if quick else 15)
-    figures |= more
-    notes += told
-    for band in ("best", "nominal", "worst"):
-        costs = ", ".join(
-            f"{name} {value:g}" for name, value in sorted(_native.scheduler_costs(band).items())
-        )
-        notes.append(f"band {band}: {costs}")
+    for check in (validation, executions):
+        more, told = check(spin, 5 if quick else 15)
+        figures |= more
+        notes += told
     return figures, notes
 
 
@@ -131,7 +138,15 @@ def asset() -> tuple[Figures, list[str]]:
     }
     bound = executed.work_ns / executed.critical_path_ns
     hot, told = hot_merchant(chain)
-    return figures | hot, [
+    whole, phases = whole_block.measure(
+        chain,
+        executed,
+        workers=WORKERS,
+        repeats=RECORDED_RUNS,
+        check_us=(whole_us, share_us),
+    )
+    return figures | hot | whole, [
+        *phases,
         f"transfer: a block of {BLOCK_TRANSACTIONS:,} transfers of the shipped asset contract as "
         f"the serial engine recorded it in this command ({cost_us:.2f} us a transaction on "
         f"average, of each the quickest of {RECORDED_RUNS} runs; decoding and state root "
@@ -217,6 +232,53 @@ def signatures() -> tuple[Figures, list[str]]:
         f"of 256 (the serial baseline); no shared data; {SPAWN_US:g} us to start the workers; "
         "memory inflation of the band"
     ]
+
+
+def costs() -> tuple[Figures, list[str]]:
+    """What the scheduler's operations cost here beside what the bands assume."""
+    here = _native.measured_costs(BLOCK_TRANSACTIONS, WORKERS)
+    bands = {band: _native.scheduler_costs(band) for band in ("best", "nominal", "worst")}
+    measured = {name: value for name, value in here.items() if name not in ASSUMED}
+    figures: Figures = {f"cost_{name}": value for name, value in sorted(measured.items())}
+    for key, load in (("uniform20", workloads.UNIFORM_20), ("uniform3", workloads.UNIFORM_3)):
+        found = _native.simulate(load.trace(), WORKERS, costs=measured)
+        figures[f"{key}_measured_costs"] = round(found.speedup, 1)
+    beside = ", ".join(
+        f"{name} {value:g} / {bands['nominal'][name]:g}" for name, value in sorted(measured.items())
+    )
+    assumed = (
+        f"band {band}: " + ", ".join(f"{name} {values[name]:g}" for name in sorted(ASSUMED))
+        for band, values in bands.items()
+    )
+    return figures, [
+        f"costs, ns, measured here over the real structures / in every band: {beside}",
+        *assumed,
+    ]
+
+
+def executions(spin: float | None, repeats: int) -> tuple[Figures, list[str]]:
+    """Relative errors of the executions per transaction, on a skewed block without hints."""
+    trace = workloads.ZIPF_99.trace().without_hints()
+    figures: Figures = {}
+    notes: list[str] = []
+    for threads in (1, 2):
+        key = f"validation_executions_error_{threads}t"
+        reason = unmeasurable(threads, spin)
+        if reason:
+            figures[key] = None
+            notes.append(f"{key} is null: {reason}")
+            continue
+        real = _native.bench_blocks(trace, ["stm"], threads=threads, repeats=repeats)[0]
+        found = _native.simulate(trace, threads, engine="stm")
+        count = len(trace)
+        figures[key] = round(abs(found.executions * repeats / real.executions - 1), 3)
+        notes.append(
+            f"{key}: executions a transaction, real {real.executions / repeats / count:.3f}, "
+            f"simulated {found.executions / count:.3f}; proved wrong, real "
+            f"{real.invalidated / repeats:.0f} a block, simulated {found.invalidated}; "
+            f"{workloads.ZIPF_99.describe()}, no hints"
+        )
+    return figures, notes
 
 
 def published() -> tuple[Figures, list[str]]:

@@ -6,7 +6,17 @@ from pathlib import Path
 import pytest
 
 from chainnode import _native
-from chainnode.bench import ablation, asset_block, executor, frame, plots, sim96, vm, workloads
+from chainnode.bench import (
+    ablation,
+    asset_block,
+    executor,
+    frame,
+    plots,
+    sim96,
+    vm,
+    whole_block,
+    workloads,
+)
 from chainnode.bench.frame import Figures
 from chainnode.bench.workloads import Workload
 from chainnode.types.errors import ClientFault, InternalError
@@ -40,6 +50,12 @@ SIM96_KEYS = {
     "validation_error_1t",
     "validation_error_2t",
     "validation_error_16t",
+    "validation_executions_error_1t",
+    "validation_executions_error_2t",
+    "block_transfer_nominal",
+    "block_transfer_worst",
+    "block_transfer_one_worker_share",
+    "uniform20_measured_costs",
 }
 
 
@@ -82,6 +98,7 @@ def test_a_block_that_differs_fails_the_run() -> None:
         executor.refuse(["seed 7: the state root"])
 
 
+@pytest.mark.timeout(240)
 def test_sim96_gives_the_promised_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     small = {"": Workload(20, transactions=300), "_3us": Workload(3, transactions=300)}
     monkeypatch.setattr(sim96, "VALIDATED", small)
@@ -126,6 +143,83 @@ def test_simulated_figures_are_the_same_every_time() -> None:
     first = _native.simulate(load.trace(), 96).makespan_ns
     assert _native.simulate(load.trace(), 96).makespan_ns == first
     assert first >= load.trace().critical_path_ns
+
+
+FREE = dict.fromkeys(_native.scheduler_costs(), 0.0)
+
+
+def test_a_makespan_lies_between_what_no_scheduler_beats_and_what_a_greedy_one_reaches() -> None:
+    loads = [
+        Workload(20, transactions=2_000),
+        Workload(3, transactions=2_000, accounts=1_000),
+        Workload(20, transactions=2_000, accounts=10_000, skew=0.8),
+        Workload(20, transactions=2_000, accounts=1_000, skew=0.99),
+        Workload(20, transactions=2_000, accounts=1_000, counter="exact", payments_only=True),
+    ]
+    for load in loads:
+        trace = load.trace()
+        work_ns, path_ns = trace.work_ns, trace.critical_path_ns
+        for workers in (1, 2, 16, 96):
+            free = _native.simulate(trace, workers, engine="dag", costs=FREE)
+            least = max(work_ns / workers, path_ns)
+            # Brent (1974), and what walking the hints takes.
+            most = work_ns / workers + path_ns + 10 * len(trace)
+            assert least <= free.makespan_ns <= most, (load, workers)
+            found = _native.simulate(trace, workers, engine="dag")
+            assert found.makespan_ns > free.makespan_ns
+            # Work and path each dearer by what the scheduler adds to a transaction, all lines met
+            # by all workers, and what lies around.
+            dearer = 1 + (2_000 + 20 * 50 * min(workers, 4)) / (work_ns / len(trace))
+            bound = 1.1 * dearer * (work_ns / workers + path_ns) + found.around_ns
+            assert found.makespan_ns <= bound + 1_000 * len(trace) / workers + 100_000
+
+
+def test_what_one_worker_does_alone_is_charged_undivided() -> None:
+    trace = Workload(20, transactions=2_000).trace()
+    one, many = (_native.simulate(trace, workers) for workers in (1, 96))
+    costs = _native.scheduler_costs()
+    least = (costs["begin_ns"] + costs["join_ns"]) * len(trace)
+    assert least <= one.serial_part_ns < one.around_ns
+    # More workers make it dearer, never cheaper.
+    assert one.serial_part_ns <= many.serial_part_ns < many.around_ns
+    dear = _native.simulate(trace, 96, costs={"join_ns": costs["join_ns"] + 100})
+    keys = 100 * 2 * len(trace)
+    assert 100 * len(trace) < dear.makespan_ns - many.makespan_ns < 3 * keys
+
+
+def test_measured_costs_have_the_names_of_the_assumed_ones() -> None:
+    here = _native.measured_costs(500, 96)
+    assert set(here) == set(_native.scheduler_costs())
+    assert all(value > 0 for name, value in here.items() if name not in ("commit_ns", "join_ns"))
+    with pytest.raises(ValueError, match="at least one"):
+        _native.measured_costs(0, 96)
+
+
+def test_a_whole_block_is_timed_as_it_divides() -> None:
+    made = asset_block.chain(200)
+    executed = asset_block.recorded(made, 400, 1)
+    plain, shared = (whole_block.timed(made, 400, workers, 2) for workers in (1, 96))
+    rows = whole_block.rows(plain, shared, executed, 96, "nominal")
+    names = [row.name for row in rows]
+    assert len(set(names)) == len(names)
+    for name in ("decode", "hints", "schedule", "execute", "collect", "receipts root"):
+        assert name in names
+    assert names[-2:] == ["state tree", "state"]
+    for row in rows:
+        assert 0 <= row.serial_ns <= row.whole_ns, row
+        assert row.time_ns >= row.serial_ns, row
+    worst = whole_block.rows(plain, shared, executed, 96, "worst")
+    assert sum(row.time_ns for row in worst) > sum(row.time_ns for row in rows)
+    with pytest.raises(ValueError, match="another block"):
+        plain.least(shared)
+    context, batch, verified = made.block(3, 10)
+    serial, timed = made.executor(), made.executor()
+    expected = serial.execute_block(context, batch, verified)
+    result, _ = timed.time_block(context, batch, verified, 96)
+    assert result.state_root == expected.state_root
+    assert result.receipts == expected.receipts
+    with pytest.raises(ValueError, match="workers"):
+        timed.time_block(context, batch, verified, 0)
 
 
 def test_deltas_are_what_makes_a_shared_counter_free() -> None:

@@ -1,9 +1,7 @@
 //! One transaction after another, each on what the earlier ones left.
 
-use std::num::NonZeroUsize;
-
-use chain_crypto::{share, verify_ed25519_batch, Signed};
-use chain_state::keys;
+use chain_crypto::{verify_ed25519_batch, Signed};
+use chain_state::{keys, Workers};
 use chain_types::proto::{
     BlockContext, ChainConfig, ContractStatus, Member, PayloadKind, Receipt, ReceiptStatus, Role,
 };
@@ -15,6 +13,7 @@ use chain_vm::{Frame, Machine, Missing};
 
 use crate::admin::{config_action, contract, contract_action, unknown_contract, Hook};
 use crate::members::{check_policy, find, role_name, sender, View};
+use crate::parts::Parts;
 use crate::receipt::{consumes_id, from_outcome, Refusal};
 
 /// What every transaction of a block is judged and executed by.
@@ -25,8 +24,8 @@ pub(crate) struct Rules {
     pub(crate) context: BlockContext,
 }
 
-/// Below this a thread costs more than its share of the decoding.
-const PREPARED_PER_THREAD_MIN: usize = 128;
+/// Below this a worker costs more than its share of the decoding.
+const PREPARED_PER_WORKER_MIN: usize = 64;
 
 /// A transaction's bytes, decoded, and whether its signatures hold.
 pub(crate) struct Item {
@@ -44,26 +43,29 @@ impl Item {
             .map(|transaction| transaction.kind);
         !matches!(kind, Ok(PayloadKind::Invoke) | Err(_))
     }
+
+    /// The transaction's id, of one that can be decoded.
+    pub(crate) fn tx_id(&self) -> Option<&Hash> {
+        self.transaction.as_ref().ok().map(|one| &one.tx_id)
+    }
 }
 
-/// Decode every transaction and check the signatures of those not known to be valid, on up to so
-/// many threads.
-pub(crate) fn prepare(batch: &[Vec<u8>], verified: &[u8], threads: NonZeroUsize) -> Vec<Item> {
-    let marked: Vec<(&[u8], bool)> = batch
+/// Decode every transaction and check the signatures of those not known to be valid, shared among
+/// the workers.
+pub(crate) fn prepare(batch: &[&[u8]], verified: &[u8], workers: &dyn Workers) -> Parts<Item> {
+    Parts::make(workers, batch.len(), PREPARED_PER_WORKER_MIN, |range| {
+        prepare_part(&batch[range.clone()], &verified[range])
+    })
+}
+
+fn prepare_part(batch: &[&[u8]], verified: &[u8]) -> Vec<Item> {
+    let mut items: Vec<Item> = batch
         .iter()
         .zip(verified)
-        .map(|(bytes, verified)| (&bytes[..], *verified == 1))
-        .collect();
-    share(&marked, PREPARED_PER_THREAD_MIN, threads, prepare_part)
-}
-
-fn prepare_part(marked: &[(&[u8], bool)]) -> Vec<Item> {
-    let mut items: Vec<Item> = marked
-        .iter()
         .map(|(bytes, verified)| Item {
             wid: wid(bytes),
             transaction: decode_transaction(bytes),
-            signed: *verified,
+            signed: *verified == 1,
         })
         .collect();
     let unsigned: Vec<usize> = (0..items.len())

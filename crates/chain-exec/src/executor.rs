@@ -2,25 +2,26 @@
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::Instant;
 
-use chain_state::{
-    keys, BlockOverlay, ReadTimes, SharedState, State, StateGuard, StateTree, TxView,
-};
-use chain_types::proto::{BlockContext, ChainConfig, Receipt, TransactionBatch};
-use chain_types::{address, decode_canonical, merkle_root, Hash};
+use chain_state::versions::NetWrites;
+use chain_state::{keys, Alone, BlockOverlay, SharedState, State, StateGuard, StateTree, TxView};
+use chain_types::proto::{BlockContext, ChainConfig, Receipt};
+use chain_types::{address, decode_canonical, split_batch, Hash};
 use chain_vm::Machine;
-use parking_lot::{Mutex, MutexGuard, RwLock};
+use parking_lot::{Mutex, RwLock};
 use prost::Message;
 
-use crate::block::{call, prepare, receipt_of, target, Caller, Executed, Item, Rules};
+use crate::block::{call, prepare, receipt_of, target, Caller, Item, Rules};
+use crate::duplicates::duplicates;
 use crate::gate::{Engine, Forecast};
 use crate::genesis;
-use crate::graph::Access;
 use crate::members::{find, sender};
-use crate::parallel::{duplicates, Parallel, RunOf, Strategy};
-use crate::receipt::BlockResult;
+use crate::meter::Phase;
+use crate::parallel::{Left, Parallel, RunOf, Strategy};
+use crate::parts::Parts;
+use crate::receipt::{receipts_root, BlockResult};
 use crate::record::record;
+use crate::serial::execute_serially;
 use crate::trace::Trace;
 use crate::window::Window;
 
@@ -44,21 +45,23 @@ struct Head {
 
 #[derive(Debug)]
 pub(crate) struct Core {
-    machine: Machine,
+    pub(crate) machine: Machine,
     pub(crate) window: Window,
     tree: StateTree,
     pub(crate) parallel: Parallel,
 }
 
 /// A block under way.
-struct Progress {
-    base: StateGuard,
-    block: BlockOverlay,
-    result: BlockResult,
+pub(crate) struct Progress {
+    pub(crate) base: StateGuard,
+    pub(crate) block: BlockOverlay,
+    /// The block's net writes, where one parallel run was all of it.
+    pub(crate) net: Option<NetWrites>,
+    pub(crate) result: BlockResult,
 }
 
-/// A decoded block, the engine, the state below it and its rules.
-type Opened<'a> = (Arc<Vec<Item>>, MutexGuard<'a, Core>, StateGuard, Arc<Rules>);
+/// A decoded block, the state below it and its rules.
+type Opened = (Arc<Parts<Item>>, StateGuard, Arc<Rules>);
 
 /// Executes blocks one at a time; queries beside it see the last finished block.
 #[derive(Debug)]
@@ -106,12 +109,12 @@ impl Executor {
     /// Add stored entries before the first block.
     pub fn load(&self, entries: Vec<(Vec<u8>, Vec<u8>)>) {
         let mut core = self.core.lock();
-        core.tree.update(
-            entries
-                .iter()
-                .map(|(key, value)| (&key[..], Some(&value[..]))),
-        );
+        let workers = core.parallel.workers(entries.len());
+        core.tree.update_on(&*workers, &entries, stored);
         let mut state = self.state.write();
+        if entries.is_sorted_by(|(left, _), (right, _)| left < right) {
+            return state.apply_all(&*workers, &entries, stored);
+        }
         for (key, value) in entries {
             state.apply(key, Some(value));
         }
@@ -146,7 +149,7 @@ impl Executor {
             writes,
             ..BlockResult::default()
         };
-        result.receipts_root = merkle_root::<Vec<u8>>(&[]);
+        result.receipts_root = receipts_root(&Alone, &[]);
         let head = Head {
             height: 0,
             time_ms: genesis.genesis_time_ms,
@@ -170,8 +173,45 @@ impl Executor {
         batch: &[u8],
         verified: &[u8],
     ) -> Result<BlockResult, ExecutionError> {
-        let (items, mut core, base, rules) = self.open(context, batch, verified)?;
-        core.window.prune(rules.context.height);
+        self.execute_within(&mut self.core.lock(), context, batch, verified)
+    }
+
+    /// Execute a block as [`Executor::execute_block`] does, on this thread, and time its phases as
+    /// they divide among so many workers; one worker stands for the plain serial engine.
+    ///
+    /// # Errors
+    /// Those of [`Executor::execute_block`].
+    pub fn time_block(
+        &self,
+        context: &[u8],
+        batch: &[u8],
+        verified: &[u8],
+        workers: usize,
+    ) -> Result<(BlockResult, Vec<Phase>), ExecutionError> {
+        let mut core = self.core.lock();
+        let engine = if workers > 1 {
+            Engine::HintDag
+        } else {
+            Engine::Serial
+        };
+        let metered = Parallel::metered(Strategy::Always(engine), workers.max(1));
+        let own = std::mem::replace(&mut core.parallel, metered);
+        let result = self.execute_within(&mut core, context, batch, verified);
+        let phases = std::mem::replace(&mut core.parallel, own).phases();
+        Ok((result?, phases))
+    }
+
+    fn execute_within(
+        &self,
+        core: &mut Core,
+        context: &[u8],
+        batch: &[u8],
+        verified: &[u8],
+    ) -> Result<BlockResult, ExecutionError> {
+        core.parallel.enter("decode");
+        let (items, base, rules) = self.open(core, context, batch, verified)?;
+        let workers = core.parallel.workers(items.len());
+        core.window.prune(&*workers, rules.context.height);
         let head = Head {
             height: rules.context.height,
             time_ms: rules.context.timestamp_ms,
@@ -179,56 +219,59 @@ impl Executor {
         let mut progress = Progress {
             base,
             block: BlockOverlay::default(),
+            net: None,
             result: BlockResult::default(),
         };
         let mut first = 0;
         while first < items.len() {
-            let run = items[first..]
-                .iter()
-                .take_while(|item| !item.is_barrier())
-                .count();
+            let rest = items.range(first..items.len());
+            let run = rest.take_while(|item| !item.is_barrier()).count();
             // Whatever changes members or contracts stands alone between two runs.
             let end = first + run.max(1);
-            progress = self.execute_run(&mut core, &rules, &items, first..end, progress);
+            progress = self.execute_run(core, &rules, &items, first..end, progress);
             first = end;
         }
         let Progress {
             base,
             block,
+            net,
             mut result,
         } = progress;
+        core.parallel.enter("learn");
         if core.parallel.is_on() {
             core.parallel.observe(&items, &result.accesses);
         }
-        result.receipts_root = merkle_root(&result.receipts);
-        result.writes = block.into_net_writes(&base);
+        core.parallel.enter("receipts root");
+        result.receipts_root = receipts_root(&*workers, &result.receipts);
+        core.parallel.enter("net writes");
+        result.writes = net.unwrap_or_else(|| block.into_net_writes(&base));
         drop(base);
-        self.finish(&mut core, &mut result, head);
+        core.parallel.enter("release");
+        let items = Arc::into_inner(items).expect("the workers let go of them");
+        items.release(&*workers);
+        self.finish(core, &mut result, head);
         Ok(result)
     }
 
     /// Decode a block and take the state it is executed on.
     fn open(
         &self,
+        core: &mut Core,
         context: &[u8],
         batch: &[u8],
         verified: &[u8],
-    ) -> Result<Opened<'_>, ExecutionError> {
+    ) -> Result<Opened, ExecutionError> {
         let malformed = |what, error| ExecutionError::Malformed(format!("{what}: {error}"));
         let context: BlockContext =
             decode_canonical(context).map_err(|error| malformed("context", error))?;
-        let batch: TransactionBatch =
-            decode_canonical(batch).map_err(|error| malformed("batch", error))?;
-        if verified.len() != batch.transactions.len() {
+        let batch = split_batch(batch).map_err(|error| malformed("batch", error))?;
+        if verified.len() != batch.len() {
             return Err(ExecutionError::Malformed(
                 "verified: one byte per transaction".into(),
             ));
         }
-        let threads = NonZeroUsize::new(self.core.lock().parallel.threads);
-        let threads = threads.unwrap_or(NonZeroUsize::MIN);
-        let items = Arc::new(prepare(&batch.transactions, verified, threads));
-        drop(batch);
-        let core = self.core.lock();
+        let workers = core.parallel.workers(batch.len());
+        let items = Arc::new(prepare(&batch, verified, &*workers));
         let base = self.state.read_arc();
         let config = config(&base)?;
         let rules = Arc::new(Rules {
@@ -236,7 +279,7 @@ impl Executor {
             config,
             context,
         });
-        Ok((items, core, base, rules))
+        Ok((items, base, rules))
     }
 
     /// Execute a block serially `runs` times without keeping what it does: what each transaction
@@ -251,7 +294,8 @@ impl Executor {
         verified: &[u8],
         runs: NonZeroUsize,
     ) -> Result<Trace, ExecutionError> {
-        let (items, mut core, base, rules) = self.open(context, batch, verified)?;
+        let mut core = self.core.lock();
+        let (items, base, rules) = self.open(&mut core, context, batch, verified)?;
         Ok(record(&mut core, &rules, &items, base, runs))
     }
 
@@ -259,67 +303,70 @@ impl Executor {
         &self,
         core: &mut Core,
         rules: &Arc<Rules>,
-        items: &Arc<Vec<Item>>,
+        items: &Arc<Parts<Item>>,
         range: std::ops::Range<usize>,
         progress: Progress,
     ) -> Progress {
-        let run = &items[range.clone()];
         if !core.parallel.is_on() {
-            return execute_serially(core, rules, run, progress);
+            return execute_serially(core, rules, items.range(range), progress);
         }
         let Progress {
             base,
             block,
+            net: _,
             mut result,
         } = progress;
         // What an earlier run of this block wrote is seen by this thread only.
         let beside = block.is_empty().then_some(&self.state);
         let view = TxView::new(base, block);
-        let (engine, hints) = core.parallel.choose(rules, run, &view, beside);
+        let run = range.clone();
+        let (engine, hints) = core.parallel.choose(rules, items, run, &view, beside);
         if engine == Engine::Serial {
             let (base, block) = view.rollback();
             let progress = Progress {
                 base,
                 block,
+                net: None,
                 result,
             };
-            return execute_serially(core, rules, run, progress);
+            return execute_serially(core, rules, items.range(range), progress);
         }
-        let duplicates = duplicates(rules, run, &core.window, &view);
-        let (base, block) = view.rollback();
+        let workers = core.parallel.workers(range.len());
         let run_of = RunOf {
             rules: Arc::clone(rules),
             items: Arc::clone(items),
             first: range.start,
             count: range.len(),
-            duplicates,
+            duplicates: duplicates(&*workers, rules, items, range, &core.window, &view),
             state: Arc::clone(&self.state),
         };
-        let (outputs, block) = core.parallel.execute(engine, hints, run_of, block);
-        for (executed, access) in outputs {
-            note_id(&mut core.window, &executed);
-            keep(&mut result, executed, access);
-        }
+        let (base, block) = view.rollback();
+        let (run, left) = core.parallel.execute(engine, hints, run_of, block, &base);
+        core.parallel.enter("ids");
+        core.window
+            .insert_all(&*workers, &run.tx_ids, &run.expiry_heights);
+        result.append(&*workers, vec![run]);
+        let (block, net) = match left {
+            Left::Some(block) => (block, None),
+            Left::All(writes) => (BlockOverlay::default(), Some(writes)),
+        };
         Progress {
             base,
             block,
+            net,
             result,
         }
     }
 
     /// The root is computed beside queries; only the swap of values holds them up.
     fn finish(&self, core: &mut Core, result: &mut BlockResult, head: Head) {
-        let writes = &result.writes;
-        core.tree.update(
-            writes
-                .iter()
-                .map(|(key, value)| (&key[..], value.as_deref())),
-        );
+        let workers = core.parallel.workers(result.writes.len());
+        core.parallel.enter("state tree");
+        core.tree.update_on(&*workers, &result.writes, written);
         result.state_root = core.tree.root();
+        core.parallel.enter("state");
         let mut state = self.state.write();
-        for (key, value) in writes {
-            state.apply(key.clone(), value.clone());
-        }
+        state.apply_all(&*workers, &result.writes, written);
         *self.head.lock() = Some(head);
     }
 
@@ -407,73 +454,12 @@ impl Executor {
     }
 }
 
-/// The plain engine: what every other one has to equal.
-fn execute_serially(
-    core: &mut Core,
-    rules: &Rules,
-    items: &[Item],
-    progress: Progress,
-) -> Progress {
-    let Progress {
-        mut base,
-        mut block,
-        mut result,
-    } = progress;
-    let start = Instant::now();
-    for item in items {
-        let (executed, access);
-        let view = TxView::new(base, block);
-        (executed, access, _, (base, block)) = execute_one(core, rules, item, view);
-        keep(&mut result, executed, access);
-    }
-    let spent = start.elapsed().as_nanos() as u64;
-    core.parallel.measured(items.len(), spent);
-    Progress {
-        base,
-        block,
-        result,
-    }
+fn stored((key, value): &(Vec<u8>, Vec<u8>)) -> (&[u8], Option<&[u8]>) {
+    (key, Some(value))
 }
 
-/// Execute one transaction and fold what it wrote into the block.
-pub(crate) fn execute_one(
-    core: &mut Core,
-    rules: &Rules,
-    item: &Item,
-    view: TxView<StateGuard>,
-) -> (
-    Executed,
-    Access,
-    Option<ReadTimes>,
-    (StateGuard, BlockOverlay),
-) {
-    let transaction = item.transaction.as_ref().ok();
-    let duplicate = transaction.is_some_and(|one| core.window.contains(&one.tx_id));
-    let (executed, mut view) = rules.execute(&mut core.machine, item, duplicate, view);
-    let access = Access::new(view.take_access(), view.writes(), executed.ok);
-    let times = view.take_times();
-    let below = if executed.ok {
-        view.commit()
-    } else {
-        view.rollback()
-    };
-    note_id(&mut core.window, &executed);
-    (executed, access, times, below)
-}
-
-fn note_id(window: &mut Window, executed: &Executed) {
-    if executed.expiry_height > 0 {
-        window.insert(executed.tx_id, executed.expiry_height);
-    }
-}
-
-fn keep(result: &mut BlockResult, executed: Executed, access: Access) {
-    result.gas_used = result.gas_used.saturating_add(executed.gas_used);
-    result.gas.push(executed.gas_used);
-    result.receipts.push(executed.receipt);
-    result.tx_ids.push(executed.tx_id);
-    result.expiry_heights.push(executed.expiry_height);
-    result.accesses.push(access);
+fn written((key, value): &(Vec<u8>, Option<Vec<u8>>)) -> (&[u8], Option<&[u8]>) {
+    (key, value.as_deref())
 }
 
 fn config(state: &State) -> Result<ChainConfig, ExecutionError> {

@@ -7,21 +7,28 @@ mod abi_types;
 mod admin;
 mod bed;
 mod block;
+mod costs;
+mod duplicates;
 mod executor;
+mod foretold;
 mod gate;
 mod genesis;
 mod graph;
 mod graph_message;
 mod hints;
+mod measure;
 mod members;
+mod meter;
 mod observed;
 pub mod oracle;
 mod parallel;
+mod parts;
 mod pinning;
 mod pool;
 mod receipt;
 mod record;
 pub mod scheduler;
+mod serial;
 mod simulate;
 mod sync;
 mod synthetic;
@@ -31,6 +38,7 @@ mod window;
 
 #[cfg(feature = "shuttle")]
 pub use bed::Bed;
+pub use costs::Costs;
 pub use executor::{ExecutionError, Executor};
 pub use gate::{Engine, Forecast};
 pub use graph::{
@@ -38,7 +46,9 @@ pub use graph::{
 };
 pub use graph_message::block_graph;
 pub use hints::{CallContext, Prediction, Templates};
+pub use measure::measured_costs;
+pub use meter::{Phase, Shared};
 pub use parallel::Strategy;
 pub use receipt::BlockResult;
-pub use simulate::{simulate, simulate_with, Costs, Makespan};
+pub use simulate::{simulate, simulate_with, Makespan};
 pub use synthetic::{Choice, Ran, SyntheticBlock};

@@ -81,38 +81,42 @@ pub(crate) struct Expected {
 /// What was learnt of every method.
 #[derive(Debug, Default)]
 pub(crate) struct Observed {
-    methods: HashMap<(String, String), Method>,
+    /// By contract, then by name.
+    methods: HashMap<String, HashMap<String, Method>>,
+    count: usize,
 }
 
 impl Observed {
     /// A block has ended: its successor is learnt from as well.
     pub(crate) fn next_block(&mut self) {
-        for method in self.methods.values_mut() {
+        for method in self.methods.values_mut().flat_map(HashMap::values_mut) {
             method.calls = 0;
         }
     }
 
     /// Learn from what a call did.
     pub(crate) fn learn(&mut self, call: Call<'_>, access: &Access) {
-        let name = (call.contract.to_owned(), call.method.to_owned());
-        if self.methods.len() >= METHODS_MAX && !self.methods.contains_key(&name) {
+        let known = self.methods.get_mut(call.contract);
+        if let Some(method) = known.and_then(|methods| methods.get_mut(call.method)) {
+            return method.hear_of(call, access);
+        }
+        if self.count >= METHODS_MAX {
             return;
         }
-        let method = self.methods.entry(name).or_default();
-        if method.calls < CALLS_PER_BLOCK_MAX {
-            method.calls += 1;
-            method.learn(call, access);
-        }
+        self.count += 1;
+        let methods = self.methods.entry(call.contract.to_owned()).or_default();
+        let method = methods.entry(call.method.to_owned()).or_default();
+        method.hear_of(call, access);
     }
 
     /// The keys a call is expected to touch; none when nothing is known.
     pub(crate) fn expect(&self, call: Call<'_>) -> Option<Expected> {
-        let name = (call.contract.to_owned(), call.method.to_owned());
         let mut expected = Expected::default();
         let proven = |pattern: &&Pattern| {
             pattern.trials >= TRIALS_MIN && pattern.hits * 16 >= pattern.trials * HITS_SIXTEENTHS
         };
-        for pattern in self.methods.get(&name)?.patterns.iter().filter(proven) {
+        let method = self.methods.get(call.contract)?.get(call.method)?;
+        for pattern in method.patterns.iter().filter(proven) {
             let Some(key) = key(&pattern.parts, call) else {
                 continue;
             };
@@ -133,6 +137,13 @@ impl Observed {
 }
 
 impl Method {
+    fn hear_of(&mut self, call: Call<'_>, access: &Access) {
+        if self.calls < CALLS_PER_BLOCK_MAX {
+            self.calls += 1;
+            self.learn(call, access);
+        }
+    }
+
     fn learn(&mut self, call: Call<'_>, access: &Access) {
         let writes = access.writes.iter().map(|key| {
             let read = access.reads.keys.contains(key);
@@ -293,7 +304,7 @@ mod tests {
             observed.next_block();
         }
         assert_eq!(observed.expect(call(&sender, b"none")), None);
-        let method = observed.methods.values().next().unwrap();
+        let method = &observed.methods["bank"]["transfer"];
         assert!(method.patterns.len() <= TRIALS_MIN as usize);
     }
 
@@ -309,6 +320,8 @@ mod tests {
             };
             observed.learn(call, &access);
         }
-        assert_eq!(observed.methods.len(), METHODS_MAX);
+        assert_eq!(observed.count, METHODS_MAX);
+        let known = observed.methods.values().map(HashMap::len);
+        assert_eq!(known.sum::<usize>(), METHODS_MAX);
     }
 }

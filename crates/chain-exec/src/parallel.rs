@@ -1,38 +1,43 @@
 //! A run of invocations on the parallel scheduler.
 
 use std::collections::{HashMap, HashSet};
-use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
-use chain_crypto::share;
-use chain_state::versions::{Lens, Memory, Version};
-use chain_state::{keys, BlockOverlay, SharedState, State, StateGuard, TxView};
+use chain_state::versions::{Lens, Memory, NetWrites, Version};
+use chain_state::{
+    keys, share_out, stretches, Alone, BlockOverlay, SharedState, State, StateGuard, TxView,
+    Workers,
+};
 use chain_types::proto::PayloadKind;
-use chain_types::{CheckedTransaction, Hash};
 use chain_vm::Machine;
 use parking_lot::Mutex;
 
 use crate::block::{Executed, Item, Rules};
-use crate::gate::{Engine, Forecast};
+use crate::foretold::{call_of, hint, hints, Called};
+use crate::gate::{path_share, Engine, Forecast};
 use crate::graph::Access;
-use crate::hints::{CallContext, Templates};
-use crate::members::{find, role_name};
-use crate::observed::{Call, Observed};
+use crate::hints::Templates;
+use crate::meter::{Meter, Phase};
+use crate::observed::Observed;
+use crate::parts::Parts;
 use crate::pool::Pool;
-use crate::scheduler::{Claim, Hint, HintClass, HintKey, Scheduler, Settings};
+use crate::receipt::BlockResult;
+use crate::scheduler::{Claim, Hint, Scheduler, Settings};
 use crate::threads::{run, Execution, Program};
-use crate::window::Window;
 
 /// Runs shorter than this are over before another thread has woken.
 const RUN_MIN: usize = 16;
-/// Below this a thread costs more than its share of the hints.
-const HINTS_PER_THREAD_MIN: usize = 256;
+/// Below this a worker costs more than its share of the hints.
+const HINTS_PER_WORKER_MIN: usize = 64;
+/// Calls of a block that are learnt from at most, drawn evenly: more tell little and cost time.
+const LEARNT_MAX: usize = 1_024;
+/// Pieces of work below which no other thread is woken, and where the engine is fixed.
+const SHARED_MIN: usize = 128;
+const SHARED_MIN_FIXED: usize = 32;
 /// What a transaction is taken to cost before any was measured.
 const COST_FIRST_NS: u64 = 20_000;
-
-/// The templates of each contract that a run calls.
-type Called<'a> = HashMap<&'a str, Option<Arc<Templates>>>;
 
 /// Which engine executes blocks; the results are the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,17 +55,21 @@ pub(crate) struct Parallel {
     pub(crate) threads: usize,
     pub(crate) strategy: Strategy,
     pinned: bool,
-    pool: Option<Pool>,
+    pool: Option<Arc<Pool>>,
     machines: Arc<Vec<Mutex<Option<Machine>>>>,
     templates: HashMap<String, (Vec<u8>, Arc<Templates>)>,
     cost_ns: u64,
     /// Critical path over work in the last block whose hints did not say.
     path_share: f64,
+    /// Whether the hints of the last run said it all.
+    foretold: bool,
     /// Where the speculation window ended in the last block that speculated.
     window: Option<u32>,
     observed: Observed,
     /// Of the last run that was long enough to choose for.
     pub(crate) forecast: Forecast,
+    /// Takes the place of the threads while a block is timed.
+    meter: Option<Arc<Meter>>,
 }
 
 impl Parallel {
@@ -74,10 +83,34 @@ impl Parallel {
             templates: HashMap::new(),
             cost_ns: COST_FIRST_NS,
             path_share: 0.0,
+            foretold: false,
             window: None,
             observed: Observed::default(),
             forecast: Forecast::default(),
+            meter: None,
         }
+    }
+
+    /// Time a block on the caller's thread as it divides among so many workers.
+    pub(crate) fn metered(strategy: Strategy, workers: usize) -> Self {
+        Self {
+            meter: Some(Arc::new(Meter::new(workers))),
+            ..Self::new(1, strategy, false)
+        }
+    }
+
+    /// What follows belongs to this phase, where a block is timed.
+    pub(crate) fn enter(&self, phase: &'static str) {
+        if let Some(meter) = &self.meter {
+            meter.enter(phase);
+        }
+    }
+
+    /// The phases of the block that was timed.
+    pub(crate) fn phases(&self) -> Vec<Phase> {
+        self.meter
+            .as_ref()
+            .map_or_else(Vec::new, |meter| meter.read())
     }
 
     /// Whether anything but the serial engine can be chosen at all.
@@ -89,6 +122,30 @@ impl Parallel {
         self.strategy != Strategy::Always(Engine::Serial) && (self.threads > 1 || forced)
     }
 
+    /// The executor's threads, for so many pieces of work; the caller alone for few.
+    pub(crate) fn workers(&mut self, pieces: usize) -> Arc<dyn Workers> {
+        let least = match self.strategy {
+            Strategy::Gate => SHARED_MIN,
+            Strategy::Always(_) => SHARED_MIN_FIXED,
+        };
+        match &self.meter {
+            Some(meter) => Arc::clone(meter) as Arc<dyn Workers>,
+            None if self.threads < 2 => Arc::new(Alone),
+            None if pieces < least => Arc::new(Alone),
+            None => self.pool(),
+        }
+    }
+
+    fn pool(&mut self) -> Arc<Pool> {
+        let (threads, pinned) = (self.threads, self.pinned);
+        let pool = self.pool.get_or_insert_with(|| {
+            let machines = (0..threads).map(|_| Mutex::default());
+            self.machines = Arc::new(machines.collect());
+            Arc::new(Pool::new(threads, pinned))
+        });
+        Arc::clone(pool)
+    }
+
     /// Learn from a serial run what a transaction costs.
     pub(crate) fn measured(&mut self, count: usize, nanoseconds: u64) {
         if count > 0 {
@@ -97,17 +154,18 @@ impl Parallel {
     }
 
     /// Learn how long the chains of a block were, and which keys its calls wrote.
-    pub(crate) fn observe(&mut self, items: &[Item], accesses: &[Access]) {
+    pub(crate) fn observe(&mut self, items: &Parts<Item>, accesses: &[Access]) {
         self.observed.next_block();
-        for (item, access) in items.iter().zip(accesses) {
-            match &item.transaction {
+        for at in (0..items.len()).step_by(items.len().div_ceil(LEARNT_MAX).max(1)) {
+            match &items[at].transaction {
                 Ok(transaction) if transaction.kind == PayloadKind::Invoke => {
-                    self.observed.learn(observed_call(transaction), access);
+                    let call = call_of(transaction);
+                    self.observed.learn(call, &accesses[at]);
                 }
                 _ => {}
             }
         }
-        if self.path_share > 0.0 || accesses.len() >= RUN_MIN {
+        if !self.foretold && (self.path_share > 0.0 || accesses.len() >= RUN_MIN) {
             self.path_share = path_share(accesses);
         }
     }
@@ -116,43 +174,65 @@ impl Parallel {
     pub(crate) fn choose(
         &mut self,
         rules: &Rules,
-        items: &[Item],
+        items: &Parts<Item>,
+        run: Range<usize>,
         view: &TxView<StateGuard>,
         beside: Option<&SharedState>,
-    ) -> (Engine, Vec<Hint>) {
-        if items.len() < RUN_MIN {
-            return (Engine::Serial, Vec::new());
+    ) -> (Engine, Parts<Hint>) {
+        if run.len() < RUN_MIN {
+            return (Engine::Serial, Parts::from(Vec::new()));
         }
-        let templates = self.templates_of(items, view);
+        self.enter("hints");
+        let workers = self.workers(run.len());
+        let templates = self.templates_of(items, run.clone(), view, &*workers);
         let observed = &self.observed;
-        let hints = match (beside, NonZeroUsize::new(self.threads)) {
-            (Some(state), Some(threads)) => share(items, HINTS_PER_THREAD_MIN, threads, |part| {
+        let part = |part: Range<usize>| run.start + part.start..run.start + part.end;
+        let hints = match beside {
+            Some(state) => Parts::make(&*workers, run.len(), HINTS_PER_WORKER_MIN, |range| {
                 let view = TxView::new(state.read_arc(), BlockOverlay::default());
-                hints(rules, part, &view, &templates, observed)
+                hints(rules, items.range(part(range)), &view, &templates, observed)
             }),
-            _ => hints(rules, items, view, &templates, observed),
+            None => Parts::from(hints(
+                rules,
+                items.range(run.clone()),
+                view,
+                &templates,
+                observed,
+            )),
         };
-        let cost_ns = self.cost_ns;
-        let mut forecast = Forecast::from_hints(&hints, |_| cost_ns);
+        let mut forecast = self.completed(Forecast::sampled(&hints, self.cost_ns));
+        self.foretold = forecast.complete_share >= 1.0;
+        let engine = match self.strategy {
+            Strategy::Always(engine) => engine,
+            Strategy::Gate => {
+                if forecast.engine(self.threads) == Engine::Serial {
+                    let cost_ns = self.cost_ns;
+                    forecast = self.completed(Forecast::from_hints(hints.iter(), |_| cost_ns));
+                }
+                forecast.engine(self.threads)
+            }
+        };
+        self.forecast = forecast;
+        (engine, hints)
+    }
+
+    /// What hints leave out, the last block may tell.
+    fn completed(&self, mut forecast: Forecast) -> Forecast {
         if forecast.complete_share < 1.0 {
             let known = (forecast.work_ns as f64 * self.path_share) as u64;
             forecast.path_ns = forecast.path_ns.max(known);
         }
-        self.forecast = forecast;
-        match self.strategy {
-            Strategy::Always(engine) => (engine, hints),
-            Strategy::Gate => (forecast.engine(self.threads), hints),
-        }
+        forecast
     }
 
     /// What is known beforehand of a block's invocations; nothing of what changes members or code.
     pub(crate) fn hints(
         &mut self,
         rules: &Rules,
-        items: &[Item],
+        items: &Parts<Item>,
         view: &TxView<StateGuard>,
     ) -> Vec<Hint> {
-        let templates = self.templates_of(items, view);
+        let templates = self.templates_of(items, 0..items.len(), view, &Alone);
         let known = |item: &Item| match item.is_barrier() {
             true => Hint::default(),
             false => hint(rules, item, view, &templates, &self.observed).unwrap_or_default(),
@@ -161,10 +241,29 @@ impl Parallel {
     }
 
     /// The templates of every contract that the run calls; no transaction of it changes them.
-    fn templates_of<'a>(&mut self, items: &'a [Item], view: &TxView<StateGuard>) -> Called<'a> {
+    fn templates_of<'a>(
+        &mut self,
+        items: &'a Parts<Item>,
+        run: Range<usize>,
+        view: &TxView<StateGuard>,
+        workers: &dyn Workers,
+    ) -> Called<'a> {
+        let ranges = stretches(run.len(), workers.count());
+        let called = share_out(workers, ranges, |range| {
+            let range = run.start + range.start..run.start + range.end;
+            let items = items.range(range).flat_map(|item| &item.transaction);
+            let mut called: HashSet<&str> = HashSet::new();
+            let mut last = None;
+            for contract in items.map(|transaction| &transaction.payload.contract[..]) {
+                if last != Some(contract) {
+                    called.insert(contract);
+                    last = Some(contract);
+                }
+            }
+            called
+        });
         let mut found = HashMap::new();
-        for transaction in items.iter().flat_map(|item| &item.transaction) {
-            let contract = &transaction.payload.contract[..];
+        for contract in called.into_iter().flatten() {
             if !found.contains_key(contract) {
                 found.insert(contract, self.templates(contract, view));
             }
@@ -190,23 +289,21 @@ impl Parallel {
         Some(templates)
     }
 
-    /// Execute a run above the block so far; the block with the run in it comes back.
+    /// Execute a run above the block so far.
     pub(crate) fn execute(
         &mut self,
         engine: Engine,
-        hints: Vec<Hint>,
+        hints: Parts<Hint>,
         run_of: RunOf,
         block: BlockOverlay,
-    ) -> (Vec<(Executed, Access)>, BlockOverlay) {
+        base: &State,
+    ) -> (BlockResult, Left) {
+        self.enter("schedule");
         let start = Instant::now();
-        if self.pool.is_none() {
-            self.pool = Some(Pool::new(self.threads, self.pinned));
-            let machines = (0..self.threads).map(|_| Mutex::default());
-            self.machines = Arc::new(machines.collect());
-        }
-        let pool = self.pool.as_ref().expect("made above");
-        let count = run_of.count;
-        let memory = Arc::new(Memory::new(block, self.threads));
+        let (pool, workers) = (self.pool(), self.workers(run_of.count));
+        let (count, ends_block) = (run_of.count, run_of.ends_block());
+        let alone = block.is_empty() && ends_block;
+        let memory = Arc::new(Memory::new(block, workers.count()));
         let wait = engine == Engine::HintDag;
         let mut settings = Settings::for_workers(self.threads, self.cost_ns, wait);
         if !wait {
@@ -220,156 +317,73 @@ impl Parallel {
             memory,
             machines: Arc::clone(&self.machines),
         };
-        let (program, scheduler, counters) = run(pool, program, scheduler, Arc::new(hints));
+        self.enter("execute");
+        let (program, scheduler, counters) = run(&pool, program, scheduler, &hints);
+        self.enter("collect");
         drop(program);
         if !wait {
             self.window = Some(scheduler.window());
         }
-        let (memory, outputs) = scheduler.into_outputs();
-        let memory = Arc::into_inner(memory).expect("the workers let go of it");
-        let (mut block, writes) = memory.into_writes();
-        for (key, value) in writes {
-            block.set(key, value);
-        }
+        let result = outputs(&*workers, &scheduler, count);
+        let memory = Arc::into_inner(scheduler.into_memory()).expect("the workers let go of it");
+        let left = if alone {
+            let changes = |key: &[u8], value: Option<&[u8]>| base.get(key) != value;
+            Left::All(memory.into_writes(&*workers, changes).1)
+        } else {
+            let (mut block, writes) = memory.into_writes(&*workers, |_, _| true);
+            for (key, value) in writes {
+                block.set(key, value);
+            }
+            Left::Some(block)
+        };
+        hints.release(&*workers);
         let spent = start.elapsed().as_nanos() as u64 * self.threads as u64;
         self.measured(counters.executions as usize, spent);
-        (outputs, block)
+        (result, left)
     }
 }
 
-fn hints(
-    rules: &Rules,
-    items: &[Item],
-    view: &TxView<StateGuard>,
-    templates: &Called<'_>,
-    observed: &Observed,
-) -> Vec<Hint> {
-    let hint = |item| hint(rules, item, view, templates, observed).unwrap_or_default();
-    items.iter().map(hint).collect()
+/// What a run left in the block.
+pub(crate) enum Left {
+    /// The block so far with the run in it.
+    Some(BlockOverlay),
+    /// The block's net writes: the run was all of it.
+    All(NetWrites),
 }
 
-fn hint(
-    rules: &Rules,
-    item: &Item,
-    view: &TxView<StateGuard>,
-    templates: &Called<'_>,
-    observed: &Observed,
-) -> Option<Hint> {
-    let transaction = item.transaction.as_ref().ok()?;
-    let payload = &transaction.payload;
-    let templates = templates.get(&payload.contract[..])?.as_ref()?;
-    let member = find(view, &transaction.sender_address)?;
-    let context = CallContext {
-        sender: &transaction.sender_address,
-        sender_org: &member.organisation,
-        sender_role: role_name(member.role()),
-        sender_name: &member.name,
-        tx_id: &transaction.tx_id,
-        chain_id: &rules.chain_id,
-        height: rules.context.height,
-        time_ms: rules.context.timestamp_ms,
-    };
-    let (contract, method) = (&payload.contract, &payload.method);
-    let mut found = templates.predict(contract, method, &payload.args, &context);
-    let class = match &found {
-        Some(found) if found.is_complete() => HintClass::Complete,
-        _ => HintClass::Predicted,
-    };
-    if class == HintClass::Predicted {
-        // What the compiler could not tell, the last blocks may.
-        if let Some(seen) = observed.expect(observed_call(transaction)) {
-            let found = found.get_or_insert_default();
-            join(&mut found.reads, &seen.reads);
-            join(&mut found.writes, &seen.writes);
-            join(&mut found.adds, &seen.adds);
+/// What the transactions left, put in order by the workers.
+fn outputs(
+    workers: &dyn Workers,
+    scheduler: &Scheduler<(Executed, Access)>,
+    count: usize,
+) -> BlockResult {
+    let ranges = stretches(count, workers.count());
+    let parts = share_out(workers, ranges, |range| {
+        let mut part = BlockResult::default();
+        for (executed, access) in scheduler.take_outputs(range) {
+            part.push(executed, access);
         }
-    }
-    let found = found?;
-    let keys = |keys: Vec<Vec<u8>>| keys.into_iter().map(HintKey::new).collect();
-    Some(Hint {
-        class,
-        reads: keys(found.reads),
-        writes: keys(found.writes),
-        deltas: keys(found.adds),
-    })
-}
-
-fn observed_call(transaction: &CheckedTransaction) -> Call<'_> {
-    Call {
-        contract: &transaction.payload.contract,
-        method: &transaction.payload.method,
-        sender: &transaction.sender_address,
-        args: &transaction.payload.args,
-    }
-}
-
-fn join(keys: &mut Vec<Vec<u8>>, more: &[Vec<u8>]) {
-    for key in more {
-        if !keys.contains(key) {
-            keys.push(key.clone());
-        }
-    }
-}
-
-/// Transactions of a run whose id has, or will have, a receipt before them.
-pub(crate) fn duplicates(
-    rules: &Rules,
-    items: &[Item],
-    window: &Window,
-    view: &TxView<StateGuard>,
-) -> Vec<bool> {
-    let mut seen: HashSet<Hash> = HashSet::with_capacity(items.len());
-    let mut repeated: HashSet<Hash> = HashSet::new();
-    for transaction in items
-        .iter()
-        .filter_map(|item| item.transaction.as_ref().ok())
-    {
-        if !seen.insert(transaction.tx_id) {
-            repeated.insert(transaction.tx_id);
-        }
-    }
-    let mut used_up: HashSet<Hash> = HashSet::new();
-    let duplicate = |item: &Item| {
-        let Ok(transaction) = &item.transaction else {
-            return false;
-        };
-        let id = transaction.tx_id;
-        let duplicate = window.contains(&id) || used_up.contains(&id);
-        if !duplicate && repeated.contains(&id) && rules.uses_id_up(item, view) {
-            used_up.insert(id);
-        }
-        duplicate
-    };
-    items.iter().map(duplicate).collect()
-}
-
-/// Critical path over work, every transaction taken to cost the same.
-fn path_share(accesses: &[Access]) -> f64 {
-    let mut ends: HashMap<&[u8], u64> = HashMap::new();
-    let mut longest = 0;
-    for access in accesses {
-        let end_of = |key: &Vec<u8>| ends.get(&key[..]).copied().unwrap_or(0);
-        let end = access.reads.keys.iter().map(end_of).max().unwrap_or(0) + 1;
-        longest = longest.max(end);
-        for key in &access.writes {
-            ends.insert(key, end);
-        }
-        for key in &access.deltas {
-            let latest = ends.entry(key).or_default();
-            *latest = end.max(*latest);
-        }
-    }
-    longest as f64 / accesses.len().max(1) as f64
+        part
+    });
+    let mut result = BlockResult::default();
+    result.append(workers, parts);
+    result
 }
 
 /// What the workers need of a run.
 pub(crate) struct RunOf {
     pub(crate) rules: Arc<Rules>,
-    pub(crate) items: Arc<Vec<Item>>,
+    pub(crate) items: Arc<Parts<Item>>,
     pub(crate) first: usize,
     pub(crate) count: usize,
     pub(crate) duplicates: Vec<bool>,
     pub(crate) state: SharedState,
+}
+
+impl RunOf {
+    fn ends_block(&self) -> bool {
+        self.first + self.count == self.items.len()
+    }
 }
 
 struct Calls {

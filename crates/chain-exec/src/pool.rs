@@ -4,33 +4,39 @@
 //! machine, and pinned to the same first cores they would wait for each other while others idle.
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
-use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::sync::{Arc, OnceLock};
+use std::thread::{JoinHandle, Thread};
+use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use chain_state::Workers;
 
-type Job = Arc<dyn Fn(usize) + Send + Sync>;
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, RwLock};
 
-#[derive(Default)]
-struct Shift {
-    number: u64,
-    job: Option<Job>,
-    at_work: usize,
-    failed: bool,
-    stop: bool,
-}
+type Job = dyn Fn(usize) + Send + Sync;
+
+/// Polls before a thread between two jobs gives its core to whoever wants it, and how long it goes
+/// on asking before it sleeps: the jobs of a block follow each other closely.
+const POLLS: u32 = 64;
+pub(crate) const AWAKE: Duration = Duration::from_micros(50);
 
 #[derive(Default)]
 struct Shared {
-    shift: Mutex<Shift>,
-    start: Condvar,
-    end: Condvar,
+    /// Counts the jobs; a worker that sees it grow has one.
+    shift: AtomicU64,
+    job: RwLock<Option<Arc<Job>>>,
+    at_work: AtomicUsize,
+    failed: AtomicBool,
+    stop: AtomicBool,
+    caller: Mutex<Option<Thread>>,
+    threads: OnceLock<Vec<Thread>>,
 }
 
 /// Threads waiting for work; the caller of a job is always worker 0.
 pub(crate) struct Pool {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
+    /// One job at a time.
+    turn: Mutex<()>,
 }
 
 impl std::fmt::Debug for Pool {
@@ -55,8 +61,14 @@ impl Pool {
             });
             thread.expect("the system gives the node its threads")
         };
-        let threads = (1..workers.max(1)).map(spawn).collect();
-        Self { shared, threads }
+        let threads: Vec<JoinHandle<()>> = (1..workers.max(1)).map(spawn).collect();
+        let handles = threads.iter().map(|thread| thread.thread().clone());
+        shared.threads.set(handles.collect()).expect("set once");
+        Self {
+            shared,
+            threads,
+            turn: Mutex::default(),
+        }
     }
 
     /// Number of workers, the caller included.
@@ -68,22 +80,28 @@ impl Pool {
     ///
     /// # Panics
     /// When a worker did. The job must see to it that the others then end too.
-    pub(crate) fn run(&self, job: Job) {
-        {
-            let mut shift = self.shared.shift.lock();
-            shift.number += 1;
-            shift.job = Some(Arc::clone(&job));
-            shift.at_work = self.threads.len();
-            self.shared.start.notify_all();
+    pub(crate) fn run(&self, job: &(dyn Fn(usize) + Send + Sync)) {
+        if self.threads.is_empty() {
+            return job(0);
         }
+        let turn = self.turn.lock();
+        let shared = &self.shared;
+        let lent: Arc<dyn Fn(usize) + Send + Sync + '_> = Arc::new(job);
+        // SAFETY: only the lifetime is changed. Every worker drops its copy before it counts itself
+        // out, and this function does not return, by a panic neither, before all have and the
+        // pool's own copy is gone.
+        let lent =
+            unsafe { std::mem::transmute::<Arc<dyn Fn(usize) + Send + Sync + '_>, Arc<Job>>(lent) };
+        *shared.caller.lock() = Some(std::thread::current());
+        *shared.job.write() = Some(lent);
+        shared.at_work.store(self.threads.len(), Ordering::SeqCst);
+        shared.shift.fetch_add(1, Ordering::SeqCst);
+        shared.wake(0);
         let own = catch_unwind(AssertUnwindSafe(|| job(0)));
-        let mut shift = self.shared.shift.lock();
-        while shift.at_work > 0 {
-            self.shared.end.wait(&mut shift);
-        }
-        shift.job = None;
-        let failed = std::mem::take(&mut shift.failed);
-        drop(shift);
+        wait(|| shared.at_work.load(Ordering::SeqCst) == 0);
+        *shared.job.write() = None;
+        let failed = shared.failed.swap(false, Ordering::SeqCst);
+        drop(turn);
         if let Err(panic) = own {
             std::panic::resume_unwind(panic);
         }
@@ -91,41 +109,126 @@ impl Pool {
     }
 }
 
+impl Workers for Pool {
+    fn count(&self) -> usize {
+        self.workers()
+    }
+
+    fn each(&self, parts: usize, work: &(dyn Fn(usize) + Sync)) {
+        let next = AtomicUsize::new(0);
+        self.run(&|_| loop {
+            match next.fetch_add(1, Ordering::Relaxed) {
+                part if part < parts => work(part),
+                _ => return,
+            }
+        });
+    }
+}
+
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.shared.shift.lock().stop = true;
-        self.shared.start.notify_all();
+        self.shared.stop.store(true, Ordering::SeqCst);
         for thread in self.threads.drain(..) {
+            thread.thread().unpark();
             // A panic of its own was reported by the job it happened in.
             let _ = thread.join();
         }
     }
 }
 
+impl Shared {
+    /// Each worker wakes two more: the last one is awake after as many steps as a binary tree of
+    /// them is deep, not after as many as there are workers.
+    fn wake(&self, worker: usize) {
+        let threads = self.threads.get().map_or(&[][..], Vec::as_slice);
+        // Worker 1 is the first thread.
+        for thread in threads.iter().skip(2 * worker).take(2) {
+            thread.unpark();
+        }
+    }
+}
+
+/// Wait for what another thread does before it unparks this one.
+fn wait(done: impl Fn() -> bool) {
+    for _ in 0..POLLS {
+        if done() {
+            return;
+        }
+        std::hint::spin_loop();
+    }
+    let start = Instant::now();
+    while start.elapsed() < AWAKE {
+        if done() {
+            return;
+        }
+        std::thread::yield_now();
+    }
+    while !done() {
+        std::thread::park();
+    }
+}
+
 fn serve(shared: &Shared, worker: usize) {
     let mut seen = 0;
     loop {
-        let job = {
-            let mut shift = shared.shift.lock();
-            while shift.number == seen && !shift.stop {
-                shared.start.wait(&mut shift);
-            }
-            if shift.stop {
-                return;
-            }
-            seen = shift.number;
-            shift
-                .job
-                .clone()
-                .expect("a shift has a job until all are done")
-        };
+        let stop = || shared.stop.load(Ordering::SeqCst);
+        wait(|| shared.shift.load(Ordering::SeqCst) != seen || stop());
+        if stop() {
+            return;
+        }
+        seen += 1;
+        shared.wake(worker);
+        let job = shared.job.read().clone();
+        let job = job.expect("a shift has a job until all are done");
         let failed = catch_unwind(AssertUnwindSafe(|| job(worker))).is_err();
         drop(job);
-        let mut shift = shared.shift.lock();
-        shift.failed |= failed;
-        shift.at_work -= 1;
-        if shift.at_work == 0 {
-            shared.end.notify_one();
+        if failed {
+            shared.failed.store(true, Ordering::SeqCst);
+        }
+        // The next job may begin as soon as the last one is counted out.
+        let caller = shared.caller.lock().clone();
+        if shared.at_work.fetch_sub(1, Ordering::SeqCst) == 1 {
+            caller.expect("set before a shift begins").unpark();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    #[test]
+    fn every_worker_does_each_job_once_and_what_is_lent_is_given_back() {
+        for workers in [1, 2, 3, 8, 17] {
+            let pool = Pool::new(workers, false);
+            for _ in 0..200 {
+                let seen: Vec<AtomicUsize> = (0..workers).map(|_| AtomicUsize::new(0)).collect();
+                pool.run(&|worker| {
+                    seen[worker].fetch_add(1, Ordering::Relaxed);
+                });
+                assert!(seen.into_iter().all(|count| count.into_inner() == 1));
+                let parts: Vec<AtomicUsize> = (0..50).map(|_| AtomicUsize::new(0)).collect();
+                pool.each(parts.len(), &|part| {
+                    parts[part].fetch_add(1, Ordering::Relaxed);
+                });
+                assert!(parts.into_iter().all(|count| count.into_inner() == 1));
+            }
+        }
+    }
+
+    #[test]
+    fn a_panic_in_a_job_reaches_the_caller_and_the_pool_goes_on() {
+        let pool = Pool::new(3, false);
+        for guilty in 0..3 {
+            let job = || pool.run(&|worker| assert_ne!(worker, guilty, "on purpose"));
+            assert!(catch_unwind(AssertUnwindSafe(job)).is_err());
+            let done = AtomicUsize::new(0);
+            pool.run(&|_| {
+                done.fetch_add(1, Ordering::Relaxed);
+            });
+            assert_eq!(done.into_inner(), 3);
         }
     }
 }

@@ -1,8 +1,10 @@
 //! Outcomes: of one transaction, and of a block.
 
+use chain_state::{join, share_out, Workers};
 use chain_types::proto::{Event, Receipt, ReceiptStatus};
-use chain_types::Hash;
+use chain_types::{merkle_root, merkle_root_of_runs, Hash};
 
+use crate::block::Executed;
 use crate::graph::Access;
 
 /// Everything a block leaves behind.
@@ -26,6 +28,65 @@ pub struct BlockResult {
     pub gas: Vec<u64>,
     /// What each transaction read and wrote.
     pub accesses: Vec<Access>,
+}
+
+impl BlockResult {
+    /// Add what the next transaction left.
+    pub(crate) fn push(&mut self, executed: Executed, access: Access) {
+        self.gas_used = self.gas_used.saturating_add(executed.gas_used);
+        self.gas.push(executed.gas_used);
+        self.receipts.push(executed.receipt);
+        self.tx_ids.push(executed.tx_id);
+        self.expiry_heights.push(executed.expiry_height);
+        self.accesses.push(access);
+    }
+
+    /// Add what the transactions after these left, roots and writes apart.
+    pub(crate) fn append(&mut self, workers: &dyn Workers, mut parts: Vec<Self>) {
+        if self.receipts.is_empty() && parts.len() == 1 {
+            // The block begins with them: there is nothing to put them behind.
+            *self = parts.remove(0);
+            return;
+        }
+        let mut own = std::mem::take(self);
+        let first = Self {
+            receipts: std::mem::take(&mut own.receipts),
+            tx_ids: std::mem::take(&mut own.tx_ids),
+            expiry_heights: std::mem::take(&mut own.expiry_heights),
+            accesses: std::mem::take(&mut own.accesses),
+            gas_used: own.gas_used,
+            gas: std::mem::take(&mut own.gas),
+            ..Self::default()
+        };
+        let (mut receipts, mut tx_ids) = (Vec::new(), Vec::new());
+        let (mut heights, mut accesses) = (Vec::new(), Vec::new());
+        let mut gas = Vec::new();
+        own.gas_used = 0;
+        for part in std::iter::once(first).chain(parts) {
+            own.gas_used = own.gas_used.saturating_add(part.gas_used);
+            receipts.push(part.receipts);
+            tx_ids.push(part.tx_ids);
+            heights.push(part.expiry_heights);
+            gas.push(part.gas);
+            accesses.push(part.accesses);
+        }
+        *self = Self {
+            receipts: join(workers, receipts),
+            tx_ids: join(workers, tx_ids),
+            expiry_heights: join(workers, heights),
+            gas: join(workers, gas),
+            accesses: join(workers, accesses),
+            ..own
+        };
+    }
+}
+
+/// Each worker hashes a run of receipts up to the root above it.
+pub(crate) fn receipts_root(workers: &dyn Workers, receipts: &[Vec<u8>]) -> Hash {
+    let size = receipts.len().div_ceil(workers.count()).max(1);
+    let runs = receipts.chunks(size.next_power_of_two()).collect();
+    let roots = share_out(workers, runs, |run: &[Vec<u8>]| merkle_root(run));
+    merkle_root_of_runs(roots).unwrap_or_else(|| merkle_root::<Vec<u8>>(&[]))
 }
 
 /// Why a transaction ends without, or before, its effect.

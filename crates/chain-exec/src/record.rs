@@ -3,12 +3,14 @@
 use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroUsize;
 
-use chain_state::{BlockOverlay, ReadTimes, StateGuard, TxView};
+use chain_state::{Alone, BlockOverlay, ReadTimes, StateGuard, TxView};
 
 use crate::block::{Item, Rules};
-use crate::executor::{execute_one, Core};
+use crate::executor::Core;
 use crate::graph::Access;
+use crate::parts::Parts;
 use crate::scheduler::{Hint, HintClass, HintKey};
+use crate::serial::execute_one;
 use crate::trace::{Scan, Trace, TraceTransaction};
 
 /// One execution.
@@ -25,7 +27,7 @@ struct Recorded {
 pub(crate) fn record(
     core: &mut Core,
     rules: &Rules,
-    items: &[Item],
+    items: &Parts<Item>,
     mut base: StateGuard,
     runs: NonZeroUsize,
 ) -> Trace {
@@ -33,7 +35,7 @@ pub(crate) fn record(
     let hints = core.parallel.hints(rules, items, &view);
     (base, _) = view.rollback();
     let kept = core.window.clone();
-    core.window.prune(rules.context.height);
+    core.window.prune(&Alone, rules.context.height);
     let window = core.window.clone();
     let mut quickest: Vec<Recorded> = Vec::new();
     for _ in 0..runs.get() {
@@ -63,12 +65,12 @@ pub(crate) fn record(
 fn once(
     core: &mut Core,
     rules: &Rules,
-    items: &[Item],
+    items: &Parts<Item>,
     mut base: StateGuard,
 ) -> (StateGuard, Vec<Recorded>) {
     let mut block = BlockOverlay::default();
     let mut run = Vec::with_capacity(items.len());
-    for item in items {
+    for item in items.iter() {
         let start = ReadTimes::start();
         let mut view = TxView::new(base, block);
         view.note_times(start);

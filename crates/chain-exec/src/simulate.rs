@@ -6,85 +6,25 @@
 //! [`Costs`] says, and a cache line that many want is a server: one after another.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::sync::Arc;
 
 use chain_state::versions::{Effect, Found, Memory, Version};
 use chain_state::{BlockOverlay, Bounds, Write};
 
+use crate::costs::Costs;
 use crate::scheduler::{Claim, Counters, Hint, Lane, Scheduler, Settings, Task, Worker};
 use crate::trace::{key_bytes, Trace, TraceTransaction};
-
-/// What the scheduler's operations cost, in nanoseconds.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Costs {
-    /// Drawing, claiming and finishing one execution, apart from shared lines.
-    pub task_ns: u64,
-    /// One tracked read, apart from its line.
-    pub read_ns: u64,
-    /// One published write, apart from its line.
-    pub write_ns: u64,
-    /// Making one transaction final, apart from its line.
-    pub commit_ns: u64,
-    /// Settling one delta, apart from its lines.
-    pub delta_ns: u64,
-    /// Preparing one hinted access, spread over the workers.
-    pub prepare_ns: u64,
-    /// Finding the height of one transaction's hinted chain, by one worker beside the others.
-    pub climb_ns: u64,
-    /// Collecting one written key after the block, spread over the workers.
-    pub collect_ns: u64,
-    /// Moving a contended cache line to another core.
-    pub line_ns: u64,
-    /// Share by which memory contention slows everything at 96 workers, linear in the workers.
-    pub inflation: f64,
-}
-
-impl Costs {
-    /// What a current server is expected to show.
-    pub const fn nominal() -> Self {
-        Self {
-            task_ns: 250,
-            read_ns: 120,
-            write_ns: 160,
-            commit_ns: 10,
-            delta_ns: 60,
-            prepare_ns: 150,
-            climb_ns: 30,
-            collect_ns: 80,
-            line_ns: 50,
-            inflation: 0.1,
-        }
-    }
-
-    /// No contention beyond the lines themselves.
-    pub const fn best() -> Self {
-        Self {
-            line_ns: 20,
-            inflation: 0.0,
-            ..Self::nominal()
-        }
-    }
-
-    /// Slow lines and memory that suffers from the workers.
-    pub const fn worst() -> Self {
-        Self {
-            line_ns: 100,
-            inflation: 0.3,
-            ..Self::nominal()
-        }
-    }
-
-    fn slowdown(&self, workers: usize) -> f64 {
-        1.0 + self.inflation * (workers.saturating_sub(1) as f64) / 95.0
-    }
-}
 
 /// What a simulated block took.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Makespan {
     /// From the first preparation to the last collected write.
     pub makespan_ns: u64,
+    /// Of it, setting up before the workers begin, and what follows the last final transaction.
+    pub around_ns: u64,
+    /// Of it, what one worker does while the others wait.
+    pub serial_part_ns: u64,
     /// Plain serial execution of the same trace, signature checks included.
     pub serial_ns: u64,
     /// `serial_ns / makespan_ns`.
@@ -142,17 +82,14 @@ pub fn simulate_with(trace: &Trace, workers: usize, costs: &Costs, settings: Set
         busy_ns: 0,
     };
     let (end, counters) = simulation.run(workers, (prepare as f64 * slowdown) as u64);
-    let written: usize = trace
-        .transactions
-        .iter()
-        .map(|one| one.writes.len() + one.deltas.len())
-        .sum();
-    let collect = (costs.collect_ns * written as u64 / workers as u64) as f64 * slowdown;
-    let makespan_ns = end + collect as u64;
+    let around = Around::of(trace, workers, costs);
+    let makespan_ns = end + around.start_ns + around.begin_ns + around.after_ns;
     let verify: u64 = trace.transactions.iter().map(|one| one.verify_ns).sum();
     let serial_ns = trace.work_ns() + verify;
     Makespan {
         makespan_ns,
+        around_ns: around.begin_ns + around.after_ns,
+        serial_part_ns: around.serial_ns,
         serial_ns,
         speedup: serial_ns as f64 / makespan_ns.max(1) as f64,
         counters,
@@ -175,6 +112,42 @@ fn looks(one: &TraceTransaction) -> Vec<(u64, Look)> {
     let mut looks: Vec<(u64, Look)> = ranges.chain(reads).collect();
     looks.sort_by_key(|(at, _)| *at);
     looks
+}
+
+/// What a block takes beside its execution.
+struct Around {
+    begin_ns: u64,
+    start_ns: u64,
+    after_ns: u64,
+    /// What of it one worker does while the others wait.
+    serial_ns: u64,
+}
+
+impl Around {
+    fn of(trace: &Trace, workers: usize, costs: &Costs) -> Self {
+        let count = trace.transactions.len() as u64;
+        let written: HashSet<u64> = trace
+            .transactions
+            .iter()
+            .flat_map(|one| one.writes.iter().chain(&one.deltas))
+            .copied()
+            .collect();
+        let written = written.len() as u64;
+        let begin_ns = costs.slowed(workers, costs.begin_ns * count);
+        // Five jobs follow: what the transactions left, the shards, the stretches of keys, and
+        // twice putting lists behind one another.
+        let shared = (costs.output_ns * count + costs.collect_ns * written) / workers as u64;
+        let joined = [costs.join_ns * count, costs.join_ns * written];
+        let joined = joined.map(|time_ns| costs.slowed(workers, time_ns));
+        let starts = [0, joined[0], joined[1], 0, 0].map(|gap_ns| costs.start_ns(workers, gap_ns));
+        let serial_ns = joined.iter().sum::<u64>();
+        Self {
+            begin_ns,
+            start_ns: costs.start_ns(workers, u64::MAX),
+            after_ns: costs.slowed(workers, shared) + serial_ns + starts.iter().sum::<u64>(),
+            serial_ns: begin_ns + serial_ns,
+        }
+    }
 }
 
 /// Cache lines that several workers write.

@@ -8,13 +8,19 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use chain_state::versions::{Lens, Memory, Version};
-use chain_state::{AccessSet, BlockOverlay, Bounds, Form, State, TxView};
+use chain_state::{
+    share_out, stretches, AccessSet, Alone, BlockOverlay, Bounds, Form, State, TxView, Workers,
+};
 
 use crate::gate::{Engine, Forecast};
+use crate::parts::Parts;
 use crate::pool::Pool;
 use crate::scheduler::{Claim, Counters, Hint, Scheduler, Settings};
 use crate::threads::{run, Execution, Program};
 use crate::trace::{key_bytes, Trace, TraceTransaction};
+
+/// Transactions below which what they left is collected by the caller alone.
+const SHARED_MIN: usize = 32;
 
 /// How [`run_block`] executes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -202,7 +208,7 @@ impl Program for Spin {
 #[derive(Debug)]
 pub struct SyntheticBlock {
     trace: Arc<Trace>,
-    hints: Arc<Vec<Hint>>,
+    hints: Parts<Hint>,
     state: Arc<State>,
     fail: bool,
     pool: Pool,
@@ -215,7 +221,7 @@ impl SyntheticBlock {
         rounds_per_us();
         let hints = trace.transactions.iter().map(TraceTransaction::hint);
         Self {
-            hints: Arc::new(hints.collect()),
+            hints: Parts::from(hints.collect::<Vec<_>>()),
             trace: Arc::new(trace),
             state: Arc::new(state),
             fail,
@@ -232,7 +238,7 @@ impl SyntheticBlock {
             Choice::Stm => Engine::Stm,
             Choice::Gate => {
                 let cost = |index: usize| self.trace.transactions[index].cost_ns;
-                Forecast::from_hints(&self.hints, cost).engine(self.pool.workers())
+                Forecast::from_hints(self.hints.iter(), cost).engine(self.pool.workers())
             }
         };
         let (writes, digests, counters) = match engine {
@@ -283,16 +289,22 @@ impl SyntheticBlock {
             memory,
             fail: self.fail,
         };
-        let hints = Arc::clone(&self.hints);
-        let (program, scheduler, counters) = run(&self.pool, program, scheduler, hints);
+        let (program, scheduler, counters) = run(&self.pool, program, scheduler, &self.hints);
         drop(program);
-        let (memory, outputs) = scheduler.into_outputs();
-        let memory = Arc::into_inner(memory).expect("the workers let go of it");
-        let (_, mut writes) = memory.into_writes();
-        writes.retain(|(key, value)| self.state.get(key) != value.as_deref());
-        writes.sort_unstable();
-        let digests = outputs.into_iter().map(|(digest, _)| digest).collect();
-        (writes, digests, counters)
+        let workers: &dyn Workers = if count < SHARED_MIN {
+            &Alone
+        } else {
+            &self.pool
+        };
+        let ranges = stretches(count, workers.count());
+        let digests = share_out(workers, ranges, |range| {
+            let outputs = scheduler.take_outputs(range);
+            outputs.map(|(digest, _)| digest).collect::<Vec<u64>>()
+        });
+        let memory = Arc::into_inner(scheduler.into_memory()).expect("the workers let go of it");
+        let changes = |key: &[u8], value: Option<&[u8]>| self.state.get(key) != value;
+        let (_, writes) = memory.into_writes(workers, changes);
+        (writes, digests.concat(), counters)
     }
 }
 

@@ -1,10 +1,9 @@
 //! The scheduler on threads.
 
-use std::sync::Arc;
-
 use chain_state::State;
 
 use crate::bed::Bed;
+use crate::parts::Parts;
 use crate::pool::Pool;
 use crate::scheduler::{Claim, Counters, Effect, Hint, Lane, Scheduler, Task, Worker};
 use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering};
@@ -22,11 +21,11 @@ pub(crate) enum Execution<T> {
 }
 
 /// What the workers execute.
-pub(crate) trait Program: Send + Sync + 'static {
+pub(crate) trait Program: Sync {
     /// What a worker has of its own while a block lasts.
     type Local;
     /// What an execution leaves beside its writes.
-    type Output: Send + 'static;
+    type Output: Send;
 
     /// Set up a worker.
     fn local(&self, worker: usize) -> Self::Local;
@@ -38,10 +37,10 @@ pub(crate) trait Program: Send + Sync + 'static {
     fn end(&self, worker: usize, local: Self::Local);
 }
 
-struct Block<P: Program> {
+struct Block<'a, P: Program> {
     program: P,
     scheduler: Scheduler<P::Output>,
-    hints: Arc<Vec<Hint>>,
+    hints: &'a Parts<Hint>,
     workers: usize,
     prepared: AtomicUsize,
     failed: AtomicBool,
@@ -55,9 +54,9 @@ pub(crate) fn run<P: Program>(
     pool: &Pool,
     program: P,
     scheduler: Scheduler<P::Output>,
-    hints: Arc<Vec<Hint>>,
+    hints: &Parts<Hint>,
 ) -> (P, Scheduler<P::Output>, Counters) {
-    let block = Arc::new(Block {
+    let block = Block {
         program,
         scheduler,
         hints,
@@ -66,16 +65,14 @@ pub(crate) fn run<P: Program>(
         failed: AtomicBool::new(false),
         counters: Mutex::default(),
         bed: Bed::default(),
-    });
-    let job = Arc::clone(&block);
-    pool.run(Arc::new(move |worker| job.work(worker)));
-    let block = Arc::into_inner(block).expect("every worker has let go of the block");
+    };
+    pool.run(&|worker| block.work(worker));
     let counters = *block.counters.lock();
     (block.program, block.scheduler, counters)
 }
 
 /// Lets the other workers go when this one panics.
-struct Alarm<'a, P: Program>(&'a Block<P>);
+struct Alarm<'a, P: Program>(&'a Block<'a, P>);
 
 impl<P: Program> Drop for Alarm<'_, P> {
     fn drop(&mut self) {
@@ -86,7 +83,7 @@ impl<P: Program> Drop for Alarm<'_, P> {
     }
 }
 
-impl<P: Program> Block<P> {
+impl<P: Program> Block<'_, P> {
     fn work(&self, index: usize) {
         let _alarm = Alarm(self);
         let mut local = self.program.local(index);

@@ -10,7 +10,7 @@ use chain_exec::Bed;
 use chain_exec::scheduler::{
     Claim, Effect, Hint, HintClass, HintKey, Lane, Lens, Memory, Scheduler, Settings, Task, Worker,
 };
-use chain_state::{BlockOverlay, Bounds, Form, NumberError, State, TxView};
+use chain_state::{Alone, BlockOverlay, Bounds, Form, NumberError, State, TxView};
 use shuttle::sync::atomic::{AtomicUsize, Ordering};
 
 const ITERATIONS: usize = 3_000;
@@ -224,8 +224,9 @@ fn check_with(block: &'static [Step], settings: Settings) {
             worker.join().unwrap();
         }
         let scheduler = Arc::into_inner(scheduler).unwrap();
-        let (memory, _) = scheduler.into_outputs();
-        let (_, writes) = Arc::into_inner(memory).unwrap().into_writes();
+        assert_eq!(scheduler.take_outputs(0..block.len()).count(), block.len());
+        let memory = Arc::into_inner(scheduler.into_memory()).unwrap();
+        let (_, writes) = memory.into_writes(&Alone, |_, _| true);
         let mut found = vec![0; 8];
         for (key, value) in writes {
             found[usize::from(key[1])] = number(&value.unwrap());

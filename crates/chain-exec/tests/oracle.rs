@@ -319,6 +319,31 @@ fn cold(height: u64, stored: &[BlockResult]) -> Chain {
 }
 
 #[test]
+fn a_block_that_is_timed_has_the_serial_result_whatever_it_is_divided_among() {
+    quiet();
+    let mut random = Random(78);
+    let mut salt = 0;
+    let mut serial = chain(1, Strategy::Always(Engine::Serial));
+    let mut timed: Vec<(usize, Chain)> = [1, 2, 96]
+        .map(|workers| (workers, chain(2, Strategy::Gate)))
+        .into();
+    let mut divided = false;
+    for _ in 0..30 {
+        let block = random_block(&mut random, &mut salt);
+        let expected = serial.block_verified(&block, 1);
+        for (workers, chain) in &mut timed {
+            let (result, phases) = chain.timed(&block, *workers);
+            assert_eq!(result, expected, "{workers} workers");
+            let parts = phases.iter().flat_map(|phase| &phase.shared);
+            divided |= parts.map(|piece| piece.parts_ns.len()).max() > Some(32);
+            assert_eq!(phases.first().map(|phase| phase.name), Some("decode"));
+            assert_eq!(phases.last().map(|phase| phase.name), Some("state"));
+        }
+    }
+    assert!(divided, "96 workers have parts of their own");
+}
+
+#[test]
 fn results_do_not_depend_on_what_is_cached() {
     quiet();
     let mut random = Random(77);

@@ -8,19 +8,23 @@ mod access;
 pub mod keys;
 mod number;
 mod overlay;
+mod stored;
 #[doc(hidden)]
 pub mod sync;
 mod times;
 mod tree;
 pub mod versions;
 mod view;
+mod workers;
 
 pub use access::AccessSet;
 pub use number::{Bounds, Form, NumberError, Room};
-pub use overlay::{BlockOverlay, SharedState, State, StateGuard};
+pub use overlay::{BlockOverlay, SharedState, StateGuard};
+pub use stored::State;
 pub use times::ReadTimes;
 pub use tree::{verify_proof, Proof, StateTree};
 pub use view::{Parts, Savepoint, TxView, Write};
+pub use workers::{join, share_out, stretches, Alone, Workers};
 
 /// A SHA-256 digest.
 pub type Hash = [u8; 32];

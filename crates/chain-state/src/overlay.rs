@@ -1,4 +1,4 @@
-//! The finished state and one block's net writes above it.
+//! One block's net writes above the finished state.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,51 +6,13 @@ use std::sync::Arc;
 use parking_lot::lock_api::ArcRwLockReadGuard;
 use parking_lot::{RawRwLock, RwLock};
 
+use crate::State;
+
 /// The finished state, shared between the executor and queries beside it.
 pub type SharedState = Arc<RwLock<State>>;
 
 /// Holds the finished state still for as long as it lives.
 pub type StateGuard = ArcRwLockReadGuard<RawRwLock, State>;
-
-/// What the last finished block left, ordered by key.
-#[derive(Debug, Default)]
-pub struct State {
-    entries: BTreeMap<Vec<u8>, Vec<u8>>,
-}
-
-impl State {
-    /// The value of a key.
-    pub fn get(&self, key: &[u8]) -> Option<&[u8]> {
-        self.entries.get(key).map(Vec::as_slice)
-    }
-
-    /// Put or delete one key.
-    pub fn apply(&mut self, key: Vec<u8>, value: Option<Vec<u8>>) {
-        match value {
-            Some(value) => self.entries.insert(key, value),
-            None => self.entries.remove(&key),
-        };
-    }
-
-    /// Entries from `start` (inclusive) to `end` (exclusive, none is unbounded), in key order.
-    pub fn range<'a>(
-        &'a self,
-        start: &[u8],
-        end: Option<&[u8]>,
-    ) -> impl DoubleEndedIterator<Item = (&'a Vec<u8>, &'a Vec<u8>)> {
-        self.entries.range::<[u8], _>(bounds(start, end))
-    }
-
-    /// Number of keys.
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Whether there is no key at all.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-}
 
 /// Range bounds over byte keys; an empty range where `end` is not above `start`.
 pub(crate) fn bounds<'a>(

@@ -172,7 +172,7 @@ mod yielding {
     }
 
     atomic!(AtomicBool of bool, AtomicU32 of u32, AtomicU64 of u64, AtomicUsize of usize);
-    count!(AtomicU32 of u32, AtomicUsize of usize);
+    count!(AtomicU32 of u32, AtomicU64 of u64, AtomicUsize of usize);
 
     #[derive(Debug, Default)]
     pub struct Mutex<T>(parking_lot::Mutex<T>);

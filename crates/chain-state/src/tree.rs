@@ -6,6 +6,7 @@
 
 use sha2::{Digest, Sha256};
 
+use crate::workers::{share_out, stretches, Workers};
 use crate::Hash;
 
 const EMPTY: Hash = [0; 32];
@@ -90,6 +91,20 @@ impl Node {
         }
     }
 
+    /// The subtrees `levels` further down, those that are empty included, in the order of paths.
+    fn take_apart(self, depth: usize, levels: usize, subtrees: &mut Vec<Self>) {
+        if levels == 0 {
+            return subtrees.push(self);
+        }
+        let (left, right) = match self {
+            Self::Branch(branch) => (branch.left, branch.right),
+            Self::Leaf { path, .. } if bit(&path, depth) => (Self::Empty, self),
+            other => (other, Self::Empty),
+        };
+        left.take_apart(depth + 1, levels - 1, subtrees);
+        right.take_apart(depth + 1, levels - 1, subtrees);
+    }
+
     fn update(self, updates: &[Update], depth: usize) -> Self {
         if updates.is_empty() {
             return self;
@@ -125,6 +140,49 @@ impl Node {
     }
 }
 
+fn hashed((key, value): (&[u8], Option<&[u8]>)) -> Update {
+    (
+        path_of(key),
+        value.map(|value| Sha256::digest(value).into()),
+    )
+}
+
+/// Updates by path; of several to one path the last stays.
+fn sorted(mut updates: Vec<Update>) -> Vec<Update> {
+    updates.sort_by_key(|(path, _)| *path);
+    updates.dedup_by(|later, kept| {
+        let same = later.0 == kept.0;
+        if same {
+            *kept = *later;
+        }
+        same
+    });
+    updates
+}
+
+/// Depth at which so many workers take a tree apart: a few subtrees for each, so that none waits
+/// long for another with a larger one.
+pub(crate) fn subtree_levels(workers: usize) -> usize {
+    const PER_WORKER: usize = 4;
+    let subtrees = (workers * PER_WORKER).next_power_of_two();
+    (subtrees.ilog2() as usize).min(12)
+}
+
+/// The updates below one subtree, of parts that are each sorted; later parts come later.
+fn of_subtree(parts: &[Vec<Update>], prefix: usize, levels: usize) -> Vec<Update> {
+    let subtree =
+        |(path, _): &Update| usize::from(u16::from_be_bytes([path[0], path[1]])) >> (16 - levels);
+    let mut found = Vec::new();
+    for part in parts {
+        let start = part.partition_point(|update| subtree(update) < prefix);
+        let own = part[start..]
+            .iter()
+            .take_while(|update| subtree(update) == prefix);
+        found.extend(own.copied());
+    }
+    sorted(found)
+}
+
 /// The tree over all keys, nodes in memory.
 #[derive(Debug, Default)]
 pub struct StateTree {
@@ -134,21 +192,42 @@ pub struct StateTree {
 impl StateTree {
     /// Apply a block's net writes, or any batch; of several writes to a key the last one stays.
     pub fn update<'a>(&mut self, writes: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>) {
-        let mut updates: Vec<Update> = writes
-            .map(|(key, value)| {
-                let hashed = value.map(|value| Sha256::digest(value).into());
-                (path_of(key), hashed)
-            })
-            .collect();
-        updates.sort_by_key(|(path, _)| *path);
-        updates.dedup_by(|later, kept| {
-            let same = later.0 == kept.0;
-            if same {
-                *kept = *later;
-            }
-            same
-        });
+        let updates = sorted(writes.map(hashed).collect());
         self.root = std::mem::take(&mut self.root).update(&updates, 0);
+    }
+
+    /// The same by several workers: keys, values and subtrees are hashed side by side, and only
+    /// the nodes above the subtrees by one. `entry` is a write's key and value.
+    pub fn update_on<W: Sync>(
+        &mut self,
+        workers: &dyn Workers,
+        writes: &[W],
+        entry: impl Fn(&W) -> (&[u8], Option<&[u8]>) + Sync,
+    ) {
+        if workers.count() < 2 {
+            return self.update(writes.iter().map(entry));
+        }
+        let parts = stretches(writes.len(), workers.count());
+        let updates = share_out(workers, parts, |part| {
+            let hashed = writes[part].iter().map(|write| hashed(entry(write)));
+            sorted(hashed.collect())
+        });
+        let levels = subtree_levels(workers.count());
+        let mut subtrees = Vec::with_capacity(1 << levels);
+        std::mem::take(&mut self.root).take_apart(0, levels, &mut subtrees);
+        let subtrees = subtrees.into_iter().enumerate().collect();
+        let mut level = share_out(workers, subtrees, |(prefix, subtree): (usize, Node)| {
+            subtree.update(&of_subtree(&updates, prefix, levels), levels)
+        });
+        while level.len() > 1 {
+            let mut nodes = level.into_iter();
+            let mut above = Vec::with_capacity(nodes.len() / 2);
+            while let (Some(left), Some(right)) = (nodes.next(), nodes.next()) {
+                above.push(Node::join(left, right));
+            }
+            level = above;
+        }
+        self.root = level.pop().expect("a tree has a root");
     }
 
     /// The root; 32 zero bytes when nothing is stored.

@@ -1,9 +1,11 @@
 //! The tree against its definition, and the views against a plain map.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use chain_state::{
-    verify_proof, BlockOverlay, Bounds, Form, NumberError, State, StateTree, TxView,
+    join, share_out, stretches, verify_proof, Alone, BlockOverlay, Bounds, Form, NumberError,
+    State, StateTree, TxView, Workers,
 };
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
@@ -17,6 +19,177 @@ fn rebuilt(map: &Map) -> StateTree {
             .map(|(key, value)| (key.as_slice(), Some(value.as_slice()))),
     );
     tree
+}
+
+/// Threads made for each piece of work.
+struct Threads(usize);
+
+impl Workers for Threads {
+    fn count(&self) -> usize {
+        self.0
+    }
+
+    fn each(&self, parts: usize, work: &(dyn Fn(usize) + Sync)) {
+        let next = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..self.0 {
+                scope.spawn(|| loop {
+                    match next.fetch_add(1, Ordering::Relaxed) {
+                        part if part < parts => work(part),
+                        _ => return,
+                    }
+                });
+            }
+        });
+    }
+}
+
+type Writes = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+
+fn entry((key, value): &(Vec<u8>, Option<Vec<u8>>)) -> (&[u8], Option<&[u8]>) {
+    (key, value.as_deref())
+}
+
+/// Blocks that put, delete and put again: half of the keys come up in several of them.
+fn blocks(count: usize, writes: usize, seed: u64) -> Vec<Writes> {
+    let mut state = seed;
+    let mut draw = move |below: u64| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 33) % below
+    };
+    let block = |_| {
+        let mut block = BTreeMap::new();
+        for _ in 0..writes {
+            let key = format!("account/{:012}", draw(2 * writes as u64)).into_bytes();
+            let value = (draw(4) > 0).then(|| vec![draw(256) as u8; draw(40) as usize]);
+            block.insert(key, value);
+        }
+        block.into_iter().collect()
+    };
+    (0..count).map(block).collect()
+}
+
+#[test]
+fn roots_do_not_depend_on_the_number_of_threads() {
+    for (writes, seed) in [(0, 1), (1, 2), (3, 3), (50, 4), (2_000, 5)] {
+        let blocks = blocks(6, writes, seed);
+        let mut serial = StateTree::default();
+        let mut trees: Vec<_> = [1, 2, 3, 8, 96]
+            .map(|threads| (Threads(threads), StateTree::default()))
+            .into();
+        for block in &blocks {
+            serial.update(block.iter().map(entry));
+            for (threads, tree) in &mut trees {
+                tree.update_on(threads, block, entry);
+                assert_eq!(tree.root(), serial.root(), "{} threads", threads.0);
+            }
+        }
+        // The nodes are the same, not only the root: what one wrote, another goes on with.
+        let deleted: Writes = blocks
+            .concat()
+            .into_iter()
+            .map(|(key, _)| (key, None))
+            .collect();
+        for (threads, tree) in &mut trees {
+            for (key, _) in &blocks[0] {
+                assert_eq!(tree.prove(key), serial.prove(key));
+            }
+            tree.update_on(threads, &deleted, entry);
+            assert_eq!(tree.root(), [0; 32]);
+        }
+    }
+}
+
+#[test]
+fn of_several_writes_to_a_key_the_last_stays_on_any_thread() {
+    let value = |number: u32| Some(number.to_be_bytes().to_vec());
+    let writes: Writes = (0..90)
+        .map(|number| (vec![number as u8 % 7], value(number)))
+        .collect();
+    let mut serial = StateTree::default();
+    serial.update(writes.iter().map(entry));
+    for threads in [2, 3, 8] {
+        let mut tree = StateTree::default();
+        tree.update_on(&Threads(threads), &writes, entry);
+        assert_eq!(tree.root(), serial.root());
+    }
+}
+
+#[test]
+fn a_state_written_by_several_threads_is_that_of_one() {
+    // More than one stretch holds, so that stretches split, empty and go.
+    let blocks = blocks(5, 12_000, 9);
+    for threads in [1, 2, 3, 8] {
+        let threads = Threads(threads);
+        let (mut state, mut map) = (State::default(), Map::new());
+        for block in &blocks {
+            state.apply_all(&threads, block, entry);
+            for (key, value) in block {
+                match value {
+                    Some(value) => map.insert(key.clone(), value.clone()),
+                    None => map.remove(key),
+                };
+            }
+            assert!(state.range(b"", None).eq(&map));
+            assert!(state.range(b"", None).rev().eq(map.iter().rev()));
+            assert_eq!((state.len(), state.is_empty()), (map.len(), map.is_empty()));
+            for at in (0..24_000).step_by(977) {
+                let key = |at: usize| format!("account/{at:012}").into_bytes();
+                let (start, end) = (key(at), key(at + 9 * 977));
+                assert_eq!(state.get(&start), map.get(&start).map(Vec::as_slice));
+                let expected = map.range(start.clone()..end.clone());
+                assert!(state.range(&start, Some(&end)).eq(expected));
+                assert_eq!(state.range(&end, Some(&start)).count(), 0);
+            }
+        }
+        let all: Writes = map.into_keys().map(|key| (key, None)).collect();
+        state.apply_all(&threads, &all, entry);
+        assert!(state.is_empty());
+        assert_eq!(state.range(b"", None).next(), None);
+        state.apply(b"a".to_vec(), Some(b"1".to_vec()));
+        assert_eq!(state.get(b"a"), Some(&b"1"[..]));
+    }
+}
+
+#[test]
+fn writes_out_of_order_are_refused() {
+    let write = |key: u32| (key.to_be_bytes().to_vec(), Some(vec![1]));
+    let many: Writes = (0..20_000).map(write).collect();
+    for (count, at) in [(10, 4), (20_000, 2_047), (20_000, 2_048), (20_000, 19_999)] {
+        for filled in [false, true] {
+            let mut state = State::default();
+            if filled {
+                state.apply_all(&Threads(3), &many, entry);
+            }
+            let mut wrong = many[..count].to_vec();
+            wrong[at] = wrong[at - 1].clone();
+            let apply = || state.apply_all(&Alone, &wrong, entry);
+            assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(apply)).is_err());
+        }
+    }
+}
+
+#[test]
+fn parts_are_done_once_and_in_their_order() {
+    for (count, parts) in [(0, 3), (1, 3), (10, 3), (96, 96), (5, 1)] {
+        let ranges = stretches(count, parts);
+        assert!(ranges.iter().cloned().flatten().eq(0..count));
+        assert!(ranges.len() <= parts);
+        let double = |range: std::ops::Range<usize>| range.map(|at| 2 * at).collect::<Vec<_>>();
+        let alone = share_out(&Alone, ranges.clone(), double);
+        assert_eq!(share_out(&Threads(3), ranges, double), alone);
+        for threads in [1, 3] {
+            assert_eq!(join(&Threads(threads), alone.clone()), alone.concat());
+        }
+        // What is dropped once each: an item of its own memory.
+        let lists: Vec<Vec<String>> = alone
+            .iter()
+            .map(|list| list.iter().map(ToString::to_string).collect())
+            .collect();
+        assert_eq!(join(&Threads(3), lists.clone()), lists.concat());
+    }
 }
 
 // A leaf's hash used to stand in a proof unexplained, so that any path could be claimed for it.
@@ -62,12 +235,17 @@ proptest! {
             prop::collection::btree_map(
                 prop::collection::vec(0u8..4, 1..3),
                 prop::option::of(prop::collection::vec(any::<u8>(), 0..3)), 0..12),
-            1..12)
+            1..12),
+        threads in 2usize..9,
     ) {
         let mut map = Map::new();
         let mut tree = StateTree::default();
+        let mut shared = StateTree::default();
         for block in &blocks {
             tree.update(block.iter().map(|(key, value)| (key.as_slice(), value.as_deref())));
+            let writes: Writes = block.clone().into_iter().collect();
+            shared.update_on(&Threads(threads), &writes, entry);
+            prop_assert_eq!(shared.root(), tree.root());
             for (key, value) in block {
                 match value {
                     Some(value) => { map.insert(key.clone(), value.clone()); }

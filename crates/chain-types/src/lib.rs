@@ -11,8 +11,8 @@ mod merkle;
 mod transaction;
 
 pub use hash::{address, endorsement_message, sender_message, sha256, tx_id, wid, Hash};
-pub use merkle::{merkle_path, merkle_root, verify_merkle_path};
+pub use merkle::{merkle_path, merkle_root, merkle_root_of_runs, verify_merkle_path};
 pub use transaction::{
-    decode_canonical, decode_transaction, decode_transaction_within, encode_canonical,
+    decode_canonical, decode_transaction, decode_transaction_within, encode_canonical, split_batch,
     CheckedTransaction, FormatError, ENDORSEMENTS_MAX, TRANSACTION_SIZE_MAX_BYTES,
 };

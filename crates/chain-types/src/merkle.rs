@@ -34,6 +34,16 @@ pub fn merkle_root<L: AsRef<[u8]>>(leaves: &[L]) -> Hash {
     level[0]
 }
 
+/// The root over neighbouring runs of leaves from the [`merkle_root`] of each: all but the last are
+/// of one length, a power of two; `None` of none.
+pub fn merkle_root_of_runs(roots: Vec<Hash>) -> Option<Hash> {
+    let mut level = roots;
+    while level.len() > 1 {
+        level = next_level(&level);
+    }
+    level.pop()
+}
+
 /// The siblings that lead from leaf `index` to the root, leaf first; `None` past the last leaf.
 pub fn merkle_path<L: AsRef<[u8]>>(leaves: &[L], index: usize) -> Option<Vec<Hash>> {
     if index >= leaves.len() {

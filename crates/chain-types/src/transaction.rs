@@ -1,15 +1,17 @@
 //! Canonical decoding, and the rules a transaction must meet before anyone looks at its signatures.
 
-use prost::Message;
+use prost::{encoding, Message};
 
 use crate::hash::{self, Hash};
-use crate::proto::{Payload, PayloadKind, Transaction};
+use crate::proto::{Payload, PayloadKind, Transaction, TransactionBatch};
 
 /// The largest canonical transaction anyone accepts; a chain's configuration may be stricter.
 pub const TRANSACTION_SIZE_MAX_BYTES: usize = 1 << 20;
 /// The most endorsements one transaction may carry.
 pub const ENDORSEMENTS_MAX: usize = 64;
 
+/// Field 1, length-delimited: what each transaction of a batch begins with.
+const TRANSACTION_TAG: u8 = 0x0a;
 const NAME_LENGTH_MAX: usize = 128;
 const CHAIN_ID_LENGTH_MAX: usize = 128;
 
@@ -49,6 +51,32 @@ pub fn decode_canonical<M: Message + Default>(data: &[u8]) -> Result<M, FormatEr
     } else {
         Err(FormatError::NotCanonical)
     }
+}
+
+/// The transactions of a canonical `TransactionBatch` where they lie, nothing of them looked at.
+///
+/// # Errors
+/// When the batch is malformed or not canonical, as [`decode_canonical`] would.
+pub fn split_batch(batch: &[u8]) -> Result<Vec<&[u8]>, FormatError> {
+    let mut transactions = Vec::new();
+    let mut rest = batch;
+    while let [first, after @ ..] = rest {
+        let mut after = after;
+        let size = encoding::decode_varint(&mut after).ok();
+        let size = size.filter(|_| *first == TRANSACTION_TAG);
+        let length = (rest.len() - 1) - after.len();
+        let minimal = size.filter(|size| encoding::encoded_len_varint(*size) == length);
+        let size = minimal.and_then(|size| usize::try_from(size).ok());
+        let Some((transaction, next)) = size.and_then(|size| after.split_at_checked(size)) else {
+            return Err(match decode_canonical::<TransactionBatch>(batch) {
+                Err(error) => error,
+                Ok(_) => FormatError::NotCanonical,
+            });
+        };
+        transactions.push(transaction);
+        rest = next;
+    }
+    Ok(transactions)
 }
 
 /// The canonical bytes of a message.

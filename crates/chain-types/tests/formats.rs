@@ -1,9 +1,10 @@
 //! Canonical bytes, transaction rules and Merkle trees.
 
-use chain_types::proto::{Endorsement, Payload, PayloadKind, Transaction};
+use chain_types::proto::{Endorsement, Payload, PayloadKind, Transaction, TransactionBatch};
 use chain_types::{
     address, decode_canonical, decode_transaction, decode_transaction_within, encode_canonical,
-    merkle_path, merkle_root, sha256, tx_id, verify_merkle_path, wid, FormatError, Hash,
+    merkle_path, merkle_root, merkle_root_of_runs, sha256, split_batch, tx_id, verify_merkle_path,
+    wid, FormatError, Hash,
 };
 
 fn transaction() -> Transaction {
@@ -158,6 +159,51 @@ fn merkle_roots_are_those_of_rfc_6962_and_every_path_leads_there() {
                 assert!(!verify_merkle_path(&root, leaf, at, of, &path[1..]));
                 assert!(!verify_merkle_path(&root, leaf, at ^ 1, of, &path));
             }
+        }
+    }
+}
+
+#[test]
+fn a_merkle_root_comes_from_the_roots_of_its_runs() {
+    for count in 1..70_usize {
+        let leaves: Vec<Vec<u8>> = (0..count).map(|i| vec![i as u8; i % 5]).collect();
+        for width in [1, 2, 4, 8, 16, 32, 64, 128] {
+            let runs = leaves.chunks(width).map(merkle_root).collect();
+            assert_eq!(merkle_root_of_runs(runs), Some(merkle_root(&leaves)));
+        }
+    }
+    assert_eq!(merkle_root_of_runs(Vec::new()), None);
+}
+
+#[test]
+fn a_batch_is_split_where_it_decodes_and_refused_as_it_is_refused() {
+    let batches: [&[usize]; 5] = [&[], &[0], &[1, 0, 127], &[128, 5], &[20_000, 3]];
+    for sizes in batches {
+        let transactions = sizes.iter().map(|size| vec![*size as u8; *size]).collect();
+        let batch = TransactionBatch { transactions };
+        let bytes = encode_canonical(&batch);
+        assert!(split_batch(&bytes).unwrap().iter().eq(&batch.transactions));
+        // Every beginning, every byte changed a little, and something behind.
+        let mut others: Vec<Vec<u8>> = (0..bytes.len().min(300))
+            .map(|end| bytes[..end].to_vec())
+            .collect();
+        for at in 0..bytes.len().min(300) {
+            for changed in [1, 0x80, 0xff] {
+                let mut other = bytes.clone();
+                other[at] ^= changed;
+                others.push(other);
+            }
+        }
+        // A field of another number, a length with a byte too many.
+        others.extend([
+            [&bytes[..], &[0x12, 0]].concat(),
+            [&bytes[..], &[0x0a, 0x80, 0]].concat(),
+        ]);
+        for other in others {
+            let split =
+                split_batch(&other).map(|found| found.iter().map(|one| one.to_vec()).collect());
+            let decoded = decode_canonical::<TransactionBatch>(&other);
+            assert_eq!(split, decoded.map(|batch| batch.transactions));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Execution: the state, the serial engine and the contract machine's checks.
 
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -117,6 +118,43 @@ impl BlockAccesses {
     }
 }
 
+/// A block timed phase by phase as it divides among workers.
+#[pyclass(module = "chainnode._native")]
+struct BlockTiming {
+    phases: Vec<exec::Phase>,
+    workers: usize,
+}
+
+#[pymethods]
+impl BlockTiming {
+    fn least(&mut self, other: &Bound<'_, Self>) -> PyResult<()> {
+        let other = other.try_borrow()?;
+        let names = |phases: &[exec::Phase]| {
+            let shape = |phase: &exec::Phase| (phase.name, phase.shared.len());
+            phases.iter().map(shape).collect::<Vec<_>>()
+        };
+        if names(&self.phases) != names(&other.phases) || self.workers != other.workers {
+            return Err(value_error(
+                "another block, or on another number of workers",
+            ));
+        }
+        for (own, other) in self.phases.iter_mut().zip(&other.phases) {
+            own.least(other);
+        }
+        Ok(())
+    }
+
+    #[pyo3(signature = (band_name="nominal"))]
+    fn phases(&self, band_name: &str) -> PyResult<Vec<(&'static str, u64, u64, u64)>> {
+        let costs = crate::parallel::band(band_name, &HashMap::new())?;
+        let row = |phase: &exec::Phase| {
+            let time_ns = phase.time_ns(self.workers, &costs);
+            (phase.name, phase.whole_ns(), phase.serial_ns(), time_ns)
+        };
+        Ok(self.phases.iter().map(row).collect())
+    }
+}
+
 #[pyclass(frozen, module = "chainnode._native")]
 struct Executor(exec::Executor);
 
@@ -209,6 +247,22 @@ impl Executor {
         trace.map(crate::parallel::Trace).map_err(value_error)
     }
 
+    fn time_block(
+        &self,
+        py: Python<'_>,
+        context: &[u8],
+        batch: &[u8],
+        verified: &[u8],
+        workers: usize,
+    ) -> PyResult<(BlockResult, BlockTiming)> {
+        if !(1..=THREADS_MAX).contains(&workers) {
+            return Err(value_error(format!("workers: 1 to {THREADS_MAX}")));
+        }
+        let timed = py.detach(|| self.0.time_block(context, batch, verified, workers));
+        let (result, phases) = timed.map_err(value_error)?;
+        Ok((BlockResult::new(result), BlockTiming { phases, workers }))
+    }
+
     fn evaluate<'py>(
         &self,
         py: Python<'py>,
@@ -298,6 +352,7 @@ fn time_contract_calls(
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<BlockResult>()?;
     module.add_class::<BlockAccesses>()?;
+    module.add_class::<BlockTiming>()?;
     module.add_class::<Executor>()?;
     module.add_function(wrap_pyfunction!(check_module, module)?)?;
     module.add_function(wrap_pyfunction!(meter_module, module)?)?;

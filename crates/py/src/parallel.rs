@@ -121,6 +121,8 @@ impl Trace {
 #[pyclass(frozen, get_all, module = "chainnode._native")]
 struct Makespan {
     makespan_ns: u64,
+    around_ns: u64,
+    serial_part_ns: u64,
     serial_ns: u64,
     speedup: f64,
     busy_ns: u64,
@@ -130,7 +132,7 @@ struct Makespan {
     exact: u64,
 }
 
-fn band(name: &str, overrides: &HashMap<String, f64>) -> PyResult<Costs> {
+pub(crate) fn band(name: &str, overrides: &HashMap<String, f64>) -> PyResult<Costs> {
     let mut costs = match name {
         "nominal" => Costs::nominal(),
         "best" => Costs::best(),
@@ -150,7 +152,11 @@ fn band(name: &str, overrides: &HashMap<String, f64>) -> PyResult<Costs> {
             "delta_ns" => &mut costs.delta_ns,
             "prepare_ns" => &mut costs.prepare_ns,
             "climb_ns" => &mut costs.climb_ns,
+            "begin_ns" => &mut costs.begin_ns,
             "collect_ns" => &mut costs.collect_ns,
+            "output_ns" => &mut costs.output_ns,
+            "join_ns" => &mut costs.join_ns,
+            "wake_ns" => &mut costs.wake_ns,
             "line_ns" => &mut costs.line_ns,
             _ => return Err(value_error(format!("costs: nothing is called `{name}`"))),
         };
@@ -163,7 +169,24 @@ fn band(name: &str, overrides: &HashMap<String, f64>) -> PyResult<Costs> {
 #[pyfunction]
 #[pyo3(signature = (band_name="nominal"))]
 fn scheduler_costs(band_name: &str) -> PyResult<HashMap<&'static str, f64>> {
-    let costs = band(band_name, &HashMap::new())?;
+    Ok(named(&band(band_name, &HashMap::new())?))
+}
+
+/// What they cost on this machine, over the real structures on one thread.
+#[pyfunction]
+fn measured_costs(
+    py: Python<'_>,
+    transactions: usize,
+    workers: usize,
+) -> PyResult<HashMap<&'static str, f64>> {
+    if workers == 0 || transactions == 0 {
+        return Err(value_error("transactions, workers: at least one of each"));
+    }
+    let costs = py.detach(|| chain_exec::measured_costs(transactions, workers));
+    Ok(named(&costs))
+}
+
+fn named(costs: &Costs) -> HashMap<&'static str, f64> {
     let times = [
         ("task_ns", costs.task_ns),
         ("read_ns", costs.read_ns),
@@ -172,11 +195,15 @@ fn scheduler_costs(band_name: &str) -> PyResult<HashMap<&'static str, f64>> {
         ("delta_ns", costs.delta_ns),
         ("prepare_ns", costs.prepare_ns),
         ("climb_ns", costs.climb_ns),
+        ("begin_ns", costs.begin_ns),
         ("collect_ns", costs.collect_ns),
+        ("output_ns", costs.output_ns),
+        ("join_ns", costs.join_ns),
+        ("wake_ns", costs.wake_ns),
         ("line_ns", costs.line_ns),
     ];
     let times = times.into_iter().map(|(name, time)| (name, time as f64));
-    Ok(times.chain([("inflation", costs.inflation)]).collect())
+    times.chain([("inflation", costs.inflation)]).collect()
 }
 
 /// Run a trace on virtual workers in virtual time.
@@ -228,6 +255,8 @@ fn simulate(
     } = found.counters;
     Ok(Makespan {
         makespan_ns: found.makespan_ns,
+        around_ns: found.around_ns,
+        serial_part_ns: found.serial_part_ns,
         serial_ns: found.serial_ns,
         speedup: found.speedup,
         busy_ns: found.busy_ns,
@@ -349,6 +378,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Makespan>()?;
     module.add_class::<BlockTimes>()?;
     module.add_function(wrap_pyfunction!(scheduler_costs, module)?)?;
+    module.add_function(wrap_pyfunction!(measured_costs, module)?)?;
     module.add_function(wrap_pyfunction!(simulate, module)?)?;
     module.add_function(wrap_pyfunction!(predict_engine, module)?)?;
     module.add_function(wrap_pyfunction!(bench_blocks, module)?)?;

@@ -410,14 +410,22 @@ impl<T> Scheduler<T> {
         }
     }
 
-    /// What every transaction left, in block order, once all are final.
+    /// What the transactions at these positions left, in block order, once all are final; their
+    /// records are emptied, each range's by whoever asks for it.
     ///
     /// # Panics
-    /// When one is not.
-    pub fn into_outputs(self) -> (Arc<Memory>, Vec<T>) {
-        let output = |slot: Slot<T>| slot.record.into_inner().output;
-        let outputs = self.slots.into_vec().into_iter().map(output);
-        let outputs = outputs.map(|output| output.expect("every transaction is final"));
-        (self.memory, outputs.collect())
+    /// When one is not final, or was asked for before.
+    pub fn take_outputs(&self, range: std::ops::Range<usize>) -> impl Iterator<Item = T> + '_ {
+        self.slots[range].iter().map(|slot| {
+            drop(std::mem::take(&mut *slot.waiters.lock()));
+            let mut record = slot.record.lock();
+            record.written = Vec::new();
+            record.output.take().expect("every transaction is final")
+        })
+    }
+
+    /// The memory behind, the scheduler having done its work.
+    pub fn into_memory(self) -> Arc<Memory> {
+        self.memory
     }
 }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 
+use super::ranges::Ranges;
 use super::slots::{Cell, Content, Slot};
 use super::{key_hash, Effect, Found, Version};
 use crate::number::Room;
-use crate::sync::{AtomicBool, AtomicU32, AtomicUsize, Mutex, Once, Ordering, RwLock};
+use crate::sync::{AtomicBool, AtomicU32, Mutex, Once, Ordering, RwLock};
 use crate::view::Write;
 use crate::{BlockOverlay, State};
 
@@ -17,35 +18,19 @@ const PRODUCERS_MAX: usize = 16;
 /// Writers of a key up to which an addition to it reads: the chain they may make is short.
 const CALM_WRITERS_MAX: usize = 4;
 
-#[derive(Debug)]
-struct RangeReader {
-    version: Version,
-    start: Vec<u8>,
-    end: Vec<u8>,
-}
-
-impl RangeReader {
-    fn holds(&self, key: &[u8]) -> bool {
-        self.start[..] <= *key && (self.end.is_empty() || *key < self.end[..])
-    }
-}
-
-/// Keys with the value each is left with; none deletes.
-pub type NetWrites = Vec<(Vec<u8>, Option<Vec<u8>>)>;
-
 type Ordered = BTreeMap<Box<[u8]>, Arc<Cell>>;
 
 /// The versions of one block above a finished state.
 #[derive(Debug)]
 pub struct Memory {
-    shards: Box<[Mutex<HashTable<Arc<Cell>>>]>,
-    under: BlockOverlay,
+    pub(super) shards: Box<[Mutex<HashTable<Arc<Cell>>>]>,
+    pub(super) under: BlockOverlay,
     final_below: AtomicU32,
-    ranges: RwLock<Vec<RangeReader>>,
-    range_count: AtomicUsize,
+    ranges: RwLock<Ranges>,
+    scanned: AtomicBool,
     ordering: AtomicBool,
     ordered: Once,
-    order: RwLock<Ordered>,
+    pub(super) order: RwLock<Ordered>,
 }
 
 impl Memory {
@@ -57,7 +42,7 @@ impl Memory {
             under,
             final_below: AtomicU32::new(0),
             ranges: RwLock::default(),
-            range_count: AtomicUsize::new(0),
+            scanned: AtomicBool::new(false),
             ordering: AtomicBool::new(false),
             ordered: Once::new(),
             order: RwLock::default(),
@@ -202,13 +187,9 @@ impl Memory {
     /// Depend on every key of a range, those not there yet included.
     pub fn depend_on_range(&self, version: Version, start: &[u8], end: &[u8]) {
         let mut ranges = self.ranges.write();
-        let (start, end) = (start.to_vec(), end.to_vec());
-        ranges.push(RangeReader {
-            version,
-            start,
-            end,
-        });
-        self.range_count.store(ranges.len(), Ordering::SeqCst);
+        let final_below = self.final_below.load(Ordering::Relaxed);
+        ranges.insert(version, start, end, final_below);
+        self.scanned.store(true, Ordering::SeqCst);
     }
 
     /// The first (or last, `reverse`) key with a cell in a range.
@@ -268,12 +249,8 @@ impl Memory {
             slot.assumed = assumed.map(Box::new);
         }
         drop(slots);
-        if changed && self.range_count.load(Ordering::SeqCst) > 0 {
-            let ranges = self.ranges.read();
-            let broken = ranges
-                .iter()
-                .filter(|range| range.version.tx > tx && range.holds(&cell.key));
-            stale.extend(broken.map(|range| range.version));
+        if changed && self.scanned.load(Ordering::SeqCst) {
+            stale.extend(self.ranges.read().over(&cell.key, tx));
         }
     }
 
@@ -345,29 +322,5 @@ impl Memory {
 
     fn below<'a>(&'a self, state: Option<&'a State>, key: &[u8]) -> Option<&'a [u8]> {
         state.and_then(|state| self.under.get(state, key))
-    }
-
-    /// The block so far as it was, and what the block's transactions left above it, unsorted.
-    ///
-    /// # Panics
-    /// When a transaction has not become final.
-    pub fn into_writes(self) -> (BlockOverlay, NetWrites) {
-        let mut writes = Vec::new();
-        drop(self.order);
-        for shard in self.shards {
-            for cell in shard.into_inner() {
-                let mut slots = std::mem::take(&mut cell.slots.lock().slots);
-                while let Some(slot) = slots.pop() {
-                    match slot.content {
-                        Content::Empty => continue,
-                        Content::Put(value) => writes.push((cell.key.to_vec(), Some(value))),
-                        Content::Delete => writes.push((cell.key.to_vec(), None)),
-                        Content::Add(..) => unreachable!("settled when it became final"),
-                    }
-                    break;
-                }
-            }
-        }
-        (self.under, writes)
     }
 }

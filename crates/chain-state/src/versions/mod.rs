@@ -6,8 +6,10 @@
 //! the scheduler then invalidates (push invalidation after Block-STM; placeholders after Bohm,
 //! arXiv 1412.2324).
 
+mod collect;
 mod lens;
 mod memory;
+mod ranges;
 mod slots;
 
 use std::hash::{BuildHasher, RandomState};
@@ -16,8 +18,9 @@ use std::sync::OnceLock;
 use crate::number::{Bounds, Form, Room};
 use crate::view::Write;
 
+pub use collect::NetWrites;
 pub use lens::Lens;
-pub use memory::{Memory, NetWrites};
+pub use memory::Memory;
 pub use slots::Cell;
 
 /// A transaction's position in its block and which of its executions is meant.
