@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from chainnode.he.engine import pack_container
 from chainnode.he.profiles import PROFILES
 from chainnode.identity import load_identity
 from chainnode.sdk.client import AsyncClient
-from chainnode.sdk.scoring import RELEASING, read_query, read_sharing
+from chainnode.sdk.scoring import RELEASING, ContractRefused, read_query, read_sharing
 from chainnode.sdk.scoring_chain import SdkScoringChain
 from chainnode.types.errors import ChainnodeError, PeerFault
 from examples.bank_scoring import scoring
@@ -57,7 +58,12 @@ async def outcome(work: Awaitable[Any]) -> str:
 
 async def submitted(bank: Party, before: bytes, asking: asyncio.Task[Any]) -> None:
     """Wait until a question stands on the chain, or ended before it got there."""
-    while bank.bank.last_query == before and not asking.done():
+    while not asking.done():
+        # The client knows the id before the chain does.
+        if bank.bank.last_query != before:
+            with contextlib.suppress(ContractRefused):
+                await read_query(bank.bank.chain, bank.bank.last_query)
+                return
         await asyncio.sleep(0.01)
 
 
