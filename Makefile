@@ -92,7 +92,7 @@ protos: $(VENV)/.installed  ## regenerate the wire code from protos/
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py
 	cargo run --release -q -p protogen -- .
 
-docs: setup  ## regenerate the command reference
+docs: setup  ## regenerate the reference of commands and limits
 	$(BIN)/python docs/generate.py
 
 clean:  ## remove what was built (data folders of testnets stay)

@@ -1,7 +1,8 @@
-"""Write `docs/reference/cli.md` from the commands themselves; `make docs` runs it."""
+"""Write `docs/reference`'s pages of commands and of limits from the code; `make docs` runs it."""
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from chainnode.cli.main import app  # noqa: E402
+from chainnode.types import limits  # noqa: E402
 
-TARGET = ROOT / "docs" / "reference" / "cli.md"
+REFERENCE = ROOT / "docs" / "reference"
+UNITS = {"KIBI", "MEBI"}
 EXIT_CODES = """## Exit codes
 
 0 done, 1 rejected by the chain, 2 usage, 3 configuration, 4 unreachable, 5 outcome unknown,
@@ -39,15 +42,38 @@ def describe(command: Any, path: str) -> list[str]:
     return [*lines, ""]
 
 
-def page() -> str:
-    """The whole page."""
+def limits_page() -> str:
+    """Every limit with its value, in the sections of the table in the code."""
+    lines = [
+        "# Limits",
+        "",
+        "Units are in the names; sizes are decoded sizes unless said. Whoever passes one gets a",
+        "typed error that names it. The one place in the code is `chainnode/types/limits.py`.",
+    ]
+    for line in Path(limits.__file__).read_text("utf-8").splitlines():
+        name, declared, _ = line.partition(": Final = ")
+        if line.startswith("# "):
+            lines += ["", f"## {line[2:]}", "", "| limit | value | |", "|---|---|---|"]
+        elif declared and name not in UNITS:
+            lines.append(f"| `{name}` | {getattr(limits, name):,} | |")
+        elif (note := re.fullmatch(r'"""(.*)"""', line)) and lines[-1].endswith(" | |"):
+            lines[-1] = f"{lines[-1][:-1]}{note[1]} |"
+    return "\n".join([*lines, ""])
+
+
+def commands_page() -> str:
+    """Every command with its options."""
     body = describe(typer.main.get_command(app), "chainnode")
     return "\n".join(["# Commands", "", *body, EXIT_CODES])
 
 
+PAGES = {"cli.md": commands_page, "limits.md": limits_page}
+
+
 def main() -> None:
-    """Generate the page."""
-    TARGET.write_text(page())
+    """Generate the pages."""
+    for name, page in PAGES.items():
+        (REFERENCE / name).write_text(page(), "utf-8")
 
 
 if __name__ == "__main__":

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from chainnode.types.limits import FUTURE_HEIGHTS_KEPT_MAX
+from chainnode.types.limits import (
+    FUTURE_HEIGHTS_KEPT_MAX,
+    FUTURE_PROPOSALS_PER_PEER_MAX,
+    FUTURE_VOTES_PER_PEER_MAX,
+)
 from chainnode.types.vote import Proposal, Vote
 
 if TYPE_CHECKING:
     from chainnode.consensus.interface import ConsensusMessage
-
-VOTES_PER_PEER_MAX: Final = 64
-PROPOSALS_PER_PEER_MAX: Final = 1
 
 
 class FutureBuffer:
@@ -30,7 +31,11 @@ class FutureBuffer:
         if not current_height < message.height <= current_height + FUTURE_HEIGHTS_KEPT_MAX:
             return
         kept = self._kept.setdefault(peer, [])
-        limit = PROPOSALS_PER_PEER_MAX if isinstance(message, Proposal) else VOTES_PER_PEER_MAX
+        limit = (
+            FUTURE_PROPOSALS_PER_PEER_MAX
+            if isinstance(message, Proposal)
+            else FUTURE_VOTES_PER_PEER_MAX
+        )
         if sum(type(other) is type(message) for other in kept) < limit:
             kept.append(message)
 

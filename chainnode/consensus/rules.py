@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from chainnode.consensus.interface import ConsensusConfig, HeightState
 from chainnode.types.block import Block
 from chainnode.types.errors import ChainnodeError
+from chainnode.types.limits import EVIDENCE_AGE_MAX_HEIGHTS
 from chainnode.types.validators import VerifyBatch
 from chainnode.types.vote import CommitCertificate, Evidence
-
-EVIDENCE_AGE_MAX_HEIGHTS: Final = 100
 
 
 def block_time_ms(state: HeightState) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import IntEnum
-from typing import Final
 
 from chainnode._proto import types_pb2
 from chainnode.consensus.buffer import FutureBuffer
@@ -28,7 +27,7 @@ from chainnode.consensus.votes import HeightVotes
 from chainnode.consensus.wal import RecordType, WalRecord
 from chainnode.types.block import Block
 from chainnode.types.codec import decode, encode
-from chainnode.types.limits import EVIDENCE_PER_BLOCK_MAX
+from chainnode.types.limits import EVIDENCE_KEPT_MAX, EVIDENCE_PER_BLOCK_MAX, TIMEOUT_ROUNDS_MAX
 from chainnode.types.validators import VerifyBatch
 from chainnode.types.vote import (
     NIL,
@@ -37,9 +36,6 @@ from chainnode.types.vote import (
     Vote,
     VoteType,
 )
-
-TIMEOUT_ROUNDS_MAX: Final = 16
-EVIDENCE_KEPT_MAX: Final = 4 * EVIDENCE_PER_BLOCK_MAX
 
 
 class Step(IntEnum):

@@ -20,12 +20,11 @@ from enum import IntEnum
 from typing import Final
 
 from chainnode.types.errors import REJOIN_FIX, InternalError
-from chainnode.types.limits import MEBI
+from chainnode.types.limits import WAL_RECORD_SIZE_MAX_BYTES
 
 CHAIN_START: Final = bytes(32)
 """The previous hash of a log's first frame."""
 
-RECORD_SIZE_MAX_BYTES: Final = 64 * MEBI
 _FRAME: Final = struct.Struct(">II")
 _BODY: Final = struct.Struct(">32sQB")
 _FIRST: Final = 0x80
@@ -131,7 +130,7 @@ def _frame_at(data: bytes, offset: int) -> bytes | None:
         return None
     size, checksum = _FRAME.unpack_from(data, offset)
     end = offset + _FRAME.size + size
-    if not _BODY.size <= size <= RECORD_SIZE_MAX_BYTES or end > len(data):
+    if not _BODY.size <= size <= WAL_RECORD_SIZE_MAX_BYTES or end > len(data):
         return None
     body = data[offset + _FRAME.size : end]
     return data[offset:end] if zlib.crc32(body) == checksum else None

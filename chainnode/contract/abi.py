@@ -16,9 +16,9 @@ from chainnode.contract import codec, schema
 from chainnode.contract.codec import CodecError
 from chainnode.contract.schema import ADDRESS, BYTES, BYTES32, Struct, Type, parse_type
 from chainnode.types.errors import ClientFault
+from chainnode.types.limits import CONTRACT_REVERT_TEXT_MAX_BYTES
 
 ABI_VERSION: Final = 1
-REVERT_TEXT_MAX_BYTES: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +217,7 @@ def error_text(name: str, data: bytes) -> str:
     Fields that would make the text longer than a receipt allows are left out.
     """
     text = f"{name} 0x{data.hex()}" if data else name
-    return text if len(text) <= REVERT_TEXT_MAX_BYTES else name
+    return text if len(text) <= CONTRACT_REVERT_TEXT_MAX_BYTES else name
 
 
 def decode_error(

@@ -102,10 +102,6 @@ SCALARS: Final[Mapping[str, Type]] = {
     for item in (BOOL, BYTES, STR, BYTES32, ADDRESS, NONE, INT, U8, U16, U32, U64, U128, I64)
 }
 
-STORAGE_FIELDS_MAX: Final = 255
-"""Storage fields of a contract: a key begins with the number of its field, in one byte."""
-RANGE_ROWS_MAX: Final = 1_000
-"""Rows of a map that one range gives; the host ends a scan above it."""
 
 # Codes a contract reverts with on its own; the errors an author declares start at USER_ERROR.
 FAULT_ASSERT: Final = 1

@@ -29,8 +29,9 @@ from chainnode.contract.codec import (
     encode_key,
 )
 from chainnode.contract.reflection import resolve, resolve_struct
-from chainnode.contract.schema import INT, NONE, RANGE_ROWS_MAX, STORAGE_FIELDS_MAX, Type
+from chainnode.contract.schema import INT, NONE, Type
 from chainnode.contract.values import Bytes32
+from chainnode.types.limits import CONTRACT_SCAN_ROWS_MAX, CONTRACT_STORAGE_FIELDS_MAX
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -112,7 +113,7 @@ class Map(Generic[K, V]):
     def __init__(self, field_id: int, key: Type, value: Type) -> None:
         self._prefix = bytes([field_id])
         # The next field's keys begin there; after the last one there is nothing.
-        self._end = bytes([field_id + 1]) if field_id < STORAGE_FIELDS_MAX else None
+        self._end = bytes([field_id + 1]) if field_id < CONTRACT_STORAGE_FIELDS_MAX else None
         self._key = key
         self._value = value
 
@@ -180,7 +181,7 @@ class Map(Generic[K, V]):
         """
         low = self._prefix if start is None else self._encoded(start)
         high = self._end if stop is None else self._encoded(stop)
-        if not 0 <= limit <= RANGE_ROWS_MAX:
+        if not 0 <= limit <= CONTRACT_SCAN_ROWS_MAX:
             raise ValueError("limit")
         rows = frame.current().scan(low, high, limit, reverse=reverse)
         return [(decode_key(self._key, key[1:]), decode(self._value, row)) for key, row in rows]

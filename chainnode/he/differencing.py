@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +20,11 @@ import numpy.typing as npt
 from chainnode.he import differencing_systems as systems
 from chainnode.he.plan import Plan, Term
 from chainnode.he.schema import PRESENCE_COLUMN, Column, Digits, TableSchema
-
-CELLS_MAX: Final = 1 << 20
-"""Cells of two groups together; beyond it they are not compared."""
+from chainnode.types.limits import (
+    DIFFERENCING_CELLS_MAX,
+    DIFFERENCING_GROUPS_MAX,
+    DIFFERENCING_SYSTEM_CELLS_MAX,
+)
 
 Vector = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -90,13 +91,13 @@ def _together(
     stored = _Stored(schema)
     chosen: list[OpenedGroup] = []
     axes: set[str] = set()
-    counted = len(fresh) + systems.GROUPS_MAX
+    counted = len(fresh) + DIFFERENCING_GROUPS_MAX
     # The fresh ones first, then the latest: what does not fit any more is what was long ago.
     for group in (*fresh, *reversed(known)):
         own = stored.axes(group.terms)
         if own is None or len(chosen) == counted or _repeated(group, chosen):
             continue
-        if prod(stored.options(column) for column in axes | own) <= systems.CELLS_MAX:
+        if prod(stored.options(column) for column in axes | own) <= DIFFERENCING_SYSTEM_CELLS_MAX:
             chosen.append(group)
             axes |= own
     fresh_count = sum(any(group is item for item in fresh) for group in chosen)
@@ -144,7 +145,7 @@ def _nested(stored: _Stored, one: tuple[Term, ...], other: tuple[Term, ...]) -> 
 def _cells(stored: _Stored, terms: tuple[Term, ...], axes: Sequence[str]) -> Mask | None:
     """Which cells a group holds, one axis for each SQL column; None when they are too many."""
     shape = [stored.options(column) for column in axes]
-    if prod(shape) > CELLS_MAX:
+    if prod(shape) > DIFFERENCING_CELLS_MAX:
         return None
     names = {name for term in terms for form in term.factors for name in form.columns}
     return _evaluate(terms, {name: stored.on(name, axes, shape) for name in names}, shape)

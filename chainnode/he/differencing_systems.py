@@ -18,14 +18,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-GROUPS_MAX: Final = 64
-"""Earlier groups, the latest ones, that are looked at together."""
-
-CELLS_MAX: Final = 1 << 13
-"""Cells of all groups that are looked at together; groups on further columns are left out."""
-
-CANDIDATES_MAX: Final = 1 << 12
-"""Combinations held in memory at once."""
+from chainnode.types.limits import DIFFERENCING_CANDIDATES_MAX
 
 PRIME: Final = 2**31 - 1
 """Elimination is modulo this: a set it isolates is isolated unless the prime divides a minor."""
@@ -104,7 +97,10 @@ def _beside(system: System, fresh: int, minimum: int) -> tuple[int, ...] | None:
 
 
 def _parts(places: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
-    return [places[at : at + CANDIDATES_MAX] for at in range(0, len(places), CANDIDATES_MAX)]
+    return [
+        places[at : at + DIFFERENCING_CANDIDATES_MAX]
+        for at in range(0, len(places), DIFFERENCING_CANDIDATES_MAX)
+    ]
 
 
 def _is_small(totals: Counts, minimum: int) -> npt.NDArray[np.bool_]:

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from chainnode import _native
 from chainnode.types.errors import ClientFault, InternalError, PeerFault
+from chainnode.types.limits import RELEASE_UNITS_MAX
 
 if TYPE_CHECKING:
     from chainnode._native import HeSecretKey
@@ -32,7 +33,6 @@ Made = TypeVar("Made")
 
 RESIDUE_SIZE_BYTES: Final = 8
 KEY_SIZE_BYTES: Final = 32
-RELEASE_UNITS_MAX: Final = 2**24
 FULL_RELEASE_UNITS: Final = 2**8
 """What an opening costs whose noise is all that flooding hides with 64 bits over 2^16 of them."""
 

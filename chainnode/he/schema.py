@@ -19,6 +19,7 @@ import msgspec
 from chainnode.he import canonical
 from chainnode.he.profiles import PROFILES, ProfileName
 from chainnode.types.errors import ClientFault
+from chainnode.types.limits import COLUMN_INDICATORS_MAX, NUMBER_DIGITS_MAX
 
 SLOTS_PER_BLOCK: Final = 8192
 SENTINEL_SLOTS: Final = 64
@@ -26,12 +27,9 @@ ROWS_PER_BLOCK: Final = SLOTS_PER_BLOCK - SENTINEL_SLOTS
 EXACT: Final = Context(prec=60, traps=[InvalidOperation])
 """Decimal arithmetic that no caller's precision can change."""
 
-NUMBER_DIGITS_MAX: Final = 15
 EPOCH_DAY: Final = date(1970, 1, 1)
 DAY_MAX: Final = (date(9999, 12, 31) - EPOCH_DAY).days
 LIMB_VALUE_MAX: Final = 10**NUMBER_DIGITS_MAX - 1
-INDICATORS_MAX: Final = 4_096
-"""Of one column or joint: each is a ciphertext column of its own."""
 
 PRESENCE: Final = "presence"
 PRESENCE_COLUMN: Final = "presence.0"
@@ -374,8 +372,8 @@ class TableSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for name, column in zip(joint.columns, found, strict=True):
             if column is None or column.name != name or column.owner != joint.owner:
                 raise _invalid(joint.name, f"{name} is not a column of {joint.owner}")
-        if prod(self.joint_shape(joint)) > INDICATORS_MAX:
-            raise _invalid(joint.name, f"a joint has at most {INDICATORS_MAX} combinations")
+        if prod(self.joint_shape(joint)) > COLUMN_INDICATORS_MAX:
+            raise _invalid(joint.name, f"a joint has at most {COLUMN_INDICATORS_MAX} combinations")
 
 
 def day_number(text: str) -> int | None:
@@ -432,8 +430,8 @@ def _validate_column(column: Column) -> None:
             raise _invalid(column.name, "categories are at least one and all different")
     if isinstance(encoding, Bins | Digits):
         _validate_range(column, encoding)
-    if len(column.indicators()) > INDICATORS_MAX:
-        raise _invalid(column.name, f"a column has at most {INDICATORS_MAX} indicators")
+    if len(column.indicators()) > COLUMN_INDICATORS_MAX:
+        raise _invalid(column.name, f"a column has at most {COLUMN_INDICATORS_MAX} indicators")
 
 
 def _validate_range(column: Column, encoding: Bins | Digits) -> None:

@@ -13,17 +13,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from chainnode.he import release
 from chainnode.he.engine import unpack_container
 from chainnode.he.plan import Plan
 from chainnode.types.errors import ConfigError, PeerFault
+from chainnode.types.limits import COUNCIL_MEMBERS_MAX
 
 Value = TypeVar("Value")
-
-MEMBERS_MAX: Final = 8
-"""C(8, 4) = 70 pieces at most: each is a full party of the key ceremony."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +46,11 @@ class Sharing:
             ConfigError: `THRESHOLD_INVALID`.
         """
         size = len(members)
-        if not 2 <= size <= MEMBERS_MAX or not 1 <= threshold <= size:
+        if not 2 <= size <= COUNCIL_MEMBERS_MAX or not 1 <= threshold <= size:
             raise ConfigError(
                 "THRESHOLD_INVALID",
                 f"{threshold} of {size} members cannot share a key",
-                fix=f"name 2 to {MEMBERS_MAX} members and a threshold of 1 to all of them",
+                fix=f"name 2 to {COUNCIL_MEMBERS_MAX} members and a threshold of 1 to all of them",
             )
         holders = size - threshold + 1
         masks = [mask for mask in range(1 << size) if mask.bit_count() == holders]

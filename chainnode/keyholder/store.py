@@ -17,8 +17,9 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from chainnode._native import HeSecretKey
 from chainnode.he.council import BASE_PROFILES, PieceSecret
 from chainnode.he.profiles import ProfileName
-from chainnode.he.release import RELEASE_UNITS_MAX, ReleaseCounter
+from chainnode.he.release import ReleaseCounter
 from chainnode.types.errors import ConfigError
+from chainnode.types.limits import RELEASE_UNITS_MAX
 
 SCRYPT_N: Final = 2**15
 _NONCE_SIZE_BYTES: Final = 12

@@ -17,10 +17,11 @@ from pathlib import Path
 
 from chainnode.ledger.durable_file import DurableFile, sync_directory
 from chainnode.types.errors import REJOIN_FIX, InternalError
-from chainnode.types.limits import BLOCK_SIZE_MAX_BYTES, MEBI
+from chainnode.types.limits import (
+    BLOCK_LOG_RECORD_SIZE_MAX_BYTES,
+    BLOCK_LOG_SEGMENT_SIZE_MAX_BYTES,
+)
 
-SEGMENT_SIZE_MAX_BYTES = 256 * MEBI
-RECORD_SIZE_MAX_BYTES = 4 * BLOCK_SIZE_MAX_BYTES
 _MAGIC = b"CNL1"
 _HEAD = struct.Struct(">4sBQI")
 _CHECK = struct.Struct(">I")
@@ -100,7 +101,7 @@ class BlockLog:
     """
 
     def __init__(
-        self, directory: Path, *, segment_size_max_bytes: int = SEGMENT_SIZE_MAX_BYTES
+        self, directory: Path, *, segment_size_max_bytes: int = BLOCK_LOG_SEGMENT_SIZE_MAX_BYTES
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         # Synced records in a folder whose own name is lost would be lost with it.
@@ -271,7 +272,7 @@ def _parse(data: bytes, offset: int) -> tuple[int, int, bytes] | None:
     if offset + _FRAME > len(data):
         return None
     magic, kind, height, length = _HEAD.unpack_from(data, offset)
-    if magic != _MAGIC or kind not in (_BODY, _COMMIT) or length > RECORD_SIZE_MAX_BYTES:
+    if magic != _MAGIC or kind not in (_BODY, _COMMIT) or length > BLOCK_LOG_RECORD_SIZE_MAX_BYTES:
         return None
     (check,) = _CHECK.unpack_from(data, offset + _HEAD.size)
     payload = data[offset + _FRAME : offset + _FRAME + length]

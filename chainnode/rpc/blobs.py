@@ -14,10 +14,13 @@ import grpc
 from chainnode._proto import he_pb2, types_pb2
 from chainnode.rpc.authorisation import Guard
 from chainnode.types.errors import ClientFault, InternalError
-from chainnode.types.limits import BLOB_FRAME_SIZE_MAX_BYTES, BLOB_SIZE_MAX_BYTES
+from chainnode.types.limits import (
+    BLOB_FRAME_SIZE_MAX_BYTES,
+    BLOB_HASHES_PER_REQUEST_MAX,
+    BLOB_SIZE_MAX_BYTES,
+)
 
 Member = types_pb2.Member
-_HASHES_PER_REQUEST_MAX = 10_000
 
 
 class BlobStore:
@@ -127,8 +130,8 @@ class HeService:
         self, request: he_pb2.BlobsPresentRequest, caller: Member
     ) -> he_pb2.BlobsPresentResponse:
         """Which blobs are here."""
-        if len(request.hashes) > _HASHES_PER_REQUEST_MAX:
-            raise ClientFault("MALFORMED", f"Ask for at most {_HASHES_PER_REQUEST_MAX} hashes.")
+        if len(request.hashes) > BLOB_HASHES_PER_REQUEST_MAX:
+            raise ClientFault("MALFORMED", f"Ask for at most {BLOB_HASHES_PER_REQUEST_MAX} hashes.")
         return he_pb2.BlobsPresentResponse(
             present=[self._store.holds(digest) for digest in request.hashes]
         )

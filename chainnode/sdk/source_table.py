@@ -13,8 +13,7 @@ from typing import Any
 
 from chainnode.he.encode import Cell
 from chainnode.types.errors import ClientFault, ConfigError
-
-ROWS_MAX = 100_000_000
+from chainnode.types.limits import TABLE_ROWS_MAX
 
 
 @dataclass(frozen=True)
@@ -139,7 +138,7 @@ def _from_arrow(name: str, table: Any) -> SourceTable:
 
 def _checked(name: str, columns: Mapping[str, Sequence[Any]]) -> SourceTable:
     lengths = {len(cells) for cells in columns.values()}
-    if len(lengths) != 1 or max(lengths) > ROWS_MAX:
+    if len(lengths) != 1 or max(lengths) > TABLE_ROWS_MAX:
         raise _unreadable(name, "columns are at least one, and equally long")
     read = {key: [_cell(cell) for cell in cells] for key, cells in columns.items()}
     return SourceTable(name, read)

@@ -21,6 +21,17 @@ VALIDATORS_MAX: Final = 100
 EVIDENCE_PER_BLOCK_MAX: Final = 16
 FUTURE_ROUNDS_KEPT_MAX: Final = 2
 FUTURE_HEIGHTS_KEPT_MAX: Final = 1
+FUTURE_VOTES_PER_PEER_MAX: Final = 64
+FUTURE_PROPOSALS_PER_PEER_MAX: Final = 1
+TIMEOUT_ROUNDS_MAX: Final = 16
+"""Rounds of one height whose timeouts grow."""
+EVIDENCE_AGE_MAX_HEIGHTS: Final = 100
+EVIDENCE_KEPT_MAX: Final = 4 * EVIDENCE_PER_BLOCK_MAX
+ROTATION_SLOTS_MAX: Final = 10_000
+"""Slots of one rotation of proposers: the sum of voting powers over their common divisor."""
+WAL_RECORD_SIZE_MAX_BYTES: Final = 64 * MEBI
+BLOCK_LOG_RECORD_SIZE_MAX_BYTES: Final = 4 * BLOCK_SIZE_MAX_BYTES
+BLOCK_LOG_SEGMENT_SIZE_MAX_BYTES: Final = 256 * MEBI
 
 # Network
 GRPC_MESSAGE_SIZE_MAX_BYTES: Final = 24 * MEBI
@@ -51,6 +62,7 @@ TRACE_SIZE_MAX_BYTES: Final = 256 * MEBI
 # Blobs (homomorphic data plane)
 BLOB_FRAME_SIZE_MAX_BYTES: Final = 1 * MEBI
 BLOB_SIZE_MAX_BYTES: Final = 64 * MEBI
+BLOB_HASHES_PER_REQUEST_MAX: Final = 10_000
 
 # Contracts
 CONTRACT_CODE_SIZE_MAX_BYTES: Final = 512 * KIBI
@@ -60,6 +72,9 @@ CONTRACT_EVENTS_PER_TRANSACTION_MAX: Final = 256
 CONTRACT_VALUE_SIZE_MAX_BYTES: Final = 256 * KIBI
 CONTRACT_KEY_SIZE_MAX_BYTES: Final = 1 * KIBI
 CONTRACT_SCAN_ROWS_MAX: Final = 1_000
+CONTRACT_STORAGE_FIELDS_MAX: Final = 255
+"""A key begins with the number of its field, in one byte."""
+CONTRACT_REVERT_TEXT_MAX_BYTES: Final = 1 * KIBI
 CONTRACT_CALL_DEPTH_MAX: Final = 8
 """Contracts that call one another at once; the memory above is that of all of them."""
 CONTRACT_CALLS_PER_TRANSACTION_MAX: Final = 256
@@ -67,10 +82,36 @@ CONTRACT_CALLS_PER_TRANSACTION_MAX: Final = 256
 # Queries
 SQL_LENGTH_MAX_CHARACTERS: Final = 8_192
 SQL_DEPTH_MAX: Final = 32
+SQL_GROUPS_MAX: Final = 4_096
+SQL_PRODUCTS_MAX: Final = 4_096
+"""Products of columns that one condition expands to."""
+SQL_VALUE_PARTS_MAX: Final = 64
+"""Parts that the argument of one aggregate expands to."""
+SCORE_BANDS_MAX: Final = 32
 SCORE_MODELS_MAX: Final = 8
 """Scorecards of one query: each is another vector as long as the registry."""
+DIFFERENCING_CELLS_MAX: Final = 1 << 20
+"""Cells of two groups together; beyond it they are not compared."""
+DIFFERENCING_GROUPS_MAX: Final = 64
+"""Earlier groups, the latest ones, that are looked at together."""
+DIFFERENCING_SYSTEM_CELLS_MAX: Final = 1 << 13
+"""Cells of all groups looked at together; groups on further columns are left out."""
+DIFFERENCING_CANDIDATES_MAX: Final = 1 << 12
+"""Combinations held in memory at once."""
+
+# Tables and the key council
+TABLE_ROWS_MAX: Final = 100_000_000
+COLUMN_INDICATORS_MAX: Final = 4_096
+"""Of one column or joint: each is a ciphertext column of its own."""
+NUMBER_DIGITS_MAX: Final = 15
+COUNCIL_MEMBERS_MAX: Final = 8
+"""C(8, 4) = 70 pieces at most: each is a full party of the key ceremony."""
+RELEASE_UNITS_MAX: Final = 2**24
+"""What a key share may open in all, in units of the least noisy opening."""
 
 # Processes beside the node
 SERVICE_RESTARTS_PER_HOUR_MAX: Final = 10
 SERVICE_START_MAX_MS: Final = 120_000
 SERVICE_HANG_MAX_MS: Final = 30_000
+WORKER_OPEN_FILES_MAX: Final = 4_096
+WORKER_RESULTS_KEPT_MAX: Final = 256

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import gcd
-from typing import Final
 
 from chainnode._proto import types_pb2
 from chainnode.types.codec import (
@@ -17,13 +16,11 @@ from chainnode.types.codec import (
     merkle_root,
 )
 from chainnode.types.errors import PeerFault
-from chainnode.types.limits import VALIDATORS_MAX
+from chainnode.types.limits import ROTATION_SLOTS_MAX, VALIDATORS_MAX
 from chainnode.types.vote import CommitCertificate, Evidence, Vote
 
 VerifyBatch = Callable[[Sequence[bytes], Sequence[bytes], Sequence[bytes]], list[bool]]
 """(public keys, messages, signatures) -> one verdict each, as `_native.verify_ed25519_batch`."""
-
-ROTATION_SLOTS_MAX: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,12 +17,11 @@ from chainnode.he.ray_engine import RayEngine, RayFault
 from chainnode.sdk.service_config import ServiceConfig, load_service_config
 from chainnode.sdk.service_process import main, until_signalled
 from chainnode.types.errors import ConfigError
-from chainnode.types.limits import MEBI
+from chainnode.types.limits import MEBI, WORKER_OPEN_FILES_MAX
 from chainnode.worker.recompute import recompute_server
 from chainnode.worker.worker import Worker
 
 _NICENESS = 5
-_FILES_MAX = 4_096
 _FREED_MEMORY_MAX_BYTES = 128 * MEBI
 
 
@@ -30,7 +29,11 @@ def limit_process(memory_max_mib: int) -> None:
     """Bound memory and open files, forbid core dumps, and give way to the node beside it."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    files = _FILES_MAX if hard == resource.RLIM_INFINITY else min(_FILES_MAX, hard)
+    files = (
+        WORKER_OPEN_FILES_MAX
+        if hard == resource.RLIM_INFINITY
+        else min(WORKER_OPEN_FILES_MAX, hard)
+    )
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
     # RLIMIT_DATA counts private memory only: mapped tiles may be far larger than memory.
     size_bytes = memory_max_mib * MEBI

@@ -36,9 +36,9 @@ from chainnode.sdk.scoring import (
 )
 from chainnode.sdk.scoring_service import ScoringService
 from chainnode.types.errors import ClientFault, InternalError, PeerFault
+from chainnode.types.limits import WORKER_RESULTS_KEPT_MAX
 from chainnode.worker.tiles import TileStore, damaged
 
-_RESULTS_KEPT_MAX = 256
 RESULTS_DIFFER: Final = "reserve: results differ"
 """The contract's step when two workers' results of a chunk are not equal."""
 
@@ -299,7 +299,7 @@ class Worker(ScoringService):
 
     def _remember(self, query: bytes, index: int, result: bytes) -> bytes:
         self._results[(query, index)] = result
-        while len(self._results) > _RESULTS_KEPT_MAX:
+        while len(self._results) > WORKER_RESULTS_KEPT_MAX:
             self._results.pop(next(iter(self._results)))
         return result
 

@@ -4,13 +4,17 @@ from dataclasses import replace
 
 import pytest
 
-from chainnode.consensus.buffer import PROPOSALS_PER_PEER_MAX, VOTES_PER_PEER_MAX, FutureBuffer
+from chainnode.consensus.buffer import FutureBuffer
 from chainnode.consensus.interface import MessageReceived, Start
 from chainnode.consensus.signer import SignerGuard
 from chainnode.consensus.tbft import TbftEngine
 from chainnode.consensus.votes import HeightVotes, VoteTally
 from chainnode.types.errors import PeerFault
-from chainnode.types.limits import FUTURE_ROUNDS_KEPT_MAX
+from chainnode.types.limits import (
+    FUTURE_PROPOSALS_PER_PEER_MAX,
+    FUTURE_ROUNDS_KEPT_MAX,
+    FUTURE_VOTES_PER_PEER_MAX,
+)
 from chainnode.types.vote import NIL, Proposal, VoteType
 from tests.consensus.handmade import CONFIG, Chain, verify_batch
 
@@ -74,15 +78,15 @@ def test_future_heights_are_bounded_per_peer() -> None:
     buffer = FutureBuffer()
     block = chain.block(chain.genesis, 0, "A")
     proposal = chain.proposal(0, 0, block)
-    for round_number in range(10 * VOTES_PER_PEER_MAX):
+    for round_number in range(10 * FUTURE_VOTES_PER_PEER_MAX):
         buffer.keep(b"peer", chain.vote(0, VoteType.PREVOTE, round_number, NIL, height=2), 1)
         buffer.keep(b"peer", chain.vote(0, VoteType.PREVOTE, round_number, NIL, height=9), 1)
         buffer.keep(b"peer", proposal, 0)
     taken = buffer.take(2)
-    assert len(taken) == VOTES_PER_PEER_MAX
+    assert len(taken) == FUTURE_VOTES_PER_PEER_MAX
     assert not any(isinstance(message, Proposal) for _, message in taken)
     assert buffer.take(2) == []
-    assert PROPOSALS_PER_PEER_MAX == 1
+    assert FUTURE_PROPOSALS_PER_PEER_MAX == 1
 
 
 def test_the_guard_signs_forward_only() -> None:

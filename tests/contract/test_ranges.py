@@ -18,6 +18,7 @@ from chainnode.contract.codec import decode_key, encode_key
 from chainnode.contract.compiler import CompileError, compile_source
 from chainnode.contract.sdk import method_types
 from chainnode.contract.testing import NativeBackend, Reverted, deploy
+from chainnode.types.limits import CONTRACT_SCAN_ROWS_MAX
 
 BACKENDS = [NativeBackend, HintedBackend, WasmtimeBackend, ExecutorBackend]
 HEADER = """
@@ -262,10 +263,10 @@ PROGRAMS: dict[str, type[Contract]] = {}
 
 def test_as_many_rows_can_be_read_as_the_host_scans() -> None:
     deployed = Deployment(program("u16"), ExecutorBackend)
-    rows = [(key, 3 * key) for key in range(schema.RANGE_ROWS_MAX + 1)]
+    rows = [(key, 3 * key) for key in range(CONTRACT_SCAN_ROWS_MAX + 1)]
     stored = {b"\1" + key.to_bytes(2, "big"): value.to_bytes(8, "big") for key, value in rows}
     deployed.deployed.storage.update(stored)
-    assert deployed.up(0, 2**16 - 1, schema.RANGE_ROWS_MAX) == rows[:-1]
+    assert deployed.up(0, 2**16 - 1, CONTRACT_SCAN_ROWS_MAX) == rows[:-1]
 
 
 def test_a_record_is_ordered_by_its_fields() -> None:

@@ -11,6 +11,7 @@ from chainnode.he.differencing import OpenedGroup, too_close
 from chainnode.he.planner.policy import Policy
 from chainnode.he.schema import Column, OneHot, TableSchema
 from chainnode.he.sql import Catalog, plan_query
+from chainnode.types.limits import DIFFERENCING_GROUPS_MAX, DIFFERENCING_SYSTEM_CELLS_MAX
 
 TRADE = "sector = 'trade'"
 
@@ -145,9 +146,12 @@ def test_the_search_finds_exactly_what_trying_everything_finds(seed: int) -> Non
 
 def test_sixty_four_groups_on_thousands_of_cells_take_seconds_at_most() -> None:
     random = np.random.default_rng(1)
-    masks = [random.random(systems.CELLS_MAX) < 0.5 for _ in range(systems.GROUPS_MAX + 1)]
+    masks = [
+        random.random(DIFFERENCING_SYSTEM_CELLS_MAX) < 0.5
+        for _ in range(DIFFERENCING_GROUPS_MAX + 1)
+    ]
     made = systems.atoms_of(masks, [int(mask.sum()) for mask in masks])
-    system = systems.System(made.rows, made.counts, systems.GROUPS_MAX)
-    assert made.rows.shape == (65, systems.CELLS_MAX)
+    system = systems.System(made.rows, made.counts, DIFFERENCING_GROUPS_MAX)
+    assert made.rows.shape == (65, DIFFERENCING_SYSTEM_CELLS_MAX)
     assert systems.small_combination(system, 10) is None
     assert not systems.isolates_few(system, 10)

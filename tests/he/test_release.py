@@ -14,6 +14,7 @@ from chainnode.he import council, release
 from chainnode.he.planner import degree_and_noise
 from chainnode.he.profiles import DEEP, PROFILES, SCORES
 from chainnode.types.errors import ClientFault, InternalError, PeerFault
+from chainnode.types.limits import RELEASE_UNITS_MAX
 
 MEMBERS = ("bank-a", "guarantor", "registry", "statistics")
 RESULT = hashlib.sha256(b"result").digest()
@@ -179,13 +180,13 @@ def test_sealing_to_a_useless_key_is_refused() -> None:
 
 
 def test_the_release_counter_stops_hard() -> None:
-    counter = release.ReleaseCounter(release.RELEASE_UNITS_MAX - 3)
+    counter = release.ReleaseCounter(RELEASE_UNITS_MAX - 3)
     counter.spend(2, spare_bits=4)
     with pytest.raises(PeerFault, match="RELEASES_EXHAUSTED"):
         counter.spend(2, spare_bits=4)
     with pytest.raises(PeerFault, match="RELEASES_EXHAUSTED"):
         counter.spend(1)
-    assert counter.used == release.RELEASE_UNITS_MAX - 1
+    assert counter.used == RELEASE_UNITS_MAX - 1
 
 
 @pytest.mark.parametrize(
@@ -200,11 +201,11 @@ def test_all_openings_up_to_the_stop_leave_64_bits(hiding_bits: int, coefficient
     """Openings as noisy as a plan may be, and less noisy ones: what they give away adds up."""
     most = 0
     for spare_bits in range(12):
-        count = release.RELEASE_UNITS_MAX // release.release_units(spare_bits)
+        count = RELEASE_UNITS_MAX // release.release_units(spare_bits)
         most = max(most, count)
         lost = Fraction(24 * coefficients * count, 4 ** (hiding_bits + spare_bits))
         assert lost <= Fraction(1, 2**64), spare_bits
-    assert release.RELEASE_UNITS_MAX // release.release_units(0) == 2**16
+    assert RELEASE_UNITS_MAX // release.release_units(0) == 2**16
     assert most == 2**24
 
 

@@ -7,7 +7,6 @@ import pytest
 
 from chainnode.he.release import WrongShare, wrong_share
 from chainnode.he.threshold import (
-    MEMBERS_MAX,
     Copies,
     Sharing,
     cover,
@@ -17,6 +16,7 @@ from chainnode.he.threshold import (
     without,
 )
 from chainnode.types.errors import ConfigError, PeerFault
+from chainnode.types.limits import COUNCIL_MEMBERS_MAX
 
 NAMES = tuple("abcdefgh")
 
@@ -28,7 +28,8 @@ def honest(sharing: Sharing) -> dict[str, dict[int, bytes]]:
 
 
 @pytest.mark.parametrize(
-    ("size", "threshold"), [(n, t) for n in range(2, MEMBERS_MAX + 1) for t in range(1, n + 1)]
+    ("size", "threshold"),
+    [(n, t) for n in range(2, COUNCIL_MEMBERS_MAX + 1) for t in range(1, n + 1)],
 )
 def test_any_threshold_of_members_has_every_piece_and_one_less_has_not(
     size: int, threshold: int

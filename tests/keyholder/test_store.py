@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from chainnode.he.council import PieceSecret
-from chainnode.he.release import FULL_RELEASE_UNITS, RELEASE_UNITS_MAX, public_bytes
+from chainnode.he.release import FULL_RELEASE_UNITS, public_bytes
 from chainnode.keyholder.main import read_passphrase
 from chainnode.keyholder.store import KeyStore
 from chainnode.types.errors import ConfigError, PeerFault
+from chainnode.types.limits import RELEASE_UNITS_MAX
 
 
 def test_a_reopened_store_holds_the_same_keys(tmp_path: Path) -> None:

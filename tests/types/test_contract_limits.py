@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from chainnode.types import limits
+from contracts.credit_scoring import records
 
 SOURCES = Path(__file__).resolve().parents[2] / "crates/chain-vm/src"
 SAME = [
@@ -30,3 +31,7 @@ def test_a_limit_is_one_number(file: str, name: str, expected: int) -> None:
     for factor in found[0].replace("_", "").split("*"):
         product *= int(factor)
     assert product == expected
+
+
+def test_the_scoring_contract_keeps_to_the_table() -> None:
+    assert records.MEMBERS_MAX == limits.COUNCIL_MEMBERS_MAX

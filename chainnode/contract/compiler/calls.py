@@ -24,7 +24,6 @@ from chainnode.contract.schema import (
     BYTES32,
     INT,
     NONE,
-    RANGE_ROWS_MAX,
     STR,
     U64,
     Int,
@@ -36,6 +35,7 @@ from chainnode.contract.schema import (
     has_order,
 )
 from chainnode.contract.values import CONTRACT_ADDRESS_DOMAIN
+from chainnode.types.limits import CONTRACT_SCAN_ROWS_MAX
 
 _STORAGE_METHODS: Final = {
     "map": {"add", "get", "range"},
@@ -223,8 +223,8 @@ class Calls(Expressions):
         if not isinstance(reverse, ast.Constant) or not isinstance(reverse.value, bool):
             raise Refused(node, "reverse is True or False", hint)
         limit = self.index(given["limit"])
-        if limit.op == "int" and not 1 <= limit.value <= RANGE_ROWS_MAX:
-            raise Refused(node, f"limit is 1 to {RANGE_ROWS_MAX} rows", hint)
+        if limit.op == "int" and not 1 <= limit.value <= CONTRACT_SCAN_ROWS_MAX:
+            raise Refused(node, f"limit is 1 to {CONTRACT_SCAN_ROWS_MAX} rows", hint)
         bounds = tuple(item is not None for item in ends)
         args = (*(item for item in ends if item is not None), limit)
         rows = ListOf(TupleOf((key, value)))

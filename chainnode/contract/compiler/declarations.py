@@ -11,6 +11,7 @@ from chainnode.contract.compiler.diagnostics import Diagnostic, Refused
 from chainnode.contract.compiler.ir import Storage
 from chainnode.contract.compiler.sources import check_relative
 from chainnode.contract.schema import Struct, Type
+from chainnode.types.limits import CONTRACT_STORAGE_FIELDS_MAX
 
 _IMPORTS: Final = {
     "__future__": {"annotations"},
@@ -418,7 +419,7 @@ def read_member(program: Program, item: ast.stmt) -> None:
 
 def _storage(program: Program, name: str, hint: ast.expr) -> Storage:
     number = len(program.storage) + 1
-    if number > schema.STORAGE_FIELDS_MAX:
+    if number > CONTRACT_STORAGE_FIELDS_MAX:
         raise Refused(hint, "more than 255 storage fields", "group values in a dataclass")
     match hint:
         case ast.Name(id="Counter"):

@@ -6,7 +6,8 @@ from chainnode.contract.compiler.ir import Expr, fields_of, offset_of, slot_byte
 from chainnode.contract.compiler.layout import emit_add, emit_store, slot_total
 from chainnode.contract.compiler.lowering_expressions import ExpressionLowering
 from chainnode.contract.compiler.wasm import I32
-from chainnode.contract.schema import FAULT_VALUE, RANGE_ROWS_MAX, STORAGE_FIELDS_MAX, ListOf, Type
+from chainnode.contract.schema import FAULT_VALUE, ListOf, Type
+from chainnode.types.limits import CONTRACT_SCAN_ROWS_MAX, CONTRACT_STORAGE_FIELDS_MAX
 
 
 class RangeLowering(ExpressionLowering):
@@ -23,7 +24,7 @@ class RangeLowering(ExpressionLowering):
         stop = self.mark()
         if bounds[1]:
             self._put_bound(storage.id, (ends[-1], kinds[-2]))
-        elif storage.id < STORAGE_FIELDS_MAX:
+        elif storage.id < CONTRACT_STORAGE_FIELDS_MAX:
             # One field ends where the next one begins; after the last one there is nothing.
             self._put_bound(storage.id + 1, None)
         scan = self.temporary(I32)
@@ -36,7 +37,7 @@ class RangeLowering(ExpressionLowering):
 
     def _check_limit(self, left: int) -> None:
         self.f.op("local.get", left)
-        self.f.op("i64.const", RANGE_ROWS_MAX)
+        self.f.op("i64.const", CONTRACT_SCAN_ROWS_MAX)
         self.f.op("i64.gt_u")
         self.f.begin("if")
         self.f.op("i32.const", FAULT_VALUE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chainnode.contract import schema
-from chainnode.contract.abi import REVERT_TEXT_MAX_BYTES, error_text
+from chainnode.contract.abi import error_text
 from chainnode.contract.codec import CodecError, RangeError, Reader, decode_from, encode
 from chainnode.contract.describe import records
 from chainnode.contract.frame import Frame, entered
@@ -13,6 +13,7 @@ from chainnode.contract.schema import USER_ERROR
 from chainnode.contract.sdk import Contract, Error, method_types
 from chainnode.contract.testing.checks import add_checks
 from chainnode.contract.testing.harness import Outcome
+from chainnode.types.limits import CONTRACT_REVERT_TEXT_MAX_BYTES
 
 
 class NativeBackend:
@@ -41,14 +42,16 @@ class NativeBackend:
         except Error as fault:
             return self._declared(fault)
         except CallFailed as fault:
-            shown = str(fault).encode()[:REVERT_TEXT_MAX_BYTES].decode(errors="ignore")
+            shown = str(fault).encode()[:CONTRACT_REVERT_TEXT_MAX_BYTES].decode(errors="ignore")
             return Outcome(code=schema.FAULT_CALL, data=shown.encode())
         except Exception as fault:
             code = fault_code(fault)
             if code is None:
                 raise
             text = str(fault).encode() if code == schema.FAULT_ASSERT else b""
-            return Outcome(code=code, data=text if len(text) <= REVERT_TEXT_MAX_BYTES else b"")
+            return Outcome(
+                code=code, data=text if len(text) <= CONTRACT_REVERT_TEXT_MAX_BYTES else b""
+            )
 
     def _declared(self, fault: Error) -> Outcome:
         name = type(fault).__name__

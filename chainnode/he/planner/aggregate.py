@@ -41,11 +41,11 @@ from chainnode.he.planner.tree import (
     Test,
 )
 from chainnode.he.schema import Bins, Column, Digits, OneHot, TableSchema
+from chainnode.types.limits import SQL_GROUPS_MAX
 
 Piece = tuple[Polynomial, Polynomial]
 """Integer arithmetic on stored value columns, and the 0/1 condition it is multiplied with."""
 
-GROUPS_MAX: Final = 4_096
 _NAME_CHARACTERS: Final = 80
 
 
@@ -244,9 +244,9 @@ def groups(bound: BoundQuery, schema: TableSchema) -> list[Grouped]:
         if private is not None and place == len(bound.query.groups):
             # A missing value satisfies no comparison.
             choices = [choice for choice in choices if choice[0] is not None]
-        if len(found) * len(choices) > GROUPS_MAX:
+        if len(found) * len(choices) > SQL_GROUPS_MAX:
             raise unsupported(
-                group.text, f"more than {GROUPS_MAX} groups", "group by fewer columns"
+                group.text, f"more than {SQL_GROUPS_MAX} groups", "group by fewer columns"
             )
         found = [
             ((*labels, label), multiply(terms, chosen))

@@ -14,9 +14,8 @@ from chainnode.he.planner.refusals import SUPPORTED, too_deep, unsupported
 from chainnode.he.planner.scope import Scope, only, shown
 from chainnode.he.planner.tree import Group, Item, Label, Order, Private, Query, ScoreItem
 from chainnode.types.errors import ClientFault
-from chainnode.types.limits import SCORE_MODELS_MAX, SQL_LENGTH_MAX_CHARACTERS
+from chainnode.types.limits import SCORE_BANDS_MAX, SCORE_MODELS_MAX, SQL_LENGTH_MAX_CHARACTERS
 
-SCORE_BANDS_MAX = 32
 _CLAUSES = (
     "kind",
     "expressions",

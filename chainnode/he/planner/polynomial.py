@@ -14,8 +14,8 @@ from typing import Final
 from chainnode.he.plan import LinearForm, Term
 from chainnode.he.schema import PRESENCE_COLUMN
 from chainnode.types.errors import ClientFault
+from chainnode.types.limits import SQL_PRODUCTS_MAX
 
-MONOMIALS_MAX: Final = 4_096
 VALUE: Final = -1
 MISSING: Final = 1 << 20
 
@@ -70,7 +70,7 @@ def multiply(left: Polynomial, right: Polynomial) -> Polynomial:
         return right
     if right == ONE:
         return left
-    if len(left) * len(right) > 16 * MONOMIALS_MAX:
+    if len(left) * len(right) > 16 * SQL_PRODUCTS_MAX:
         raise _too_many(len(left) * len(right))
     total: dict[Monomial, int] = {}
     for first, first_coefficient in left.items():
@@ -81,7 +81,7 @@ def multiply(left: Polynomial, right: Polynomial) -> Polynomial:
             value = total.pop(merged, 0) + first_coefficient * second_coefficient
             if value != 0:
                 total[merged] = value
-    if len(total) > MONOMIALS_MAX:
+    if len(total) > SQL_PRODUCTS_MAX:
         raise _too_many(len(total))
     return total
 
@@ -215,6 +215,6 @@ def scaled_to_integers(terms: Mapping[Monomial, Fraction]) -> int:
 def _too_many(terms: int) -> ClientFault:
     return ClientFault(
         "PLAN_TOO_DEEP",
-        f"the condition expands to {terms} products of columns; at most {MONOMIALS_MAX}",
+        f"the condition expands to {terms} products of columns; at most {SQL_PRODUCTS_MAX}",
         fix="use at most two different columns in the condition",
     )

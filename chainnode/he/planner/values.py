@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Final
 
 from chainnode.he.planner.bind import present
 from chainnode.he.planner.normal_form import condition
@@ -25,8 +24,7 @@ from chainnode.he.planner.polynomial import (
 from chainnode.he.planner.refusals import unsupported
 from chainnode.he.planner.tree import Arithmetic, Case, Number, Quantity, Value
 from chainnode.he.schema import Column, TableSchema
-
-PIECES_MAX: Final = 64
+from chainnode.types.limits import SQL_VALUE_PARTS_MAX
 
 Arithmetics = dict[Monomial, Fraction]
 """A polynomial in SQL value columns with decimal coefficients."""
@@ -155,9 +153,14 @@ def _times(left: Arithmetics, right: Arithmetics) -> Arithmetics:
 
 
 def _checked(value: Summed) -> Summed:
-    if len(value.pieces) > PIECES_MAX or sum(map(len, value.pieces.values())) > 16 * PIECES_MAX:
+    if (
+        len(value.pieces) > SQL_VALUE_PARTS_MAX
+        or sum(map(len, value.pieces.values())) > 16 * SQL_VALUE_PARTS_MAX
+    ):
         raise unsupported(
-            "the argument", f"expands to more than {PIECES_MAX} parts", "sum the parts separately"
+            "the argument",
+            f"expands to more than {SQL_VALUE_PARTS_MAX} parts",
+            "sum the parts separately",
         )
     return value
 
