@@ -12,6 +12,7 @@ known (Fiat and Shamir, CRYPTO 1986); one check misses with a chance of 1/t.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -33,6 +34,7 @@ CHECKS: Final = 4
 
 SELECTORS_MALFORMED: Final = "SELECTORS_MALFORMED"
 SECRET_SIZE_BYTES: Final = 32
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _WORD_BYTES: Final = 8
 
 Slots = npt.NDArray[np.uint64]
@@ -158,20 +160,20 @@ def require_record(plan: Plan, record: SelectorRecord, epoch: int) -> None:
     stated = (record.table, record.schema_hash, record.epoch, record.column, record.limbs)
     if (*stated, len(record.selectors)) != wanted:
         raise _malformed(plan, "the record is for another query")
+    if not all(_DIGEST.fullmatch(digest) for digest in record.selectors):
+        raise _malformed(plan, "the record names what is no hash")
 
 
-def read_selectors(plan: Plan, blobs: Sequence[bytes]) -> tuple[bytes, ...]:
-    """The selectors, each checked for shape and residue range.
+def require_selector(plan: Plan, blob: bytes) -> None:
+    """Whether a selector has the shape and the residue range of a ciphertext.
 
     Raises:
         PeerFault: `SELECTORS_MALFORMED`.
     """
-    for place, blob in enumerate(blobs):
-        try:
-            _native.he_validate_ciphertext(plan.profile, blob, 2, plan.limbs)
-        except ValueError as error:
-            raise _malformed(plan, f"selector {place} is no ciphertext: {error}") from error
-    return tuple(blobs)
+    try:
+        _native.he_validate_ciphertext(plan.profile, blob, 2, plan.limbs)
+    except ValueError as error:
+        raise _malformed(plan, f"it is no ciphertext: {error}") from error
 
 
 def select(

@@ -1,16 +1,20 @@
-"""What is wrong with an owner's published columns, as evidence that others can check.
+"""What is wrong with what a query reads, as evidence that others can check.
 
-The evidence names the root on chain, so whoever reads the same columns finds the same fault, and a
-query ends when as many organisations name it as make a result final. One word ends nothing.
+The evidence names an owner's columns by their root on chain, or the bank's own ciphertexts by the
+plan that binds them, so whoever reads the same finds the same fault, and a query ends when as many
+organisations name it as make a result final. One word ends nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
+from chainnode.he.private_constants import SELECTORS_MALFORMED
 from chainnode.types.errors import PeerFault
 
+SELECTORS_MISSING: Final = "SELECTORS_MISSING"
+_SELECTORS: Final = (SELECTORS_MALFORMED, SELECTORS_MISSING)
 _MESSAGES = {
     "COLUMN_MALFORMED": "is no ciphertext of the profile",
     "COLUMN_MISSING": "is not among the published blocks",
@@ -18,20 +22,24 @@ _MESSAGES = {
     "COLUMNS_REPLACED": "published others since, and those that this query reads are gone",
     "PROOF_UNKNOWN": "carries a proof of encryption that this version cannot check",
     "MANIFEST_MALFORMED": "the list of columns is not the one whose root is on chain",
+    SELECTORS_MALFORMED: "the private constant is not encrypted as its plan needs",
+    SELECTORS_MISSING: "no node has the ciphertexts that the private constant names",
 }
 
 
 class InputFault(PeerFault):
-    """An owner's columns cannot be computed on; the bank's question had no part in it.
+    """An owner's columns, or the selectors of the bank that asks, cannot be computed on.
 
     Args:
         code: `COLUMN_MALFORMED`, `COLUMN_MISSING`, `COLUMNS_STALE`, `COLUMNS_REPLACED`,
-            `MANIFEST_MALFORMED` or `PROOF_UNKNOWN`.
-        owner: organisation that published them.
-        profile: of the columns.
-        root: of the publication, as on chain; zeros where there is none.
-        column: stored name; empty where the whole publication is at fault.
-        block: number in the column.
+            `MANIFEST_MALFORMED` or `PROOF_UNKNOWN`; of selectors `SELECTORS_MALFORMED` or
+            `SELECTORS_MISSING`.
+        owner: organisation that published or encrypted them.
+        profile: of the ciphertexts.
+        root: of the publication, as on chain; zeros where there is none; of selectors the plan's
+            hash.
+        column: stored name, or the private constant's column; empty where all of them are at fault.
+        block: number in the column, or the selector's place.
         reason: in words; what the code says if not given.
     """
 
@@ -47,7 +55,9 @@ class InputFault(PeerFault):
     ) -> None:
         self.owner, self.profile, self.root = owner, profile, root
         self.column, self.block = column, block
-        place = f", block {block} of column {column}" if column else ""
+        selectors = code in _SELECTORS
+        piece = "selector" if selectors else "block"
+        place = f", {piece} {block} of column {column}" if column else ""
         why = reason or _MESSAGES.get(code, "cannot be computed on")
         super().__init__(
             code,
@@ -55,6 +65,8 @@ class InputFault(PeerFault):
             subject=f"{owner}/{column}/{block}" if column else owner,
             fix="ask again: a new query reads the columns published since"
             if code == "COLUMNS_REPLACED"
+            else f"{owner} must ask again with an unchanged client"
+            if selectors
             else f"{owner} must encrypt and publish its columns again; then ask again",
         )
 

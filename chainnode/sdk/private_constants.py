@@ -10,15 +10,17 @@ from chainnode.he.plan import Plan
 from chainnode.he.planner.private_names import private_name, with_record
 from chainnode.he.private_constants import (
     SECRET_SIZE_BYTES,
+    SELECTORS_MALFORMED,
     SelectorRecord,
     chosen,
     encrypt_selectors,
-    read_selectors,
     require_record,
+    require_selector,
 )
+from chainnode.sdk.input_faults import SELECTORS_MISSING, InputFault
 from chainnode.sdk.private_models import deep_key
-from chainnode.sdk.scoring import ScoringChain, TableFacts, gather_blobs, make_plan
-from chainnode.types.errors import ClientFault
+from chainnode.sdk.scoring import QueryFacts, ScoringChain, TableFacts, make_plan
+from chainnode.types.errors import ClientFault, PeerFault
 
 
 async def hide_constant(
@@ -69,17 +71,49 @@ async def hide_constant(
     return sql, make_plan(facts, sql)
 
 
-async def fetch_selectors(chain: ScoringChain, plan: Plan, epoch: int) -> tuple[bytes, ...]:
+async def fetch_selectors(chain: ScoringChain, plan: Plan, facts: QueryFacts) -> tuple[bytes, ...]:
     """The selectors that a plan names, checked; none for a plan without a private constant.
 
+    What can be had is looked at first, so that a malformed one shows wherever a missing one does.
+
     Raises:
-        PeerFault: `SELECTORS_MALFORMED`.
-        ClientFault: `MALFORMED` or `BLOB_NOT_FOUND`.
+        InputFault: `SELECTORS_MALFORMED` or `SELECTORS_MISSING`, naming the bank that asked.
     """
     private = plan.private_constant()
     if private is None:
         return ()
-    record = SelectorRecord.decode(await chain.get_blob(bytes.fromhex(private.record)))
-    require_record(plan, record, epoch)
-    blobs = await gather_blobs(chain, [bytes.fromhex(digest) for digest in record.selectors])
-    return read_selectors(plan, blobs)
+
+    def fault(code: str, place: int | None, reason: str) -> InputFault:
+        column = "" if place is None else private.column
+        bank, binding = facts.bank, plan.hash()
+        return InputFault(code, bank, plan.profile, binding, column, place or 0, reason)
+
+    data = await _blob(chain, private.record)
+    if data is None:
+        raise fault(SELECTORS_MISSING, None, "no node has the record of its private constant")
+    try:
+        record = SelectorRecord.decode(data)
+        require_record(plan, record, facts.epoch)
+    except (ClientFault, PeerFault) as error:
+        raise fault(SELECTORS_MALFORMED, None, error.message) from error
+    found = await asyncio.gather(*(_blob(chain, digest) for digest in record.selectors))
+    for place, blob in enumerate(found):
+        try:
+            if blob is not None:
+                require_selector(plan, blob)
+        except PeerFault as error:
+            raise fault(SELECTORS_MALFORMED, place, error.message) from error
+    whole = tuple(blob for blob in found if blob is not None)
+    if len(whole) < len(found):
+        raise fault(SELECTORS_MISSING, found.index(None), "no node has it")
+    return whole
+
+
+async def _blob(chain: ScoringChain, digest: str) -> bytes | None:
+    """A blob that the bank named; None if every node answers and none has these bytes."""
+    try:
+        return await chain.get_blob(bytes.fromhex(digest))
+    except (ClientFault, PeerFault) as error:
+        if error.code not in ("BLOB_NOT_FOUND", "BLOB_HASH_WRONG"):
+            raise
+        return None

@@ -48,7 +48,7 @@ EPOCH_OPEN, EPOCH_TESTING, EPOCH_ACTIVE, EPOCH_FAILED, EPOCH_RETIRED = range(5)
 KIND_AGGREGATE: Final = 0
 KIND_SCORES: Final = 1
 KIND_CHECK: Final = 2
-INPUT_REFUSED: Final = "columns refused"
+INPUT_REFUSED: Final = "input refused"
 """How a query ends whose inputs cannot be computed on; the contract's view says which."""
 
 

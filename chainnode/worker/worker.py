@@ -124,14 +124,23 @@ class Worker(ScoringService):
         query, count = job.facts.query, job.facts.chunk_count
         if query not in self._inspected and await self.chain.view("input_refusals", query=query):
             # Another organisation names a fault: look for oneself, assigned or not.
-            await self._tiles.open(self.chain, job.table, job.plan, job.facts)
+            await self._inspect(job)
             self._inspected[query] = None
         finals = await asyncio.gather(*(self._advance_chunk(job, index) for index in range(count)))
         if all(finals):
             await self._advance_chunk(job, count)
 
+    async def _inspect(self, job: Job) -> None:
+        """Read everything that a query is computed from.
+
+        Raises:
+            InputFault: what of it cannot be computed on.
+        """
+        await self._tiles.open(self.chain, job.table, job.plan, job.facts)
+        await fetch_selectors(self.chain, job.plan, job.facts)
+
     async def _refuse(self, query: bytes, fault: InputFault) -> None:
-        """State once what is wrong with the columns this query reads."""
+        """State once what is wrong with what this query reads."""
         stated = (query, str(fault))
         if stated not in self._refused:
             await self.attempt("refuse_input", query=query, fault=fault.evidence())
@@ -144,7 +153,7 @@ class Worker(ScoringService):
 
         Raises:
             PeerFault: `PLAN_MISMATCH`.
-            InputFault: what is wrong with the columns; the contract was told.
+            InputFault: what is wrong with what the query reads; the contract was told.
             ClientFault: `PLAN_MISMATCH` when the caller holds another plan.
         """
         job = await self._job(await read_query(self.chain, query))
@@ -168,10 +177,10 @@ class Worker(ScoringService):
             return hashlib.sha256(await self._chunk(job, index)).digest()
         try:
             own = [await self._chunk(job, item) for item in range(job.facts.chunk_count)]
+            return hashlib.sha256(await self._reduce(job, own)).digest()
         except InputFault as fault:
             await self._refuse(job.facts.query, fault)
             raise
-        return hashlib.sha256(await self._reduce(job, own)).digest()
 
     async def _verify(self, job: Job) -> None:
         """Verify the tiles a doubted query read; if damaged, forget them and all made of them.
@@ -270,7 +279,7 @@ class Worker(ScoringService):
         relin_key = b""
         if job.plan.aggregate is not None:
             relin_key = await self._relin_key(job)
-        selectors = await fetch_selectors(self.chain, job.plan, job.facts.epoch)
+        selectors = await fetch_selectors(self.chain, job.plan, job.facts)
         return await asyncio.to_thread(self._engine.reduce, job.plan, parts, relin_key, selectors)
 
     async def _relin_key(self, job: Job) -> bytes:

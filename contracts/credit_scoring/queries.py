@@ -29,6 +29,8 @@ from .records import (
     QUERY_REFUSED,
     QUERY_RELEASED,
     QUERY_RELEASING,
+    SELECTORS_MALFORMED,
+    SELECTORS_MISSING,
     AlreadyDone,
     Ask,
     Chunk,
@@ -147,20 +149,17 @@ class Queries(Catalog):
 
     @call
     def refuse_input(self, query: Bytes32, fault: InputFault) -> None:
-        """An organisation's worker or keyholder finds published columns unfit to compute on.
+        """An organisation's worker or keyholder finds what a query reads unfit to compute on.
 
-        As many as there may be liars and one more must name the same fault of the publication that
-        is on chain; one organisation's word ends nothing."""
+        As many as there may be liars and one more must name the same fault of the columns or the
+        selectors that the query is bound to; one organisation's word ends nothing."""
         self._require_running(query)
         epoch = self.asks[query].epoch
         if ctx.sender_name == self.council.get().keyholder_name:
             self._require_keyholder(epoch)
         else:
             self._require_service(epoch, self.council.get().worker_name)
-        if fault.owner not in self._table(self.asks[query].table).owners or fault.code == "":
-            raise Invalid("fault")
-        if fault.root != self._root(query, fault.owner, fault.profile):
-            raise Invalid("root")
+        self._require_evidence(query, fault)
         key = (query, ctx.sender_org)
         if key in self.input_faults and self._same_fault(self.input_faults[key], fault):
             raise AlreadyDone("input fault")
@@ -168,15 +167,15 @@ class Queries(Catalog):
             self.post_counts_of[(query, "input fault")] = self._count(query, "input fault") + 1
         self.input_faults[key] = fault
         found = fault.code + " " + fault.owner + "/" + fault.column
-        emit(QueryStep(query, "columns refused by a member", ctx.sender_org, found))
+        emit(QueryStep(query, "input refused by a member", ctx.sender_org, found))
         if self._witnesses(query, fault) >= self._agreement(epoch):
             self.refused_inputs[query] = fault
             self._fault(query, fault.owner, fault.code, "the members that refused")
-            self._end(query, QUERY_REFUSED, "columns refused")
+            self._end(query, QUERY_REFUSED, "input refused")
 
     @view
     def input_refusals(self, query: Bytes32) -> u64:
-        """How many organisations find columns of a query unfit, whatever they name."""
+        """How many organisations find what a query reads unfit, whatever they name."""
         return self._count(query, "input fault")
 
     @view
@@ -381,6 +380,19 @@ class Queries(Catalog):
                 return inputs[place].root
         return NOTHING
 
+    def _require_evidence(self, query: Bytes32, fault: InputFault) -> None:
+        """A fault is the bank's, of the selectors its plan binds, or an owner's, of its columns."""
+        if fault.code == SELECTORS_MALFORMED or fault.code == SELECTORS_MISSING:
+            if fault.owner != self.queries[query].bank:
+                raise Invalid("fault")
+            if fault.root != self.asks[query].plan_hash:
+                raise Invalid("root")
+            return
+        if fault.owner not in self._table(self.asks[query].table).owners or fault.code == "":
+            raise Invalid("fault")
+        if fault.root != self._root(query, fault.owner, fault.profile):
+            raise Invalid("root")
+
     def _same_fault(self, one: InputFault, other: InputFault) -> bool:
         if one.code != other.code or one.owner != other.owner or one.profile != other.profile:
             return False
@@ -405,14 +417,17 @@ class Queries(Catalog):
         return workers if workers < self._size(epoch) else self._size(epoch)
 
     def _name_refusers(self, query: Bytes32) -> None:
-        """A result of the very columns that a member found unfit shows that it was wrong."""
+        """A result of the very inputs that a member found unfit shows that it was wrong."""
         if self._count(query, "input fault") == 0:
             return
         for organisation in self._members(self.asks[query].epoch):
             key = (query, organisation)
+            if key not in self.input_faults:
+                continue
+            code = self.input_faults[key].code
             # That a blob cannot be had is true at one node and not at another.
-            if key in self.input_faults and self.input_faults[key].code != COLUMNS_REPLACED:
-                self._fault(query, organisation, "refused columns without cause", "contract")
+            if code != COLUMNS_REPLACED and code != SELECTORS_MISSING:
+                self._fault(query, organisation, "refused input without cause", "contract")
 
     def _finish_chunk(self, query: Bytes32, index: u64, result: Bytes32) -> None:
         self.results[(query, index)] = result

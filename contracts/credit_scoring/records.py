@@ -35,6 +35,8 @@ KIND_CHECK = 2
 
 NOTHING = b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
 COLUMNS_REPLACED = "COLUMNS_REPLACED"
+SELECTORS_MALFORMED = "SELECTORS_MALFORMED"
+SELECTORS_MISSING = "SELECTORS_MISSING"
 
 ROUNDS = 2
 MEMBERS_MAX = 8
@@ -177,9 +179,11 @@ class Query:
 
 @dataclass(frozen=True)
 class InputFault:
-    """What an organisation finds wrong with an owner's columns.
+    """What an organisation finds wrong with what a query reads.
 
-    `root` is that of the publication, zeros for none; `column` is empty if all of it is wrong."""
+    Of an owner's columns `root` is that of the publication, zeros for none; of selectors, which
+    the bank encrypted, it is the plan's hash, and `block` a selector's place. `owner` is whose
+    they are; `column` is empty if all of them are wrong."""
 
     code: str
     owner: str

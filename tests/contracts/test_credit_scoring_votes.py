@@ -187,7 +187,7 @@ def test_two_organisations_that_name_the_same_column_fault_end_the_query() -> No
     with pytest.raises(Reverted, match="Invalid"):
         chain.view("refused_input", query=QUERY)
     refuse_input(chain, keyholder("registry"))
-    assert (status(chain), reason(chain)) == (REFUSED, "columns refused")
+    assert (status(chain), reason(chain)) == (REFUSED, "input refused")
     found = chain.view("refused_input", query=QUERY)
     assert {name: getattr(found, name) for name in input_fault()} == input_fault()
     assert named(chain) == [("statistics", "COLUMN_MALFORMED")]
@@ -250,12 +250,48 @@ def test_a_result_of_the_refused_columns_names_the_liar_though_they_were_replace
     publish(chain, "statistics", 1, "new")
     compute(chain)
     assert status(chain) == CHECKING
-    assert named(chain) == [("statistics", "refused columns without cause")]
+    assert named(chain) == [("statistics", "refused input without cause")]
 
 
-def test_nobody_is_named_for_columns_that_are_gone_at_its_node_only() -> None:
+SELECTORS = {"code": "SELECTORS_MALFORMED", "owner": "bank-a", "root": digest("plan"), "block": 1}
+
+
+def test_selectors_that_two_organisations_find_malformed_end_the_query_and_name_the_bank() -> None:
     chain = asked()
-    refuse_input(chain, worker("statistics"), code="COLUMNS_REPLACED")
+    refuse_input(chain, worker("guarantor"), **SELECTORS)
+    # Another one's selector, or another fault of it, is another fault.
+    refuse_input(chain, worker("registry"), **(SELECTORS | {"block": 0}))
+    refuse_input(chain, worker("statistics"), **(SELECTORS | {"code": "SELECTORS_MISSING"}))
+    assert status(chain) == COMPUTING
+    refuse_input(chain, keyholder("registry"), **SELECTORS)
+    assert (status(chain), reason(chain)) == (REFUSED, "input refused")
+    assert named(chain) == [("bank-a", "SELECTORS_MALFORMED")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [({"owner": "registry"}, "fault"), ({"root": digest("root")}, "root")],
+)
+def test_selectors_are_the_asking_banks_and_those_that_its_plan_binds(
+    changes: dict[str, Any], error: str
+) -> None:
+    with pytest.raises(Reverted, match=error):
+        refuse_input(asked(), worker("guarantor"), **(SELECTORS | changes))
+
+
+def test_a_result_of_the_refused_selectors_names_the_liar() -> None:
+    chain = asked()
+    refuse_input(chain, worker("statistics"), **SELECTORS)
+    compute(chain)
+    assert named(chain) == [("statistics", "refused input without cause")]
+
+
+@pytest.mark.parametrize(
+    "gone", [{"code": "COLUMNS_REPLACED"}, SELECTORS | {"code": "SELECTORS_MISSING"}]
+)
+def test_nobody_is_named_for_what_is_gone_at_its_node_only(gone: dict[str, Any]) -> None:
+    chain = asked()
+    refuse_input(chain, worker("statistics"), **gone)
     compute(chain)
     assert status(chain) == CHECKING
     assert named(chain) == []

@@ -29,11 +29,11 @@ from chainnode.he.private_constants import (
     encrypt_selectors,
     gate_places,
     private_of,
-    read_selectors,
     released_places,
     released_plan,
     require_checks,
     require_record,
+    require_selector,
     select,
 )
 from chainnode.he.profiles import DEEP
@@ -124,7 +124,9 @@ def encrypted(firms: Firms, plan: Plan, picks: Sequence[bool]) -> tuple[Plan, tu
     record, blobs = encrypt_selectors(plan, picks, 3, firms.council.public_key, SECRET)
     plan = plan_query(with_record(plan.sql, record.hash()), firms.catalog, chunk_count=2)
     require_record(plan, record, 3)
-    return plan, read_selectors(plan, blobs)
+    for blob in blobs:
+        require_selector(plan, blob)
+    return plan, tuple(blobs)
 
 
 def opened(
@@ -358,9 +360,13 @@ def test_records_and_ciphertexts_of_something_else_are_refused(firms: Firms) -> 
     ):
         with pytest.raises(PeerFault, match="another query"):
             require_record(plan, msgspec.structs.replace(record, **{field: value}), 3)
+    for digest in ("", "zz" * 32, record.selectors[0].upper(), record.selectors[0] + "\n"):
+        named = msgspec.structs.replace(record, selectors=(*record.selectors[:2], digest))
+        with pytest.raises(PeerFault, match="no hash"):
+            require_record(plan, named, 3)
     for bad in (blobs[0][:-8], b"\xff" * len(blobs[0])):
-        with pytest.raises(PeerFault, match="selector 1 is no ciphertext"):
-            read_selectors(plan, [blobs[0], bad, blobs[2]])
+        with pytest.raises(PeerFault, match="it is no ciphertext"):
+            require_selector(plan, bad)
     # The same secret and constant give the same bytes: what an auditor compares.
     assert encrypt_selectors(plan, picks, 3, key, SECRET) == (record, blobs)
 

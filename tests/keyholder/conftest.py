@@ -6,12 +6,12 @@ there on a copy of the chain and of the folders, as processes do that are starte
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from consortium import Consortium, build
+from consortium import DEEP, Consortium, build
 from local_chain import LocalLedger
 
 
@@ -27,11 +27,15 @@ class Prepared:
         return build(self.ledger.copy(), folder)
 
 
-async def prepare(ledger: LocalLedger, folder: Path) -> Prepared:
+async def prepare(
+    ledger: LocalLedger,
+    folder: Path,
+    publish: Callable[[Consortium], Awaitable[None]] = Consortium.publish,
+) -> Prepared:
     made = build(ledger, folder)
     try:
         await made.active()
-        await made.publish()
+        await publish(made)
     finally:
         await made.stop()
     return Prepared(ledger, folder)
@@ -46,6 +50,23 @@ def three_of_four(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 @pytest.fixture
 async def consortium(three_of_four: Prepared, tmp_path: Path) -> AsyncIterator[Consortium]:
     made = three_of_four.begin(tmp_path / "consortium")
+    try:
+        yield made
+    finally:
+        await made.stop()
+
+
+@pytest.fixture(scope="session")
+def three_of_four_deep(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    folder = tmp_path_factory.mktemp("three-of-four-deep")
+    ledger = LocalLedger(profiles=DEEP)
+    return asyncio.run(prepare(ledger, folder, Consortium.publish_deep))
+
+
+@pytest.fixture
+async def deep(three_of_four_deep: Prepared, tmp_path: Path) -> AsyncIterator[Consortium]:
+    """A consortium with keys of profile M and a table stored in it."""
+    made = three_of_four_deep.begin(tmp_path / "consortium")
     try:
         yield made
     finally:

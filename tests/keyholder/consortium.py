@@ -39,6 +39,8 @@ SCHEMA = TableSchema(
         Column("turnover", "statistics", None, 5_000_000),
     ),
 )
+DEEP = ("S", "S36", "M")
+DEEP_SCHEMA = SCHEMA.stored_in("M")
 MODEL = Scorecard(
     "m1",
     "firms",
@@ -89,6 +91,16 @@ class Consortium:
             await client.publish_columns("firms", cells)
             await client.grant("firms", "bank-a", 5)
             await client.approve_model("firms", MODEL)
+
+    async def publish_deep(self) -> None:
+        """The same rows in profile M, and consents instead of a model."""
+        await self.client("registry").create_table(DEEP_SCHEMA, IDS, 10, OWNERS)
+        cells = {"sector": SECTOR, "overdue": OVERDUE, "turnover": TURNOVER}
+        for owner in OWNERS:
+            client = self.client(owner)
+            await client.publish_columns("firms", cells)
+            await client.grant("firms", "bank-a", 5)
+            await client.set_consent("firms", "bank-a", IDS[:40])
 
     async def stop(self) -> None:
         for task in self.tasks:

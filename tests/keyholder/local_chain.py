@@ -20,6 +20,7 @@ from chainnode.contract import abi
 from chainnode.contract.frame import Caller
 from chainnode.contract.testing import Deployed, Reverted, deploy, load_contract, member
 from chainnode.contract.testing.harness import Neighbours
+from chainnode.sdk.problems import blob_damaged
 from chainnode.sdk.scoring import CONTRACT, ContractRefused, Step
 from chainnode.types.block import Architecture, BlockHeader
 from chainnode.types.codec import merkle_root
@@ -224,7 +225,10 @@ class LocalChain:
     async def get_blob(self, digest: bytes) -> bytes:
         if digest not in self.ledger.blobs:
             raise ClientFault("BLOB_NOT_FOUND", "no such blob", subject=digest.hex())
-        return self.ledger.blobs[digest]
+        data = self.ledger.blobs[digest]
+        if hashlib.sha256(data).digest() != digest:
+            raise blob_damaged("the node", digest)
+        return data
 
     async def receipt_proof(self, tx_id: bytes) -> types_pb2.ReceiptProof:
         return self.ledger.proof(tx_id)

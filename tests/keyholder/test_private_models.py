@@ -2,23 +2,17 @@
 
 import asyncio
 import json
-from pathlib import Path
 
 import msgspec
 import pytest
 from consortium import (
+    DEEP_SCHEMA,
     IDS,
     MODEL,
-    OVERDUE,
     OWNERS,
-    SCHEMA,
-    SECTOR,
-    TURNOVER,
     Consortium,
-    build,
     plain_score,
 )
-from local_chain import LocalLedger
 
 from chainnode.he.private_points import PrivateScorecard, decode_model
 from chainnode.he.scorecard import Scorecard
@@ -26,22 +20,8 @@ from chainnode.he.sql import explain
 from chainnode.sdk.scoring import read_table
 from chainnode.types.errors import ClientFault, PeerFault
 
-DEEP = ("S", "S36", "M")
 SECRET = b"s" * 32
-TABLE = SCHEMA.stored_in("M")
-CARD = msgspec.structs.replace(MODEL, name="hidden", schema_hash=TABLE.hash().hex())
-
-
-async def published(folder: Path) -> Consortium:
-    made = build(LocalLedger(profiles=DEEP), folder)
-    await made.active()
-    await made.client("registry").create_table(TABLE, IDS, 10, OWNERS)
-    cells = {"sector": SECTOR, "overdue": OVERDUE, "turnover": TURNOVER}
-    for owner in OWNERS:
-        await made.client(owner).publish_columns("firms", cells)
-        await made.client(owner).grant("firms", "bank-a", 5)
-        await made.client(owner).set_consent("firms", "bank-a", IDS[:40])
-    return made
+CARD = msgspec.structs.replace(MODEL, name="hidden", schema_hash=DEEP_SCHEMA.hash().hex())
 
 
 async def everything_on_chain(made: Consortium) -> str:
@@ -52,37 +32,34 @@ async def everything_on_chain(made: Consortium) -> str:
 
 
 @pytest.mark.timeout(120)
-async def test_a_bank_scores_with_points_that_stay_with_it(tmp_path: Path) -> None:
-    made = await published(tmp_path)
-    try:
-        record = await made.bank.encrypt_model("firms", CARD, SECRET)
-        for owner in OWNERS:
-            await made.client(owner).approve_model("firms", decode_model(record.encode()))
-        found = await made.bank.score("firms", "hidden")
-        assert found == {IDS[row]: plain_score(row) for row in range(40)}
-        asked = await made.bank.score("firms", "hidden", ["E003", "E050"])
-        assert asked == {"E003": plain_score(3)}
-        # The bank counts bands of what it alone decrypted.
-        bands = "SELECT SCORE_BAND('hidden', 500), COUNT(*) FROM firms GROUP BY 1"
-        below = sum(plain_score(row) < 500 for row in range(40))
-        counts = [row.values[1] for row in await made.bank.query("firms", bands)]
-        assert sorted(map(int, map(str, counts))) == sorted([below, 40 - below])
-        public = json.loads(record.encode())
-        assert set(public) == set(PrivateScorecard.__struct_fields__)
-        shown = await everything_on_chain(made)
-        assert all(f"{number}" not in shown for number in ("-90", "[12,-7]", ":500,"))
-        plan = await made.bank.plan("firms", "SELECT CREDIT_SCORE('hidden') FROM firms")
-        assert "profile   M, 5 limbs, degree 2" in explain(plan)
-        auditor = made.client("guarantor")
-        await auditor.check_private_points("firms", record, CARD, SECRET)
-        with pytest.raises(PeerFault, match="PRIVATE_POINTS_DIFFER"):
-            other = msgspec.structs.replace(CARD, offset=501)
-            await auditor.check_private_points("firms", record, other, SECRET)
-        # Points of this epoch are none under another one's key.
-        facts = await read_table(made.bank.chain, "firms", 0)
-        assert "hidden" not in facts.catalog.models
-    finally:
-        await made.stop()
+async def test_a_bank_scores_with_points_that_stay_with_it(deep: Consortium) -> None:
+    made = deep
+    record = await made.bank.encrypt_model("firms", CARD, SECRET)
+    for owner in OWNERS:
+        await made.client(owner).approve_model("firms", decode_model(record.encode()))
+    found = await made.bank.score("firms", "hidden")
+    assert found == {IDS[row]: plain_score(row) for row in range(40)}
+    asked = await made.bank.score("firms", "hidden", ["E003", "E050"])
+    assert asked == {"E003": plain_score(3)}
+    # The bank counts bands of what it alone decrypted.
+    bands = "SELECT SCORE_BAND('hidden', 500), COUNT(*) FROM firms GROUP BY 1"
+    below = sum(plain_score(row) < 500 for row in range(40))
+    counts = [row.values[1] for row in await made.bank.query("firms", bands)]
+    assert sorted(map(int, map(str, counts))) == sorted([below, 40 - below])
+    public = json.loads(record.encode())
+    assert set(public) == set(PrivateScorecard.__struct_fields__)
+    shown = await everything_on_chain(made)
+    assert all(f"{number}" not in shown for number in ("-90", "[12,-7]", ":500,"))
+    plan = await made.bank.plan("firms", "SELECT CREDIT_SCORE('hidden') FROM firms")
+    assert "profile   M, 5 limbs, degree 2" in explain(plan)
+    auditor = made.client("guarantor")
+    await auditor.check_private_points("firms", record, CARD, SECRET)
+    with pytest.raises(PeerFault, match="PRIVATE_POINTS_DIFFER"):
+        other = msgspec.structs.replace(CARD, offset=501)
+        await auditor.check_private_points("firms", record, other, SECRET)
+    # Points of this epoch are none under another one's key.
+    facts = await read_table(made.bank.chain, "firms", 0)
+    assert "hidden" not in facts.catalog.models
 
 
 async def test_private_points_need_keys_of_profile_m(consortium: Consortium) -> None:
@@ -91,14 +68,11 @@ async def test_private_points_need_keys_of_profile_m(consortium: Consortium) -> 
 
 
 @pytest.mark.timeout(120)
-async def test_a_model_that_one_owner_has_not_approved_is_unknown(tmp_path: Path) -> None:
-    made = await published(tmp_path)
-    try:
-        record = await made.bank.encrypt_model("firms", CARD, SECRET)
-        for owner in OWNERS[:2]:
-            await made.client(owner).approve_model("firms", record)
-        with pytest.raises(ClientFault, match="no such model"):
-            await asyncio.wait_for(made.bank.score("firms", "hidden"), 20)
-        assert isinstance(CARD, Scorecard)
-    finally:
-        await made.stop()
+async def test_a_model_that_one_owner_has_not_approved_is_unknown(deep: Consortium) -> None:
+    made = deep
+    record = await made.bank.encrypt_model("firms", CARD, SECRET)
+    for owner in OWNERS[:2]:
+        await made.client(owner).approve_model("firms", record)
+    with pytest.raises(ClientFault, match="no such model"):
+        await asyncio.wait_for(made.bank.score("firms", "hidden"), 20)
+    assert isinstance(CARD, Scorecard)

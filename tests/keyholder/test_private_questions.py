@@ -1,27 +1,16 @@
 """A bank asks about a category that nobody else learns, on a council with keys of profile M."""
 
 import json
-from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import pytest
 from consortium import OVERDUE, ROWS, SECTOR, TURNOVER, Consortium
-from test_private_models import published
 
 from chainnode.he import private_constants
 from chainnode.sdk.scoring import read_query
 from chainnode.types.errors import ClientFault, PeerFault
 
 TRADE = "SELECT COUNT(*), SUM(turnover) FROM firms WHERE sector = PRIVATE(mine)"
-
-
-@pytest.fixture
-async def deep(tmp_path: Path) -> AsyncIterator[Consortium]:
-    made = await published(tmp_path)
-    try:
-        yield made
-    finally:
-        await made.stop()
 
 
 def expected(sector: str) -> tuple[int, int]:

@@ -64,7 +64,7 @@ async def test_malformed_columns_are_refused_naming_owner_column_and_block(
     assert facts.status == REFUSED
     steps = await steps_of(consortium)
     assert ("fault", OWNER, f"{fault.code}, shown by the members that refused") in steps
-    refusers = {name for step, name, _ in steps if step == "columns refused by a member"}
+    refusers = {name for step, name, _ in steps if step == "input refused by a member"}
     assert len(refusers) == 2
     # Columns that the plan does not read are nobody's business, and new ones mend it.
     rows = await consortium.bank.query("firms", COUNT)
@@ -94,10 +94,10 @@ async def test_a_worker_that_lies_about_columns_is_named_and_the_answer_is_exact
     expected = sum(int(str(TURNOVER[row])) for row in range(ROWS) if SECTOR[row] == "trade")
     assert [row.values for row in rows] == [(expected,)]
     steps = await steps_of(consortium)
-    told = ("columns refused by a member", "bank-a", f"COLUMN_MALFORMED {OWNER}/turnover")
+    told = ("input refused by a member", "bank-a", f"COLUMN_MALFORMED {OWNER}/turnover")
     assert told in steps
     faults = {(name, detail) for step, name, detail in steps if step == "fault"}
-    assert faults >= {("bank-a", "refused columns without cause, shown by contract")}
+    assert faults >= {("bank-a", "refused input without cause, shown by contract")}
     assert OWNER not in {name for name, _ in faults}
     liar._tiles.open = honest  # type: ignore[method-assign]
 
@@ -113,9 +113,7 @@ async def test_workers_without_a_chunk_look_for_themselves_when_one_refuses(
     with pytest.raises(InputFault, match="COLUMN_MALFORMED"):
         await consortium.bank.query("firms", SUM)
     refusers = {
-        name
-        for step, name, _ in await steps_of(consortium)
-        if step == "columns refused by a member"
+        name for step, name, _ in await steps_of(consortium) if step == "input refused by a member"
     }
     assert "guarantor" in refusers and refusers & {"registry", "statistics"}
 
