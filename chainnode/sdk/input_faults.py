@@ -15,6 +15,9 @@ from chainnode.types.errors import PeerFault
 
 SELECTORS_MISSING: Final = "SELECTORS_MISSING"
 _SELECTORS: Final = (SELECTORS_MALFORMED, SELECTORS_MISSING)
+GONE: Final = ("COLUMNS_REPLACED", SELECTORS_MISSING)
+"""Faults of bytes that cannot be had: true at one moment and node, not at another."""
+
 _MESSAGES = {
     "COLUMN_MALFORMED": "is no ciphertext of the profile",
     "COLUMN_MISSING": "is not among the published blocks",

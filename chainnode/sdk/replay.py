@@ -14,10 +14,11 @@ from typing import Final, Protocol
 
 from chainnode.he.plan import Plan
 from chainnode.he.planner.policy import OwnerRules
-from chainnode.sdk.input_faults import InputFault
+from chainnode.sdk.input_faults import GONE, InputFault
 from chainnode.sdk.proven_steps import history, prove
 from chainnode.sdk.query_inputs import NOTHING, OwnerInput, rules_bytes
 from chainnode.sdk.scoring import (
+    INPUT_REFUSED,
     KIND_CHECK,
     KIND_SCORES,
     QueryFacts,
@@ -37,6 +38,8 @@ LATE: Final = "worker gave no result in time"
 SILENT: Final = "no share"
 PASSED_CHECK: Final = "columns passed their check"
 FAILED_CHECK: Final = "columns failed their check"
+REFUSED_INPUT: Final = "refused input"
+REFUSERS: Final = "the members that refused"
 THE_NODE: Final = "the node"
 THE_CHAIN: Final = "the chain"
 
@@ -50,6 +53,10 @@ class Recompute(Protocol):
 
     async def reduced(self, query: bytes) -> bytes:
         """The hash of the whole made of the chunks that are final on chain, right or wrong."""
+        ...
+
+    async def inspect(self, query: bytes) -> None:
+        """Read all that a query is computed from. Raises `InputFault`."""
         ...
 
 
@@ -171,6 +178,8 @@ async def replay(
         return Report(facts, tuple(checks))
     checks.append(Check("plan", facts.bank, True, f"{plan.hash().hex()} is that of its text"))
     checks += [*_groups(case, plan), *await _results(case, plan, engine)]
+    if case.ending() == INPUT_REFUSED:
+        checks.append(await _refused(case, engine))
     return Report(facts, tuple(checks))
 
 
@@ -337,12 +346,35 @@ def _judged(
     return Check(name, THE_CHAIN, enough, f"{own.hex()[:16]} by {_listed(equal)}, {needed} needed")
 
 
+async def _refused(case: Case, engine: Recompute) -> Check:
+    """A query that members ended for what it reads: whether that shows here too."""
+    refusers = case.members("QueryStep", "input refused by a member")
+    try:
+        await engine.inspect(case.facts.query)
+    except InputFault as fault:
+        return _input_fault(case, fault)
+    except ChainnodeError as error:
+        return Check(REFUSED_INPUT, THE_NODE, False, f"not read: {error}")
+    gone = any(code in GONE for _, code in _shown_faults(case))
+    said = "can be had here; that it could not then is their word" if gone else "is sound"
+    return Check(REFUSED_INPUT, _listed(refusers), gone, f"what the query reads {said}")
+
+
 def _input_fault(case: Case, fault: InputFault) -> Check:
-    """Columns that cannot be computed on: the chain must have ended the query for just that."""
-    shown = {
-        (step.fields["organisation"], step.fields["fault"]) for step in case.steps("MemberFault")
+    """What cannot be computed on: the chain must have ended the query for just that."""
+    shown = (fault.owner, fault.code) in _shown_faults(case)
+    # What this node has not, another one may have.
+    who = THE_NODE if fault.code in GONE and not shown else fault.owner
+    return Check(REFUSED_INPUT, who, shown, str(fault))
+
+
+def _shown_faults(case: Case) -> set[tuple[str, str]]:
+    """Whom the members that refused named, and for which code."""
+    return {
+        (str(step.fields["organisation"]), str(step.fields["fault"]))
+        for step in case.steps("MemberFault")
+        if step.fields["shown_by"] == REFUSERS
     }
-    return Check("columns", fault.owner, (fault.owner, fault.code) in shown, str(fault))
 
 
 def _listed(names: Iterator[str] | Sequence[str] | set[str]) -> str:

@@ -15,6 +15,14 @@ class Recomputer(Worker):
     async def _refuse(self, query: bytes, fault: InputFault) -> None:
         """An auditor's findings go into its report."""
 
+    async def inspect(self, query: bytes) -> None:
+        """Read all that a query is computed from.
+
+        Raises:
+            InputFault: what of it cannot be computed on.
+        """
+        await self._inspect(await self._job(await read_query(self.chain, query)))
+
     async def reduced(self, query: bytes) -> bytes:
         """The hash of the whole made of the chunks that are final on chain, right or wrong."""
         job = await self._job(await read_query(self.chain, query))

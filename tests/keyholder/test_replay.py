@@ -1,25 +1,32 @@
 """A regulator replays queries from the chain alone and finds who lied, or which node does."""
 
 import dataclasses
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from consortium import IDS, MODEL, OWNERS, Consortium
+from consortium import IDS, MODEL, OWNERS, SECTOR, Consortium
 from local_chain import LocalChain
 from test_checked_columns import passed_by
+from test_refused_columns import outside_the_ring, republish
+from test_refused_selectors import ask_with, truncated
 
+from chainnode.he.plan import Plan
 from chainnode.he.planner.policy import OwnerRules
 from chainnode.sdk import audits
+from chainnode.sdk.input_faults import InputFault
 from chainnode.sdk.replay import Check, Report, replay
-from chainnode.sdk.scoring import Step
+from chainnode.sdk.scoring import QueryFacts, ScoringChain, Step, read_query
 from chainnode.types.block import BlockHeader
 from chainnode.types.errors import ClientFault, PeerFault
 from chainnode.types.vote import CommitCertificate
+from chainnode.worker import worker
 from chainnode.worker.replay import Recomputer
 from chainnode.worker.worker import Job
 
 SUM = "SELECT COUNT(*), SUM(turnover) FROM firms WHERE sector = 'trade'"
+PRIVATE = "SELECT COUNT(*), SUM(turnover) FROM firms WHERE sector = PRIVATE(mine)"
 SMALL = "SELECT COUNT(*) FROM firms WHERE overdue >= 4 AND sector = 'trade'"
 
 
@@ -52,20 +59,20 @@ async def replayed(
     consortium: Consortium, folder: Path, node: type[LocalChain] = LocalChain
 ) -> Report:
     chain = node(consortium.ledger, "client", "registry", "client")
-    worker = Recomputer(chain, "regulator", folder / "replay")
+    engine = Recomputer(chain, "regulator", folder / "replay")
     query = consortium.bank.last_query
-    return await replay(chain, consortium.ledger.validators, query, worker)
+    return await replay(chain, consortium.ledger.validators, query, engine)
 
 
 def lie(consortium: Consortium, name: str) -> None:
     """A worker whose every result is wrong by its last bytes, the same for every liar."""
-    worker = consortium.workers[name]
-    honest = worker._chunk
+    liar = consortium.workers[name]
+    honest = liar._chunk
 
     async def lying(job: Job, index: int) -> bytes:
         return (await honest(job, index))[:-8] + bytes(8)
 
-    worker._chunk = lying  # type: ignore[method-assign]
+    liar._chunk = lying  # type: ignore[method-assign]
 
 
 def found(report: Report) -> set[tuple[str, str]]:
@@ -149,7 +156,7 @@ async def test_a_forged_signature_under_a_receipt_is_found(
     await consortium.bank.query("firms", SUM)
     genesis, forged = consortium.ledger.validators, consortium.ledger.copy()
     chain = LocalChain(forged, "client", "registry", "client")
-    worker = Recomputer(chain, "regulator", tmp_path / "replay")
+    engine = Recomputer(chain, "regulator", tmp_path / "replay")
     honest = forged.certificate
 
     def unsigned(header: BlockHeader) -> CommitCertificate:
@@ -158,9 +165,65 @@ async def test_a_forged_signature_under_a_receipt_is_found(
         return dataclasses.replace(made, signatures=tuple(blank))
 
     forged.certificate = unsigned  # type: ignore[method-assign]
-    report = await replay(chain, genesis, consortium.bank.last_query, worker)
+    report = await replay(chain, genesis, consortium.bank.last_query, engine)
     assert ("submission", "the node") in found(report)
     assert any("certificate" in check.detail for check in report.differences())
+
+
+@pytest.mark.timeout(180)
+async def test_a_question_with_a_private_constant_is_replayed_from_its_selectors(
+    deep: Consortium, tmp_path: Path
+) -> None:
+    lie(deep, "guarantor")
+    deep.keyholders["guarantor"]._recompute = deep.workers["bank-a"].recompute
+    rows = await deep.bank.query("firms", PRIVATE, {"mine": "trade"})
+    assert rows[0].values[0] == SECTOR.count("trade")
+    checks = passed(await replayed(deep, tmp_path))
+    assert {"plan", "groups", "shares", "result"} <= {check.what for check in checks}
+    assert [check.who for check in checks if check.what == "wrong results"] == ["guarantor"]
+    # Whoever spoils a selector afterwards is not believed: its hash stands in the text.
+    facts = await read_query(deep.bank.chain, deep.bank.last_query)
+    digest = json.loads(deep.ledger.blobs[bytes.fromhex(facts.sql.split("'")[1])])["selectors"][0]
+    deep.ledger.blobs[bytes.fromhex(digest)] = b"other bytes"
+    differing = (await replayed(deep, tmp_path)).differences()
+    assert [(check.what, check.who) for check in differing] == [("refused input", "the node")]
+
+
+@pytest.mark.timeout(180)
+async def test_malformed_selectors_show_in_the_replay_and_a_refusal_of_sound_ones_too(
+    deep: Consortium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        ask_with(patch, truncated)
+        with pytest.raises(InputFault):
+            await deep.bank.query("firms", PRIVATE, {"mine": "trade"})
+    checks = passed(await replayed(deep, tmp_path))
+    (refusal,) = [check for check in checks if check.what == "refused input"]
+    assert refusal.who == "bank-a" and "SELECTORS_MALFORMED" in refusal.detail
+
+    async def lie(chain: ScoringChain, plan: Plan, facts: QueryFacts) -> tuple[bytes, ...]:
+        raise InputFault("SELECTORS_MALFORMED", "bank-a", "M", plan.hash(), "sector", 1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "fetch_selectors", lie)
+        with pytest.raises(InputFault):
+            await deep.bank.query("firms", PRIVATE, {"mine": "trade"})
+    (difference,) = (await replayed(deep, tmp_path)).differences()
+    steps = await deep.bank.audit_trail(deep.bank.last_query)
+    refusers = {step.organisation for step in steps if step.step == "input refused by a member"}
+    assert (difference.what, difference.who) == ("refused input", ", ".join(sorted(refusers)))
+
+
+async def test_columns_refused_before_any_result_are_derived_too(
+    consortium: Consortium, tmp_path: Path
+) -> None:
+    root = await republish(consortium.client("statistics"), [outside_the_ring()])
+    with pytest.raises(InputFault):
+        await consortium.bank.query("firms", SUM)
+    checks = passed(await replayed(consortium, tmp_path))
+    (refusal,) = [check for check in checks if check.what == "refused input"]
+    assert refusal.who == "statistics" and "COLUMN_MALFORMED" in refusal.detail
+    assert any(root.hex()[:16] in check.detail for check in checks if check.what == "columns")
 
 
 async def test_a_query_refused_for_a_small_group_is_derived_from_the_votes(
