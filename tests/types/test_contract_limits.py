@@ -18,14 +18,16 @@ SAME = [
     ("host.rs", "EVENTS_MAX", limits.CONTRACT_EVENTS_PER_TRANSACTION_MAX),
     ("host.rs", "VALUE_SIZE_MAX_BYTES", limits.CONTRACT_VALUE_SIZE_MAX_BYTES),
     ("host.rs", "KEY_SIZE_MAX_BYTES", limits.CONTRACT_KEY_SIZE_MAX_BYTES),
-    ("host.rs", "SCAN_ROWS_MAX", limits.CONTRACT_SCAN_ROWS_MAX),
+    ("storage.rs", "SCAN_ROWS_MAX", limits.CONTRACT_SCAN_ROWS_MAX),
 ]
 
 
 @pytest.mark.parametrize(("file", "name", "expected"), SAME)
 def test_a_limit_is_one_number(file: str, name: str, expected: int) -> None:
     source = (SOURCES / file).read_text()
-    found = re.findall(rf"^(?:pub )?const {name}: \w+ = ([\d_* ]+);", source, re.MULTILINE)
+    found = re.findall(
+        rf"^(?:pub |pub\(crate\) )?const {name}: \w+ = ([\d_* ]+);", source, re.MULTILINE
+    )
     assert len(found) == 1
     product = 1
     for factor in found[0].replace("_", "").split("*"):

@@ -2,9 +2,11 @@
 //!
 //! `docs/spec/contract-vm.md` is the specification.
 
+mod bodies;
 mod call;
 mod host;
 mod image;
+mod instance;
 mod levels;
 mod machine;
 mod measure;
@@ -13,6 +15,7 @@ mod nested;
 mod paillier;
 mod price;
 mod rules;
+mod storage;
 mod wasm;
 
 /// Reading a key with this end panics: only in builds for tests of what a panic leaves behind.
