@@ -486,6 +486,11 @@ class HeSecretKey:
     def public_key_share(self, common_seed: bytes) -> bytes:
         """b_i = -(a s_i + t e_i) over data limbs and special prime, a from SHAKE of the seed."""
     def relin_round1(self, common_seed: bytes) -> tuple[bytes, HeRelinEphemeral]: ...
+    def first_shares(
+        self, key_seed: bytes, relin_seed: bytes | None, context: bytes
+    ) -> tuple[bytes, tuple[bytes, HeRelinEphemeral] | None, bytes]:
+        """The key share, round 1 of relinearisation if it has a seed, and the proof that their
+        dealer knows the short secrets behind them, bound to `context`."""
     def relin_round2(self, ephemeral: HeRelinEphemeral, round1: bytes) -> bytes: ...
     def scalar_share(self, ciphertext: bytes, limbs: int, flood_seed: bytes, parties: int) -> bytes:
         """This member's share of the constant coefficient of a two-polynomial ciphertext: 8 bytes a
@@ -510,6 +515,17 @@ class HeSecretKey:
     ) -> list[bytes]:
         """`key_switch_share` of every ciphertext with its own seed: equal bytes, the target checked
         once, the ciphertexts on so many threads."""
+
+def he_verify_first_shares(
+    profile: str,
+    key_seed: bytes,
+    relin_seed: bytes | None,
+    context: bytes,
+    key_share: bytes,
+    relin_share: bytes | None,
+    proof: bytes,
+) -> None:
+    """Raise `ValueError` unless the proof of `HeSecretKey.first_shares` holds."""
 
 def he_aggregate_public_key(profile: str, common_seed: bytes, shares: Sequence[bytes]) -> bytes: ...
 def he_aggregate_relin_round1(profile: str, shares: Sequence[bytes]) -> bytes: ...

@@ -6,6 +6,8 @@ Troncoso-Pastoriza, Bossuat and Hubaux, PETS 2021. The caller carries messages a
 the contract enforces: every commitment before any reveal. Then everyone opens test vectors drawn
 from chain randomness: keys that fail are never used.
 
+Whoever deals a piece proves that it knows the short secrets behind its first shares (`proof.rs`).
+
 A message has one part per piece its sender leads. Parts are stored one by one, for one of profile M
 has 18 MB, and the message is known by the hashes of its parts.
 """
@@ -33,6 +35,10 @@ BASE_PROFILES: Final[tuple[ProfileName, ...]] = ("S", "S36")
 """Profiles of every epoch; M is made only where the council asks for it."""
 
 HASH_SIZE_BYTES: Final = 32
+MALFORMED: Final = "CEREMONY_MESSAGE_MALFORMED"
+UNPROVEN: Final = "CEREMONY_PROOF_WRONG"
+MESSAGE_FAULTS: Final = (MALFORMED, UNPROVEN)
+"""What a member alone is to blame for by the message it committed to."""
 
 
 def relin_profiles(profiles: Iterable[ProfileName]) -> tuple[ProfileName, ...]:
@@ -54,6 +60,16 @@ def commitment(epoch: int, round_number: int, blob_hash: bytes, organisation: st
 def common_seed(epoch_seed: bytes, purpose: str) -> bytes:
     """The seed of one common random polynomial."""
     return hashlib.sha256(b"chainnode/he-common/v1" + epoch_seed + purpose.encode()).digest()
+
+
+def first_claim(
+    epoch_seed: bytes, profile: ProfileName, index: int, leader: str
+) -> tuple[bytes, bytes | None, bytes]:
+    """What a proof is bound to: seeds of the key and of relinearisation, if any, and the place."""
+    multiplied = profile in relin_profiles([profile])
+    relin_seed = common_seed(epoch_seed, f"relin/{profile}") if multiplied else None
+    place = epoch_seed + index.to_bytes(4, "big") + leader.encode()
+    return common_seed(epoch_seed, profile), relin_seed, place
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,25 +134,45 @@ class FirstRound:
         self._shares: dict[ProfileName, list[bytes]] = {name: [] for name in self.profiles}
 
     def add(self, index: int, part: bytes) -> None:
-        """Take in the part of a piece's leader.
+        """Take in the part of a piece's leader, whose proofs must hold.
 
         Raises:
-            PeerFault: `CEREMONY_MESSAGE_MALFORMED` naming the leader.
+            PeerFault: `CEREMONY_MESSAGE_MALFORMED` or `CEREMONY_PROOF_WRONG` naming the leader.
         """
         leader, multiplied = self.sharing.leader(index), relin_profiles(self.profiles)
-        opened = _message(leader, part, len(self.profiles) + len(multiplied) + 1)
-        deal = opened.pop()
-        holders = len(self.sharing.pieces[index])
-        self.deals[index] = _message(leader, deal, len(self.profiles) + holders)
-        for profile in self.profiles:
-            self._shares[profile].append(opened.pop(0))
-        for profile, share in zip(multiplied, opened, strict=True):
+        opened = _message(leader, part, 2 * len(self.profiles) + len(multiplied) + 1)
+        dealt = _message(leader, opened.pop(), len(self.profiles) + len(self.sharing.pieces[index]))
+        proofs = [opened.pop() for _ in self.profiles][::-1]
+        shares, seconds = opened[: len(self.profiles)], opened[len(self.profiles) :]
+        relins = dict(zip(multiplied, seconds, strict=True))
+        for profile, share, proof in zip(self.profiles, shares, proofs, strict=True):
+            self._verify(index, profile, share, relins.get(profile), proof)
+        self.deals[index] = dealt
+        for profile, share in zip(self.profiles, shares, strict=True):
+            self._shares[profile].append(share)
+        for profile, share in relins.items():
             before = [self.relin_totals[profile]] if profile in self.relin_totals else []
             try:
                 total = _native.he_aggregate_relin_round1(profile, [*before, share])
             except ValueError as error:
                 raise _malformed(leader, str(error)) from error
             self.relin_totals[profile] = total
+
+    def _verify(
+        self, index: int, profile: ProfileName, share: bytes, relin: bytes | None, proof: bytes
+    ) -> None:
+        leader = self.sharing.leader(index)
+        claim = first_claim(self._seed, profile, index, leader)
+        try:
+            _native.he_verify_first_shares(profile, *claim, share, relin, proof)
+        except ValueError as error:
+            raise PeerFault(
+                UNPROVEN,
+                f"{leader} has not proven that it knows its secret of piece {index} in {profile}: "
+                f"{error}",
+                subject=leader,
+                fix="have that member's keyholder looked at, then open the epoch again",
+            ) from error
 
     def public_keys(self) -> dict[ProfileName, bytes]:
         """The joint public keys.
@@ -197,21 +233,21 @@ class Ceremony:
     def _first_part(
         self, index: int, piece: PieceSecret, sealing_keys: Mapping[str, bytes]
     ) -> bytes:
-        parts = [
-            piece.keys[profile].public_key_share(common_seed(self._seed, profile))
-            for profile in self._profiles
-        ]
-        for profile in relin_profiles(self._profiles):
-            share, self._ephemerals[(index, profile)] = piece.keys[profile].relin_round1(
-                common_seed(self._seed, f"relin/{profile}")
-            )
-            parts.append(share)
+        shares, relins, proofs = [], [], []
+        for profile in self._profiles:
+            claim = first_claim(self._seed, profile, index, self._member)
+            share, relin, proof = piece.keys[profile].first_shares(*claim)
+            shares.append(share)
+            proofs.append(proof)
+            if relin is not None:
+                relins.append(relin[0])
+                self._ephemerals[(index, profile)] = relin[1]
         transport = secrets.token_bytes(32)
         dealt = [piece.keys[profile].seal(transport) for profile in self._profiles]
         for holder in self._sharing.pieces[index]:
             context = self._context(index, holder)
             dealt.append(release.seal(sealing_keys[holder], transport + piece.flood_key, context))
-        return pack_container([*parts, pack_container(dealt)])
+        return pack_container([*shares, *relins, *proofs, pack_container(dealt)])
 
     def _context(self, index: int, holder: str) -> bytes:
         place = self._seed + index.to_bytes(4, "big")
@@ -328,7 +364,7 @@ def _message(member: str, data: bytes, count: int) -> list[bytes]:
 
 def _malformed(member: str, reason: str) -> PeerFault:
     return PeerFault(
-        "CEREMONY_MESSAGE_MALFORMED",
+        MALFORMED,
         reason,
         subject=member,
         fix="open the epoch again; if it repeats, look at that member's keyholder",

@@ -68,7 +68,10 @@ class EpochKeeper:
             if seat == 0 and all(keys):
                 await self._service.attempt("open_epoch")
         elif status == EPOCH_OPEN and all(keys):
-            await self._exchange_messages(epoch, seed, sharing, keys)
+            try:
+                await self._exchange_messages(epoch, seed, sharing, keys)
+            except PeerFault as error:
+                await self._fail(epoch, sharing, error)
         elif status == EPOCH_TESTING:
             await self._test(epoch, test_seed, sharing)
         elif status in (EPOCH_ACTIVE, EPOCH_FAILED):
@@ -108,6 +111,15 @@ class EpochKeeper:
         for blob in (*made.public_keys.values(), *made.relin_keys.values()):
             await self._chain.put_blob(blob)
         await self._service.attempt("submit_keys", epoch=epoch, keys=made.hashes())
+
+    async def _fail(self, epoch: int, sharing: Sharing, error: PeerFault) -> None:
+        """Say on chain whose message is wrong; the epoch ends by it."""
+        if error.code not in council.MESSAGE_FAULTS or error.subject not in sharing.members:
+            raise error
+        self._service.complain(f"epoch {epoch}", error)
+        await self._service.attempt(
+            "fail_epoch", epoch=epoch, organisation=error.subject, fault=error.message
+        )
 
     async def _begin(self, epoch: int, seed: bytes, sharing: Sharing, keys: list[bytes]) -> _Part:
         """Draw the pieces this member leads, keep them, and store its first message's parts."""

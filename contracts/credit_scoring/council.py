@@ -122,6 +122,19 @@ class KeyCouncil(Contract):
         self._epoch_step(epoch, self._round_step("reveal", round), blob)
 
     @call
+    def fail_epoch(self, epoch: u64, organisation: str, fault: str) -> None:
+        """A member's message is none to make keys of: one other's word ends the ceremony.
+
+        Everybody can look: the message is known by its hash. Both names stand on chain."""
+        self._require_ceremony(epoch, EPOCH_OPEN, ROUNDS)
+        if organisation not in self._members(epoch):
+            raise Invalid("organisation")
+        step = self._round_step("reveal", 1)
+        if (self._place(epoch), step, organisation) not in self.posts:
+            raise WrongState("reveals of round", 1)
+        self._close_epoch(epoch, EPOCH_FAILED, "failed: " + organisation + ": " + fault)
+
+    @call
     def submit_keys(self, epoch: u64, keys: Keys) -> None:
         """State the aggregated keys this member computed; all equal fixes them."""
         self._require_ceremony(epoch, EPOCH_OPEN, ROUNDS)

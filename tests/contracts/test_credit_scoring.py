@@ -89,6 +89,31 @@ def test_different_aggregated_keys_fail_the_epoch() -> None:
     assert chain.call("open_epoch", sender=keyholder("bank-a")) == epoch + 1
 
 
+def test_a_wrong_message_fails_the_epoch_and_names_its_sender() -> None:
+    chain = new_chain()
+    epoch = chain.call("open_epoch", sender=keyholder("bank-a"))
+    blame = {"epoch": epoch, "organisation": "registry", "fault": "no proof"}
+    with pytest.raises(Reverted, match="WrongState"):
+        chain.call("fail_epoch", sender=keyholder("bank-a"), **blame)
+    run_round(chain, epoch, 1)
+    for sender in (worker("bank-a"), client("bank-a"), keyholder("stranger")):
+        with pytest.raises(Reverted, match="NotAllowed"):
+            chain.call("fail_epoch", sender=sender, **blame)
+    with pytest.raises(Reverted, match="organisation"):
+        stranger = blame | {"organisation": "stranger"}
+        chain.call("fail_epoch", sender=keyholder("bank-a"), **stranger)
+    chain.call("fail_epoch", sender=keyholder("bank-a"), **blame)
+    last = events(chain, "CouncilStep")[-1]
+    assert (last["step"], last["organisation"]) == ("failed: registry: no proof", "bank-a")
+    assert chain.view("epoch_info", epoch=epoch)[1] == 3
+    with pytest.raises(Reverted, match="WrongState"):
+        chain.call("fail_epoch", sender=keyholder("guarantor"), **blame)
+    # Keys that were agreed on are judged by their test vectors alone.
+    assert activate(chain) == epoch + 1
+    with pytest.raises(Reverted, match="WrongState"):
+        chain.call("fail_epoch", sender=keyholder("bank-a"), **blame | {"epoch": epoch + 1})
+
+
 def test_one_failed_test_vector_fails_the_epoch() -> None:
     chain = new_chain()
     epoch = chain.call("open_epoch", sender=keyholder("bank-a"))

@@ -2,12 +2,15 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from chainnode import _native
+from chainnode._native import HeSecretKey
 from chainnode.he import council, release
-from chainnode.he.engine import pack_container
+from chainnode.he.engine import pack_container, unpack_container
 from chainnode.he.profiles import ProfileName
 from chainnode.he.threshold import Sharing
 from chainnode.types.errors import ClientFault, PeerFault
@@ -136,7 +139,8 @@ def test_a_deal_for_another_member_does_not_open(made: Council) -> None:
         b"",
         b"\x01\x00\x00\x00",
         pack_container([b"x", b"y", b"z"]),
-        pack_container([b"", b"", b"short", pack_container([b""] * 4)]),
+        pack_container([b""] * 5 + [pack_container([b""] * 3)]),
+        pack_container([b""] * 5 + [b"no container"]),
     ],
 )
 def test_a_malformed_part_names_its_leader(made: Council, broken: bytes) -> None:
@@ -144,6 +148,64 @@ def test_a_malformed_part_names_its_leader(made: Council, broken: bytes) -> None
         added({"registry": [broken] * len(made.first["registry"])}, made.profiles)
     assert refused.value.code == "CEREMONY_MESSAGE_MALFORMED"
     assert refused.value.subject == "registry"
+
+
+def changed(part: bytes, place: int, to: bytes) -> bytes:
+    """A part with one of its fields replaced."""
+    fields = unpack_container(part)
+    fields[place] = to
+    return pack_container(fields)
+
+
+def of_another_place(
+    seed: bytes = EPOCH_SEED, index: int = SHARING.led_by("registry")[0], name: str = "registry"
+) -> bytes:
+    """A first part of registry's first piece, honest but for what its proofs are bound to."""
+    piece, right = council.PieceSecret.draw(), SHARING.led_by("registry")[0]
+    shares, seconds, proofs = [], [], []
+    for profile in council.BASE_PROFILES:
+        place = council.first_claim(seed, profile, index, name)[2]
+        seeds = council.first_claim(EPOCH_SEED, profile, right, "registry")[:2]
+        share, relin, proof = piece.keys[profile].first_shares(*seeds, place)
+        shares.append(share)
+        seconds += [relin[0]] if relin else []
+        proofs.append(proof)
+    deal = pack_container([b""] * (2 + len(SHARING.pieces[right])))
+    return pack_container([*shares, *seconds, *proofs, deal])
+
+
+def refuse_unproven(made: Council, part: bytes) -> str:
+    first = council.FirstRound(EPOCH_SEED, SHARING, made.profiles)
+    index = SHARING.led_by("registry")[0]
+    with pytest.raises(PeerFault) as refused:
+        first.add(index, part)
+    assert refused.value.code == "CEREMONY_PROOF_WRONG"
+    assert refused.value.subject == "registry"
+    assert f"of piece {index} in " in refused.value.message
+    # Nothing of a refused part is kept.
+    assert not first.deals and not first.relin_totals
+    return refused.value.message
+
+
+@pytest.mark.parametrize(
+    "place",
+    [{"seed": hashlib.sha256(b"another epoch").digest()}, {"index": 0}, {"name": "guarantor"}],
+)
+def test_a_proof_for_another_epoch_piece_or_member_names_the_leader(
+    made: Council, place: dict[str, Any]
+) -> None:
+    refuse_unproven(made, of_another_place(**place))
+    right = council.FirstRound(EPOCH_SEED, SHARING, made.profiles)
+    right.add(SHARING.led_by("registry")[0], of_another_place())
+
+
+@pytest.mark.parametrize("place", [0, 1, 2, 3, 4])
+def test_every_share_needs_its_own_proof(made: Council, place: int) -> None:
+    # Another honest dealer's field in place of the own: a share copied, or its proof.
+    part, other = made.first["registry"][0], made.first["bank-a"][0]
+    swapped = changed(part, place, unpack_container(other)[place])
+    assert ("in S36" if place in (1, 2, 4) else "in S:") in refuse_unproven(made, swapped)
+    refuse_unproven(made, changed(part, place, b""))
 
 
 def test_an_index_of_another_length_names_its_sender(made: Council) -> None:
@@ -199,6 +261,21 @@ def test_commitments_differ_by_member_round_and_epoch() -> None:
         for name in MEMBERS
     }
     assert len(made) == 16
+
+
+@pytest.mark.parametrize(
+    ("profile", "size_bytes"), [("S", 65_568), ("S36", 360_480), ("M", 1_114_144)]
+)
+def test_a_proof_is_small_beside_what_it_proves(profile: ProfileName, size_bytes: int) -> None:
+    claim = council.first_claim(EPOCH_SEED, profile, 0, "bank-a")
+    share, relin, proof = HeSecretKey.generate(profile).first_shares(*claim)
+    second = relin[0] if relin else None
+    _native.he_verify_first_shares(profile, *claim, share, second, proof)
+    assert len(proof) == size_bytes < (len(share) + len(second or b"")) / 4
+    with pytest.raises(ValueError, match="belong together"):
+        _native.he_verify_first_shares(
+            profile, claim[0], b"" if relin is None else None, claim[2], share, second, proof
+        )
 
 
 def test_no_message_contains_another_members_part(made: Council) -> None:

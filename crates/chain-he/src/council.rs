@@ -27,9 +27,11 @@ const PARTIES_MAX: usize = 1 << 10;
 /// A member's secret of relinearisation round 1, wiped when dropped.
 pub struct RelinEphemeral {
     profile: &'static Profile,
-    mask: Zeroizing<Vec<i64>>,
+    pub(crate) mask: Zeroizing<Vec<i64>>,
     seed: Zeroizing<[u8; 32]>,
 }
+
+type RelinShares = (Vec<u64>, RelinEphemeral, Vec<Zeroizing<Vec<i64>>>);
 
 /// Width of one flooding term: the flooding of all parties stays below
 /// `2^(log2 Q - 2 - margin)`, so honest phases never wrap whatever the draw.
@@ -62,7 +64,7 @@ pub fn flood_bits(profile: &Profile, limbs: usize, parties: usize, scalar: bool)
     Ok(flood_term_bits(profile, limbs, parties, margin)? + profile.plain.modulus.bits() - 1)
 }
 
-fn public_uniform(profile: &Profile, seed: &[u8], limb: usize) -> Vec<u64> {
+pub(crate) fn public_uniform(profile: &Profile, seed: &[u8], limb: usize) -> Vec<u64> {
     common_uniform(
         profile.ring.degree,
         seed,
@@ -72,7 +74,7 @@ fn public_uniform(profile: &Profile, seed: &[u8], limb: usize) -> Vec<u64> {
     )
 }
 
-fn relin_uniform(profile: &Profile, seed: &[u8], digit: usize, limb: usize) -> Vec<u64> {
+pub(crate) fn relin_uniform(profile: &Profile, seed: &[u8], digit: usize, limb: usize) -> Vec<u64> {
     common_uniform(
         profile.ring.degree,
         seed,
@@ -85,6 +87,14 @@ fn relin_uniform(profile: &Profile, seed: &[u8], digit: usize, limb: usize) -> V
 impl SecretKey {
     /// b_i = -(a s_i + t e_i) over data limbs and special prime, a from the common seed.
     pub fn public_key_share(&self, common_seed: &[u8]) -> HeResult<Vec<u64>> {
+        Ok(self.key_share(common_seed)?.0)
+    }
+
+    /// The share, and its error.
+    pub(crate) fn key_share(
+        &self,
+        common_seed: &[u8],
+    ) -> HeResult<(Vec<u64>, Zeroizing<Vec<i64>>)> {
         let ring = self.profile.ring;
         let error = Sampler::fresh()?.error(ring.degree);
         let mut out = Vec::with_capacity(ring.full_words());
@@ -92,11 +102,17 @@ impl SecretKey {
             let a = public_uniform(self.profile, common_seed, limb);
             out.extend(self.masked(&a, &error, limb));
         }
-        Ok(out)
+        Ok((out, error))
     }
 
     /// Round 1: per digit h0 = -u a + s w + t e0 and h1 = s a + t e1.
     pub fn relin_round1(&self, common_seed: &[u8]) -> HeResult<(Vec<u64>, RelinEphemeral)> {
+        let (share, ephemeral, _) = self.relin_shares(common_seed)?;
+        Ok((share, ephemeral))
+    }
+
+    /// Round 1, its secret, and the errors of all h0 and h1 in their order.
+    pub(crate) fn relin_shares(&self, common_seed: &[u8]) -> HeResult<RelinShares> {
         let profile = self.profile;
         let (ring, degree) = (profile.ring, profile.ring.degree);
         let t = profile.t() as i64;
@@ -107,6 +123,7 @@ impl SecretKey {
             seed: system_random()?,
         };
         let mut out = Vec::with_capacity(ring.limbs * 2 * ring.full_words());
+        let mut all_errors = Vec::with_capacity(2 * ring.limbs);
         for digit in 0..ring.limbs {
             let errors = [sampler.error(degree), sampler.error(degree)];
             let mut second = Vec::with_capacity(ring.full_words());
@@ -126,8 +143,9 @@ impl SecretKey {
                 second.extend(h1);
             }
             out.extend(second);
+            all_errors.extend(errors);
         }
-        Ok((out, ephemeral))
+        Ok((out, ephemeral, all_errors))
     }
 
     /// Round 2: per digit s h0 + (u - s) h1 + fresh noise, the same bytes when asked again.

@@ -16,6 +16,7 @@ pub mod modulus;
 pub mod ntt;
 pub mod params;
 pub mod poly;
+pub mod proof;
 mod readahead;
 pub mod relin;
 pub mod sampling;

@@ -16,6 +16,8 @@ use crate::modulus::Modulus;
 
 const BINOMIAL_BITS: u32 = 21;
 const BINOMIAL_MASK: u64 = (1 << BINOMIAL_BITS) - 1;
+/// The largest magnitude of an error's coefficient.
+pub const ERROR_MAX: i64 = BINOMIAL_BITS as i64;
 const TRITS_PER_WORD: usize = 8;
 /// How many uniform values add up to one flooding value.
 const FLOOD_TERMS: usize = 4;
@@ -93,6 +95,14 @@ impl Sampler {
                 .map(|w| weight(*w) - weight(w >> BINOMIAL_BITS))
                 .collect(),
         )
+    }
+
+    /// Uniform integers of [-2^bits, 2^bits).
+    pub fn masks(&mut self, degree: usize, bits: u32) -> Zeroizing<Vec<i64>> {
+        let words = self.words(degree);
+        let mask = (2u64 << bits) - 1;
+        let centred = |x: &u64| (x & mask) as i64 - (1 << bits);
+        Zeroizing::new(words.iter().map(centred).collect())
     }
 
     /// Uniform residues by rejection.

@@ -5,6 +5,7 @@ use chain_he::encoder::bytes_of;
 use chain_he::error::HeResult;
 use chain_he::keys::SecretKey;
 use chain_he::params::{profile, POLYNOMIALS_MAX};
+use chain_he::proof::Claim;
 use chain_he::scheme::{self, PublicKey};
 use chain_he::{relin, HeError};
 use pyo3::exceptions::PyValueError;
@@ -161,6 +162,34 @@ impl HeSecretKey {
         ))
     }
 
+    #[allow(clippy::type_complexity)]
+    fn first_shares<'py>(
+        &self,
+        py: Python<'py>,
+        key_seed: &[u8],
+        relin_seed: Option<&[u8]>,
+        context: &[u8],
+    ) -> PyResult<(
+        Bound<'py, PyBytes>,
+        Option<(Bound<'py, PyBytes>, HeRelinEphemeral)>,
+        Bound<'py, PyBytes>,
+    )> {
+        let claim = Claim {
+            profile: self.0.profile,
+            key_seed,
+            relin_seed,
+            context,
+        };
+        let made = py
+            .detach(|| self.0.first_shares(&claim))
+            .map_err(value_error)?;
+        let bytes = |words: &[u64]| PyBytes::new(py, &bytes_of(words));
+        let relin = made
+            .relin
+            .map(|(share, ephemeral)| (bytes(&share), HeRelinEphemeral(ephemeral)));
+        Ok((bytes(&made.key), relin, PyBytes::new(py, &made.proof)))
+    }
+
     fn relin_round2<'py>(
         &self,
         py: Python<'py>,
@@ -221,44 +250,6 @@ impl HeSecretKey {
 }
 
 #[pyfunction]
-fn he_aggregate_public_key<'py>(
-    py: Python<'py>,
-    profile: &str,
-    common_seed: &[u8],
-    shares: Vec<PyBackedBytes>,
-) -> PyResult<Bound<'py, PyBytes>> {
-    words(py, || {
-        let profile = chain_he::params::profile(profile)?;
-        council::aggregate_public_key(profile, common_seed, &slices(&shares))
-    })
-}
-
-#[pyfunction]
-fn he_aggregate_relin_round1<'py>(
-    py: Python<'py>,
-    profile: &str,
-    shares: Vec<PyBackedBytes>,
-) -> PyResult<Bound<'py, PyBytes>> {
-    words(py, || {
-        let profile = chain_he::params::profile(profile)?;
-        council::aggregate_relin_round1(profile, &slices(&shares))
-    })
-}
-
-#[pyfunction]
-fn he_relin_key<'py>(
-    py: Python<'py>,
-    profile: &str,
-    round1: &[u8],
-    round2_shares: Vec<PyBackedBytes>,
-) -> PyResult<Bound<'py, PyBytes>> {
-    words(py, || {
-        let profile = chain_he::params::profile(profile)?;
-        council::relin_key(profile, round1, &slices(&round2_shares))
-    })
-}
-
-#[pyfunction]
 fn he_encrypt<'py>(
     py: Python<'py>,
     profile: &str,
@@ -297,42 +288,6 @@ fn he_encrypt_many<'py>(
             .map(|(block, seed)| scheme::encrypt(profile, &key, block, seed, limbs))
             .collect::<HeResult<Vec<_>>>()
     })
-}
-
-#[pyfunction]
-fn he_combine_scalar(
-    py: Python<'_>,
-    profile: &str,
-    limbs: usize,
-    ciphertext: &[u8],
-    shares: Vec<PyBackedBytes>,
-) -> PyResult<(u64, u32)> {
-    py.detach(|| {
-        let profile = chain_he::params::profile(profile)?;
-        council::combine_scalar(profile, limbs, ciphertext, &slices(&shares))
-    })
-    .map_err(value_error)
-}
-
-#[pyfunction]
-fn he_combine_key_switch<'py>(
-    py: Python<'py>,
-    profile: &str,
-    limbs: usize,
-    ciphertext: &[u8],
-    shares: Vec<PyBackedBytes>,
-) -> PyResult<Bound<'py, PyBytes>> {
-    words(py, || {
-        let profile = chain_he::params::profile(profile)?;
-        council::combine_key_switch(profile, limbs, ciphertext, &slices(&shares))
-    })
-}
-
-#[pyfunction]
-fn he_flood_bits(profile: &str, limbs: usize, parties: usize, scalar: bool) -> PyResult<u32> {
-    chain_he::params::profile(profile)
-        .and_then(|profile| council::flood_bits(profile, limbs, parties, scalar))
-        .map_err(value_error)
 }
 
 #[pyfunction]
@@ -475,17 +430,10 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("CPU_PATH", chain_he::kernels::cpu_path())?;
     let paths = PyTuple::new(module.py(), chain_he::kernels::available_paths())?;
     module.add("CPU_PATHS", paths)?;
-    module.add("HE_SCALAR_MARGIN_BITS", council::SCALAR_MARGIN_BITS)?;
     module.add_function(wrap_pyfunction!(keep_freed_memory, module)?)?;
     module.add_function(wrap_pyfunction!(he_profile, module)?)?;
-    module.add_function(wrap_pyfunction!(he_aggregate_public_key, module)?)?;
-    module.add_function(wrap_pyfunction!(he_aggregate_relin_round1, module)?)?;
-    module.add_function(wrap_pyfunction!(he_relin_key, module)?)?;
     module.add_function(wrap_pyfunction!(he_encrypt, module)?)?;
     module.add_function(wrap_pyfunction!(he_encrypt_many, module)?)?;
-    module.add_function(wrap_pyfunction!(he_combine_scalar, module)?)?;
-    module.add_function(wrap_pyfunction!(he_combine_key_switch, module)?)?;
-    module.add_function(wrap_pyfunction!(he_flood_bits, module)?)?;
     module.add_function(wrap_pyfunction!(he_validate_ciphertext, module)?)?;
     module.add_function(wrap_pyfunction!(he_add, module)?)?;
     module.add_function(wrap_pyfunction!(he_add_plain, module)?)?;

@@ -6,6 +6,7 @@ mod exec;
 mod formats;
 mod he;
 mod he_columns;
+mod he_council;
 mod hints;
 mod paillier;
 mod parallel;
@@ -22,6 +23,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     he::register(module)?;
     hints::register(module)?;
     he_columns::register(module)?;
+    he_council::register(module)?;
     paillier::register(module)?;
     parallel::register(module)?;
     pool::register(module)?;
