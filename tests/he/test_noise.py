@@ -1,6 +1,7 @@
 """The planner's noise figures bound what the native library measures."""
 
 import hashlib
+import math
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from chainnode.he.plan import LinearForm, Term
 from chainnode.he.planner import degree_and_noise as noise
 from chainnode.he.profiles import PROFILES, Profile
 from chainnode.he.schema import ROWS_PER_BLOCK, SLOTS_PER_BLOCK
+from chainnode.he.threshold import Sharing
 
 
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)
@@ -24,7 +26,7 @@ def test_profiles_repeat_the_native_table(profile: Profile) -> None:
     assert tuple(prime.bit_length() for prime in native.moduli) == profile.limb_bits
 
 
-@pytest.mark.parametrize("parties", [1, 2, 3, 4, 7, 8])
+@pytest.mark.parametrize("parties", [1, 2, 3, 4, 7, 8, 35, 70])
 def test_flooding_is_as_wide_as_the_native_library_draws_it(parties: int) -> None:
     for profile in PROFILES.values():
         for scalar, margin in (
@@ -70,6 +72,45 @@ def test_a_filtered_sum_over_a_million_rows_is_carried() -> None:
     assert bound <= noise.scalar_capacity_bits(profile, pieces)
     # The largest of 8,192 coefficients is about 4 deviations; 2^-128 is at 13.4.
     assert 16 * noise.TAIL_SQUARED >= 13.4**2
+
+
+@pytest.mark.parametrize(
+    ("members", "threshold", "rows", "points"),
+    [
+        (4, 2, 11_094_720, 65_536),
+        (4, 3, 1_227_328, 26_754),
+        (5, 3, 105_664, 10_362),
+        (5, 4, 105_664, 10_362),
+        (6, 5, 48_768, 8_460),
+        (6, 4, 0, 3_663),
+        (7, 6, 0, 3_575),
+        (7, 5, 0, 1_384),
+        (8, 6, 0, 1_094),
+        (8, 5, 0, 489),
+    ],
+)
+def test_what_councils_of_each_size_carry_is_what_the_reference_says(
+    members: int, threshold: int, rows: int, points: int
+) -> None:
+    """docs/reference/sql.md: a filtered sum in S36, a scorecard in S, and four factors in M."""
+    pieces = math.comb(members, members - threshold + 1)
+    assert len(Sharing.of([str(place) for place in range(members)], threshold).pieces) == pieces
+
+    def carried(profile: Profile, blocks: int, factors: int) -> bool:
+        term = Term(tuple(LinearForm((f"c{place}",), (1,)) for place in range(factors)))
+        bound = noise.output_noise_bits(profile, (term,), blocks, pieces)
+        return bound <= noise.scalar_capacity_bits(profile, pieces)
+
+    def scored(weight: int) -> bool:
+        bound = noise.score_noise_bits(LinearForm(("bin",), (weight,)), pieces)
+        return bound <= noise.vector_capacity_bits(pieces)
+
+    blocks = rows // ROWS_PER_BLOCK
+    assert blocks == 0 or carried(PROFILES["S36"], blocks, 2)
+    assert not carried(PROFILES["S36"], blocks + 1, 2)
+    assert carried(PROFILES["S36"], 10**9 // ROWS_PER_BLOCK, 1)
+    assert carried(PROFILES["M"], 10**9 // ROWS_PER_BLOCK, 4)
+    assert scored(points) and not scored(points + 1)
 
 
 def test_sums_of_products_stay_below_the_bound() -> None:

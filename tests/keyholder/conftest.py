@@ -5,40 +5,12 @@ there on a copy of the chain and of the folders, as processes do that are starte
 """
 
 import asyncio
-import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from consortium import DEEP, Consortium, build
+from consortium import DEEP, Consortium, Prepared, build, prepare
 from local_chain import LocalLedger
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A consortium that has stopped after its table was published."""
-
-    ledger: LocalLedger
-    folder: Path
-
-    def begin(self, folder: Path) -> Consortium:
-        shutil.copytree(self.folder, folder, dirs_exist_ok=True)
-        return build(self.ledger.copy(), folder)
-
-
-async def prepare(
-    ledger: LocalLedger,
-    folder: Path,
-    publish: Callable[[Consortium], Awaitable[None]] = Consortium.publish,
-) -> Prepared:
-    made = build(ledger, folder)
-    try:
-        await made.active()
-        await publish(made)
-    finally:
-        await made.stop()
-    return Prepared(ledger, folder)
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,14 @@
-"""Four organisations in one process: keyholders, workers, owners and a bank, on a local chain."""
+"""A council in one process: keyholders, workers, owners and a bank, on a local chain."""
 
 import asyncio
-from collections.abc import Mapping
+import shutil
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from local_chain import ORGANISATIONS, LocalChain, LocalLedger
+from local_chain import LocalChain, LocalLedger
 
 from chainnode.he.encode import Cell
 from chainnode.he.engine import Engine
@@ -58,7 +59,7 @@ def plain_score(row: int) -> int:
 
 @dataclass
 class Consortium:
-    """Every process of the four organisations, running."""
+    """Every process of the organisations, running."""
 
     ledger: LocalLedger
     folder: Path
@@ -121,11 +122,11 @@ def build(
     ledger: LocalLedger, folder: Path, engines: Mapping[str, Engine] | None = None
 ) -> Consortium:
     workers, keyholders = {}, {}
-    for name in ORGANISATIONS:
+    for name in ledger.organisations:
         chain = LocalChain(ledger, "worker", name, "common")
         engine = (engines or {}).get(name)
         workers[name] = Worker(chain, name, folder / name / "worker", engine, tick_ms=50)
-    for name in ORGANISATIONS:
+    for name in ledger.organisations:
         keyholders[name] = Keyholder(
             LocalChain(ledger, "keyholder", name, "common"),
             name,
@@ -145,3 +146,29 @@ def build(
         asyncio.create_task(service.run()) for service in (*keyholders.values(), *workers.values())
     ]
     return Consortium(ledger, folder, keyholders, workers, bank, tasks)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A consortium that has stopped after its table was published."""
+
+    ledger: LocalLedger
+    folder: Path
+
+    def begin(self, folder: Path) -> Consortium:
+        shutil.copytree(self.folder, folder, dirs_exist_ok=True)
+        return build(self.ledger.copy(), folder)
+
+
+async def prepare(
+    ledger: LocalLedger,
+    folder: Path,
+    publish: Callable[[Consortium], Awaitable[None]] = Consortium.publish,
+) -> Prepared:
+    made = build(ledger, folder)
+    try:
+        await made.active()
+        await publish(made)
+    finally:
+        await made.stop()
+    return Prepared(ledger, folder)

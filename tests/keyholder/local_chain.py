@@ -1,6 +1,6 @@
 """A chain of one process: the real contract under CPython, real receipts, headers and signatures.
 
-Every call is a block of its own, sealed by four validators' precommits, so that proofs verify as
+Every call is a block of its own, sealed by every organisation's precommit, so that proofs verify as
 they would against nodes.
 """
 
@@ -52,23 +52,26 @@ class LocalLedger:
         threshold: int = 3,
         query_deadline_ms: int = 600_000,
         profiles: Sequence[str] = ("S", "S36"),
+        organisations: Sequence[str] = ORGANISATIONS,
+        share_deadline_ms: int = 1_500,
     ) -> None:
+        self.organisations = tuple(organisations)
         council = {
-            "organisations": list(ORGANISATIONS),
+            "organisations": list(organisations),
             "threshold": threshold,
             "profiles": list(profiles),
             "keyholder_name": "keyholder",
             "worker_name": "worker",
             "chunk_deadline_ms": 1_000,
-            "share_deadline_ms": 1_500,
+            "share_deadline_ms": share_deadline_ms,
             "query_deadline_ms": query_deadline_ms,
         }
         self.deployed: Deployed = deploy(load_contract(SOURCE).CreditScoring, council=council)
         self.deployed.chain_id = CHAIN_ID
-        self.keys = [Ed25519PrivateKey.generate() for _ in ORGANISATIONS]
+        self.keys = [Ed25519PrivateKey.generate() for _ in organisations]
         self.validators = ValidatorSet(
             Validator(key.public_key().public_bytes_raw(), name, 1)
-            for key, name in zip(self.keys, ORGANISATIONS, strict=True)
+            for key, name in zip(self.keys, organisations, strict=True)
         )
         self.blobs: dict[bytes, bytes] = {}
         self.blocks: list[tuple[int, list[Step]]] = []

@@ -136,7 +136,8 @@ def check_noise(noise_bits: int, capacity_bits: int, profile: Profile, subject: 
             f"noise of {noise_bits} bits against {capacity_bits} that flooding hides on "
             f"{profile.limbs} limbs of profile {profile.name}",
             subject=subject,
-            fix="use smaller weights or a condition on one column",
+            fix="use smaller weights or a condition on one column"
+            + ("" if profile is DEEP else f", or store the columns in profile {DEEP.name}"),
         )
 
 
