@@ -19,13 +19,14 @@ pub struct Costs {
     pub prepare_ns: u64,
     /// Finding the height of one transaction's hinted chain, by one worker beside the others.
     pub climb_ns: u64,
-    /// Setting up one transaction before anyone works, by one worker.
+    /// Setting the scheduler up over records kept from the block before, for each worker, by one of
+    /// them.
     pub begin_ns: u64,
     /// Collecting and sorting one written key after the block, spread over the workers.
     pub collect_ns: u64,
     /// Taking over what one transaction left after the block, spread over the workers.
     pub output_ns: u64,
-    /// Getting ready for the jobs after the block, one key or transaction, by one worker.
+    /// Getting ready for one job after the block, for each worker, by one of them.
     pub join_ns: u64,
     /// Waking a sleeping worker: all of them take as many steps as a binary tree is deep.
     pub wake_ns: u64,
@@ -46,10 +47,10 @@ impl Costs {
             delta_ns: 60,
             prepare_ns: 150,
             climb_ns: 30,
-            begin_ns: 20,
+            begin_ns: 100,
             collect_ns: 1_000,
             output_ns: 200,
-            join_ns: 10,
+            join_ns: 300,
             wake_ns: 5_000,
             line_ns: 50,
             inflation: 0.1,
@@ -92,7 +93,8 @@ impl Costs {
         }
         let asleep = u128::from(gap_ns) > AWAKE.as_nanos();
         let steps = u64::from(workers.next_power_of_two().ilog2());
-        // Each worker draws its part from one line and counts itself out on another.
+        // Each worker sees the job on one line and counts itself out on another; the part it begins
+        // with is its own.
         2 * workers as u64 * self.line_ns + if asleep { steps * self.wake_ns } else { 0 }
     }
 }

@@ -23,8 +23,8 @@ use crate::meter::{Meter, Phase};
 use crate::observed::Observed;
 use crate::parts::Parts;
 use crate::pool::Pool;
-use crate::receipt::BlockResult;
-use crate::scheduler::{Claim, Hint, Scheduler, Settings};
+use crate::receipt::{BlockResult, Lists};
+use crate::scheduler::{Claim, Hint, Records, Scheduler, Settings};
 use crate::threads::{run, Execution, Program};
 
 /// Runs shorter than this are over before another thread has woken.
@@ -66,6 +66,8 @@ pub(crate) struct Parallel {
     /// Where the speculation window ended in the last block that speculated.
     window: Option<u32>,
     observed: Observed,
+    /// Set up for the longest run so far.
+    records: Records<(Executed, Access)>,
     /// Of the last run that was long enough to choose for.
     pub(crate) forecast: Forecast,
     /// Takes the place of the threads while a block is timed.
@@ -86,6 +88,7 @@ impl Parallel {
             foretold: false,
             window: None,
             observed: Observed::default(),
+            records: Records::default(),
             forecast: Forecast::default(),
             meter: None,
         }
@@ -311,7 +314,8 @@ impl Parallel {
             let known = self.window.unwrap_or(settings.window);
             settings.window = known.clamp(settings.window_min, settings.window_max);
         }
-        let scheduler = Scheduler::new(Arc::clone(&memory), count, settings);
+        let records = std::mem::take(&mut self.records);
+        let scheduler = Scheduler::over(records, Arc::clone(&memory), count, settings);
         let program = Calls {
             run: run_of,
             memory,
@@ -324,8 +328,10 @@ impl Parallel {
         if !wait {
             self.window = Some(scheduler.window());
         }
-        let result = outputs(&*workers, &scheduler, count);
-        let memory = Arc::into_inner(scheduler.into_memory()).expect("the workers let go of it");
+        let result = outputs(&*workers, &scheduler, hints);
+        let (memory, records) = scheduler.into_parts();
+        self.records = records;
+        let memory = Arc::into_inner(memory).expect("the workers let go of it");
         let left = if alone {
             let changes = |key: &[u8], value: Option<&[u8]>| base.get(key) != value;
             Left::All(memory.into_writes(&*workers, changes).1)
@@ -336,7 +342,6 @@ impl Parallel {
             }
             Left::Some(block)
         };
-        hints.release(&*workers);
         let spent = start.elapsed().as_nanos() as u64 * self.threads as u64;
         self.measured(counters.executions as usize, spent);
         (result, left)
@@ -351,23 +356,28 @@ pub(crate) enum Left {
     All(NetWrites),
 }
 
-/// What the transactions left, put in order by the workers.
+/// What the transactions left, put in order by the workers, who drop the hints with it.
 fn outputs(
     workers: &dyn Workers,
     scheduler: &Scheduler<(Executed, Access)>,
-    count: usize,
+    hints: Parts<Hint>,
 ) -> BlockResult {
+    let count = scheduler.count() as usize;
     let ranges = stretches(count, workers.count());
-    let parts = share_out(workers, ranges, |range| {
-        let mut part = BlockResult::default();
-        for (executed, access) in scheduler.take_outputs(range) {
-            part.push(executed, access);
-        }
-        part
+    let mut lists = Lists::new(count);
+    let places = lists.cut(&ranges).into_iter().zip(ranges);
+    let hints = hints.into_iter().map(Some).chain(std::iter::repeat(None));
+    let parts = places.zip(hints).collect();
+    let gas_used = share_out(workers, parts, |((mut places, range), hints)| {
+        drop(hints);
+        let mut gas_used = 0u64;
+        scheduler.take_outputs(range, |(executed, access)| {
+            gas_used = gas_used.saturating_add(executed.gas_used);
+            places.put(executed, access);
+        });
+        gas_used
     });
-    let mut result = BlockResult::default();
-    result.append(workers, parts);
-    result
+    lists.into_result(gas_used.into_iter().fold(0, u64::saturating_add))
 }
 
 /// What the workers need of a run.

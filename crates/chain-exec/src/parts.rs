@@ -40,6 +40,16 @@ impl<T: Send> Parts<T> {
     }
 }
 
+impl<T> IntoIterator for Parts<T> {
+    type Item = Vec<T>;
+    type IntoIter = std::vec::IntoIter<Vec<T>>;
+
+    /// Its parts, for workers who have others to do as well.
+    fn into_iter(self) -> Self::IntoIter {
+        self.parts.into_iter()
+    }
+}
+
 impl<T> Parts<T> {
     pub(crate) fn len(&self) -> usize {
         self.count

@@ -3,28 +3,47 @@
 //! They are pinned to cores only where the node's settings say so: the nodes of a testnet share a
 //! machine, and pinned to the same first cores they would wait for each other while others idle.
 
+use std::cell::UnsafeCell;
 use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::ptr::NonNull;
 use std::sync::{Arc, OnceLock};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use chain_state::Workers;
 
-use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, RwLock};
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering};
 
-type Job = dyn Fn(usize) + Send + Sync;
+type Job = dyn Fn(usize) + Sync;
 
 /// Polls before a thread between two jobs gives its core to whoever wants it, and how long it goes
 /// on asking before it sleeps: the jobs of a block follow each other closely.
 const POLLS: u32 = 64;
 pub(crate) const AWAKE: Duration = Duration::from_micros(50);
 
+/// The job of a shift, lent by its caller. The workers only read it: a lock or a count of those who
+/// hold it would be one more line that all of them write.
+#[derive(Default)]
+struct Posted(UnsafeCell<Option<NonNull<Job>>>);
+
+// SAFETY: what is pointed to may be called by several threads at once. The cell is written by the
+// caller whose turn it is, before it announces the shift, and read by workers after they saw that
+// and before they are counted out, for which the caller waits before it writes again.
+unsafe impl Send for Posted {}
+// SAFETY: as above.
+unsafe impl Sync for Posted {}
+
+/// On a cache line of its own: those who wait for the next shift do not ask for it.
+#[derive(Default)]
+#[repr(align(128))]
+struct Apart<T>(T);
+
 #[derive(Default)]
 struct Shared {
     /// Counts the jobs; a worker that sees it grow has one.
     shift: AtomicU64,
-    job: RwLock<Option<Arc<Job>>>,
-    at_work: AtomicUsize,
+    job: Posted,
+    at_work: Apart<AtomicUsize>,
     failed: AtomicBool,
     stop: AtomicBool,
     caller: Mutex<Option<Thread>>,
@@ -80,26 +99,23 @@ impl Pool {
     ///
     /// # Panics
     /// When a worker did. The job must see to it that the others then end too.
-    pub(crate) fn run(&self, job: &(dyn Fn(usize) + Send + Sync)) {
+    pub(crate) fn run(&self, job: &(dyn Fn(usize) + Sync)) {
         if self.threads.is_empty() {
             return job(0);
         }
         let turn = self.turn.lock();
         let shared = &self.shared;
-        let lent: Arc<dyn Fn(usize) + Send + Sync + '_> = Arc::new(job);
-        // SAFETY: only the lifetime is changed. Every worker drops its copy before it counts itself
-        // out, and this function does not return, by a panic neither, before all have and the
-        // pool's own copy is gone.
-        let lent =
-            unsafe { std::mem::transmute::<Arc<dyn Fn(usize) + Send + Sync + '_>, Arc<Job>>(lent) };
+        // SAFETY: only the lifetime is changed. No worker calls the job once it has counted itself
+        // out, and this function does not return, by a panic neither, before all have.
+        let lent = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static Job>(job) };
+        // SAFETY: nobody is at work, and it is this caller's turn.
+        unsafe { *shared.job.0.get() = Some(lent.into()) };
         *shared.caller.lock() = Some(std::thread::current());
-        *shared.job.write() = Some(lent);
-        shared.at_work.store(self.threads.len(), Ordering::SeqCst);
+        shared.at_work.0.store(self.threads.len(), Ordering::SeqCst);
         shared.shift.fetch_add(1, Ordering::SeqCst);
         shared.wake(0);
         let own = catch_unwind(AssertUnwindSafe(|| job(0)));
-        wait(|| shared.at_work.load(Ordering::SeqCst) == 0);
-        *shared.job.write() = None;
+        wait(|| shared.at_work.0.load(Ordering::SeqCst) == 0);
         let failed = shared.failed.swap(false, Ordering::SeqCst);
         drop(turn);
         if let Err(panic) = own {
@@ -115,11 +131,18 @@ impl Workers for Pool {
     }
 
     fn each(&self, parts: usize, work: &(dyn Fn(usize) + Sync)) {
-        let next = AtomicUsize::new(0);
-        self.run(&|_| loop {
-            match next.fetch_add(1, Ordering::Relaxed) {
-                part if part < parts => work(part),
-                _ => return,
+        // All are waited for in any case: the first part of each is its own, so that they need not
+        // queue to draw it.
+        let workers = self.workers();
+        let next = AtomicUsize::new(workers);
+        self.run(&|worker| {
+            let mut part = worker;
+            while part < parts {
+                work(part);
+                if parts <= workers {
+                    return;
+                }
+                part = next.fetch_add(1, Ordering::Relaxed);
             }
         });
     }
@@ -178,16 +201,15 @@ fn serve(shared: &Shared, worker: usize) {
         }
         seen += 1;
         shared.wake(worker);
-        let job = shared.job.read().clone();
-        let job = job.expect("a shift has a job until all are done");
-        let failed = catch_unwind(AssertUnwindSafe(|| job(worker))).is_err();
-        drop(job);
-        if failed {
+        // SAFETY: the shift was announced after the job was posted, and its caller waits until this
+        // worker is counted out.
+        let job = unsafe { (*shared.job.0.get()).expect("a shift has a job").as_ref() };
+        if catch_unwind(AssertUnwindSafe(|| job(worker))).is_err() {
             shared.failed.store(true, Ordering::SeqCst);
         }
-        // The next job may begin as soon as the last one is counted out.
-        let caller = shared.caller.lock().clone();
-        if shared.at_work.fetch_sub(1, Ordering::SeqCst) == 1 {
+        if shared.at_work.0.fetch_sub(1, Ordering::SeqCst) == 1 {
+            // The caller may have seen it and another be next: that one is woken for nothing.
+            let caller = shared.caller.lock().clone();
             caller.expect("set before a shift begins").unpark();
         }
     }

@@ -1,6 +1,8 @@
 //! Outcomes: of one transaction, and of a block.
 
-use chain_state::{join, share_out, Workers};
+use std::ops::Range;
+
+use chain_state::{join, share_out, Place, Places, Workers};
 use chain_types::proto::{Event, Receipt, ReceiptStatus};
 use chain_types::{merkle_root, merkle_root_of_runs, Hash};
 
@@ -78,6 +80,82 @@ impl BlockResult {
             accesses: join(workers, accesses),
             ..own
         };
+    }
+}
+
+/// The lists of a result, which several workers fill side by side.
+#[derive(Debug)]
+pub(crate) struct Lists {
+    receipts: Places<Vec<u8>>,
+    tx_ids: Places<Hash>,
+    expiry_heights: Places<u64>,
+    gas: Places<u64>,
+    accesses: Places<Access>,
+}
+
+/// One worker's places in each of them.
+#[derive(Debug)]
+pub(crate) struct ListPlaces<'a> {
+    receipts: Place<'a, Vec<u8>>,
+    tx_ids: Place<'a, Hash>,
+    expiry_heights: Place<'a, u64>,
+    gas: Place<'a, u64>,
+    accesses: Place<'a, Access>,
+}
+
+impl Lists {
+    pub(crate) fn new(count: usize) -> Self {
+        Self {
+            receipts: Places::new(count),
+            tx_ids: Places::new(count),
+            expiry_heights: Places::new(count),
+            gas: Places::new(count),
+            accesses: Places::new(count),
+        }
+    }
+
+    /// Places for transactions at these positions, which follow one another.
+    pub(crate) fn cut(&mut self, ranges: &[Range<usize>]) -> Vec<ListPlaces<'_>> {
+        let lengths = ranges.iter().map(ExactSizeIterator::len);
+        let mut receipts = self.receipts.cut(lengths.clone()).into_iter();
+        let mut tx_ids = self.tx_ids.cut(lengths.clone()).into_iter();
+        let mut expiry_heights = self.expiry_heights.cut(lengths.clone()).into_iter();
+        let mut gas = self.gas.cut(lengths.clone()).into_iter();
+        let mut accesses = self.accesses.cut(lengths).into_iter();
+        let places = || {
+            Some(ListPlaces {
+                receipts: receipts.next()?,
+                tx_ids: tx_ids.next()?,
+                expiry_heights: expiry_heights.next()?,
+                gas: gas.next()?,
+                accesses: accesses.next()?,
+            })
+        };
+        std::iter::from_fn(places).collect()
+    }
+
+    /// The result of all transactions, roots and writes apart.
+    pub(crate) fn into_result(self, gas_used: u64) -> BlockResult {
+        BlockResult {
+            receipts: self.receipts.into_list(),
+            tx_ids: self.tx_ids.into_list(),
+            expiry_heights: self.expiry_heights.into_list(),
+            gas: self.gas.into_list(),
+            accesses: self.accesses.into_list(),
+            gas_used,
+            ..BlockResult::default()
+        }
+    }
+}
+
+impl ListPlaces<'_> {
+    /// Put what the next transaction left.
+    pub(crate) fn put(&mut self, executed: Executed, access: Access) {
+        self.receipts.put(executed.receipt);
+        self.tx_ids.put(executed.tx_id);
+        self.expiry_heights.put(executed.expiry_height);
+        self.gas.put(executed.gas_used);
+        self.accesses.put(access);
     }
 }
 

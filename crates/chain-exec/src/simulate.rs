@@ -114,6 +114,10 @@ fn looks(one: &TraceTransaction) -> Vec<(u64, Look)> {
     looks
 }
 
+/// Jobs after the execution: taking what the transactions left, emptying the shards of the memory,
+/// and putting the stretches of keys in order.
+pub(crate) const JOBS_AFTER: u64 = 3;
+
 /// What a block takes beside its execution.
 struct Around {
     begin_ns: u64,
@@ -133,19 +137,15 @@ impl Around {
             .copied()
             .collect();
         let written = written.len() as u64;
-        let begin_ns = costs.slowed(workers, costs.begin_ns * count);
-        // Five jobs follow: what the transactions left, the shards, the stretches of keys, and
-        // twice putting lists behind one another.
+        let begin_ns = costs.slowed(workers, costs.begin_ns * workers as u64);
         let shared = (costs.output_ns * count + costs.collect_ns * written) / workers as u64;
-        let joined = [costs.join_ns * count, costs.join_ns * written];
-        let joined = joined.map(|time_ns| costs.slowed(workers, time_ns));
-        let starts = [0, joined[0], joined[1], 0, 0].map(|gap_ns| costs.start_ns(workers, gap_ns));
-        let serial_ns = joined.iter().sum::<u64>();
+        let join_ns = costs.slowed(workers, costs.join_ns * workers as u64);
+        let job_ns = join_ns + costs.start_ns(workers, join_ns);
         Self {
             begin_ns,
             start_ns: costs.start_ns(workers, u64::MAX),
-            after_ns: costs.slowed(workers, shared) + serial_ns + starts.iter().sum::<u64>(),
-            serial_ns: begin_ns + serial_ns,
+            after_ns: costs.slowed(workers, shared) + JOBS_AFTER * job_ns,
+            serial_ns: begin_ns + JOBS_AFTER * join_ns,
         }
     }
 }

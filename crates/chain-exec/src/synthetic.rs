@@ -9,13 +9,15 @@ use std::time::Instant;
 
 use chain_state::versions::{Lens, Memory, Version};
 use chain_state::{
-    share_out, stretches, AccessSet, Alone, BlockOverlay, Bounds, Form, State, TxView, Workers,
+    share_out, stretches, AccessSet, Alone, BlockOverlay, Bounds, Form, Place, Places, State,
+    TxView, Workers,
 };
 
 use crate::gate::{Engine, Forecast};
 use crate::parts::Parts;
 use crate::pool::Pool;
-use crate::scheduler::{Claim, Counters, Hint, Scheduler, Settings};
+use crate::scheduler::{Claim, Counters, Hint, Records, Scheduler, Settings};
+use crate::sync::Mutex;
 use crate::threads::{run, Execution, Program};
 use crate::trace::{key_bytes, Trace, TraceTransaction};
 
@@ -212,6 +214,7 @@ pub struct SyntheticBlock {
     state: Arc<State>,
     fail: bool,
     pool: Pool,
+    records: Mutex<Records<(u64, AccessSet)>>,
 }
 
 impl SyntheticBlock {
@@ -226,6 +229,7 @@ impl SyntheticBlock {
             state: Arc::new(state),
             fail,
             pool: Pool::new(threads, false),
+            records: Mutex::default(),
         }
     }
 
@@ -282,7 +286,8 @@ impl SyntheticBlock {
         let workers = self.pool.workers();
         let memory = Arc::new(Memory::new(BlockOverlay::default(), workers));
         let settings = Settings::for_workers(workers, mean, wait);
-        let scheduler = Scheduler::new(Arc::clone(&memory), count, settings);
+        let records = std::mem::take(&mut *self.records.lock());
+        let scheduler = Scheduler::over(records, Arc::clone(&memory), count, settings);
         let program = Spin {
             trace: Arc::clone(&self.trace),
             state: Arc::clone(&self.state),
@@ -296,15 +301,19 @@ impl SyntheticBlock {
         } else {
             &self.pool
         };
+        let mut digests = Places::new(count);
         let ranges = stretches(count, workers.count());
-        let digests = share_out(workers, ranges, |range| {
-            let outputs = scheduler.take_outputs(range);
-            outputs.map(|(digest, _)| digest).collect::<Vec<u64>>()
+        let places = digests.cut(ranges.iter().map(ExactSizeIterator::len));
+        let parts = places.into_iter().zip(ranges).collect();
+        share_out(workers, parts, |(mut place, range): (Place<u64>, _)| {
+            scheduler.take_outputs(range, |(digest, _)| place.put(digest));
         });
-        let memory = Arc::into_inner(scheduler.into_memory()).expect("the workers let go of it");
+        let (memory, records) = scheduler.into_parts();
+        *self.records.lock() = records;
+        let memory = Arc::into_inner(memory).expect("the workers let go of it");
         let changes = |key: &[u8], value: Option<&[u8]>| self.state.get(key) != value;
         let (_, writes) = memory.into_writes(workers, changes);
-        (writes, digests.concat(), counters)
+        (writes, digests.into_list(), counters)
     }
 }
 

@@ -224,8 +224,10 @@ fn check_with(block: &'static [Step], settings: Settings) {
             worker.join().unwrap();
         }
         let scheduler = Arc::into_inner(scheduler).unwrap();
-        assert_eq!(scheduler.take_outputs(0..block.len()).count(), block.len());
-        let memory = Arc::into_inner(scheduler.into_memory()).unwrap();
+        let mut outputs = 0;
+        scheduler.take_outputs(0..block.len(), |_| outputs += 1);
+        assert_eq!(outputs, block.len());
+        let memory = Arc::into_inner(scheduler.into_parts().0).unwrap();
         let (_, writes) = memory.into_writes(&Alone, |_, _| true);
         let mut found = vec![0; 8];
         for (key, value) in writes {

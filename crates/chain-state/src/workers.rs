@@ -1,8 +1,9 @@
 //! Threads that a piece of work is shared among.
 
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use crate::sync::Mutex;
+use crate::sync::{AtomicUsize, Mutex, Ordering};
 
 /// Threads that do the parts of a piece of work.
 pub trait Workers: Sync {
@@ -63,24 +64,96 @@ pub fn stretches(count: usize, parts: usize) -> Vec<Range<usize>> {
         .collect()
 }
 
+/// A list under way: several workers fill its places side by side.
+#[derive(Debug)]
+pub struct Places<T> {
+    items: Vec<T>,
+    count: usize,
+    is_cut: bool,
+    filled: AtomicUsize,
+}
+
+/// Neighbouring places of a list, filled from the first on.
+#[derive(Debug)]
+pub struct Place<'a, T> {
+    free: std::slice::IterMut<'a, MaybeUninit<T>>,
+    put: usize,
+    filled: &'a AtomicUsize,
+}
+
+impl<T> Places<T> {
+    /// Places of so many items.
+    pub fn new(count: usize) -> Self {
+        Self {
+            items: Vec::with_capacity(count),
+            count,
+            is_cut: false,
+            filled: AtomicUsize::new(0),
+        }
+    }
+
+    /// The places in stretches of these lengths, one after another.
+    ///
+    /// # Panics
+    /// When they were cut before, or the lengths together exceed the list's.
+    pub fn cut(&mut self, lengths: impl IntoIterator<Item = usize>) -> Vec<Place<'_, T>> {
+        let cut = std::mem::replace(&mut self.is_cut, true);
+        assert!(!cut, "a place cut twice could be counted twice");
+        let mut free = &mut self.items.spare_capacity_mut()[..self.count];
+        let filled = &self.filled;
+        let stretch = |length| {
+            let (own, rest) = std::mem::take(&mut free).split_at_mut(length);
+            free = rest;
+            let (free, put) = (own.iter_mut(), 0);
+            Place { free, put, filled }
+        };
+        lengths.into_iter().map(stretch).collect()
+    }
+
+    /// The list, every place being filled.
+    ///
+    /// # Panics
+    /// When one is not.
+    pub fn into_list(mut self) -> Vec<T> {
+        let filled = self.filled.load(Ordering::SeqCst);
+        assert_eq!(filled, self.count, "a place was left empty");
+        // SAFETY: the places were cut once, so that no two stretches share one. A stretch counts no
+        // more than it has, each written to; together they counted as many as there are places.
+        unsafe { self.items.set_len(self.count) };
+        self.items
+    }
+}
+
+impl<T> Place<'_, T> {
+    /// Fill the next place.
+    ///
+    /// # Panics
+    /// When all are filled.
+    pub fn put(&mut self, item: T) {
+        self.free.next().expect("a free place").write(item);
+        self.put += 1;
+    }
+}
+
+impl<T> Extend<T> for Place<'_, T> {
+    fn extend<I: IntoIterator<Item = T>>(&mut self, items: I) {
+        items.into_iter().for_each(|item| self.put(item));
+    }
+}
+
+impl<T> Drop for Place<'_, T> {
+    fn drop(&mut self) {
+        self.filled.fetch_add(self.put, Ordering::SeqCst);
+    }
+}
+
 /// Lists behind one another, each put in its place by one of the workers.
 pub fn join<T: Send>(workers: &dyn Workers, lists: Vec<Vec<T>>) -> Vec<T> {
-    let count = lists.iter().map(Vec::len).sum();
-    let mut all: Vec<T> = Vec::with_capacity(count);
-    let mut free = all.spare_capacity_mut();
-    let mut places = Vec::with_capacity(lists.len());
-    for list in lists {
-        let (own, rest) = free.split_at_mut(list.len());
-        places.push((own, list));
-        free = rest;
-    }
-    share_out(workers, places, |(own, list)| {
-        for (place, item) in own.iter_mut().zip(list) {
-            place.write(item);
-        }
+    let mut all = Places::new(lists.iter().map(Vec::len).sum());
+    let places = all.cut(lists.iter().map(Vec::len));
+    let places = places.into_iter().zip(lists).collect();
+    share_out(workers, places, |(mut place, list): (Place<T>, Vec<T>)| {
+        place.extend(list);
     });
-    // SAFETY: the lists' places follow each other from the first on and are `count` together; each
-    // is as long as its list, whose every item was written to it.
-    unsafe { all.set_len(count) };
-    all
+    all.into_list()
 }

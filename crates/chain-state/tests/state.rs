@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use chain_state::{
     join, share_out, stretches, verify_proof, Alone, BlockOverlay, Bounds, Form, NumberError,
-    State, StateTree, TxView, Workers,
+    Places, State, StateTree, TxView, Workers,
 };
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
@@ -447,4 +447,30 @@ fn running_sums_beyond_128_bits_are_exact() {
     }
     assert_eq!(view.read_sum(b"n"), Ok(i128::MAX));
     assert!(view.add(b"n".to_vec(), 1, &Bounds::COUNTER).is_err());
+}
+
+#[test]
+fn a_list_is_whole_only_when_every_place_was_filled_once() {
+    let fill = |lengths: &[usize], puts: &[usize]| {
+        let mut list = Places::new(5);
+        let places = list.cut(lengths.iter().copied());
+        for (mut place, puts) in places.into_iter().zip(puts) {
+            (0..*puts).for_each(|item| place.put(item.to_string()));
+        }
+        list.into_list()
+    };
+    assert_eq!(fill(&[2, 0, 3], &[2, 0, 3]), ["0", "1", "0", "1", "2"]);
+    let refused = |lengths: &'static [usize], puts: &'static [usize]| {
+        assert!(std::panic::catch_unwind(|| fill(lengths, puts)).is_err());
+    };
+    refused(&[2, 3], &[2, 2]);
+    refused(&[2, 3], &[3, 2]);
+    refused(&[2, 4], &[2, 3]);
+    refused(&[2], &[2]);
+    let twice = || {
+        let mut list = Places::<u8>::new(2);
+        list.cut([1]);
+        list.cut([1]);
+    };
+    assert!(std::panic::catch_unwind(twice).is_err());
 }

@@ -30,7 +30,10 @@ impl Deferred {
 impl<T> Scheduler<T> {
     fn has_run(&self, tx: u32) -> bool {
         matches!(self.get(tx).0, EXECUTED | SUMMED | DIRTY | ABORTING | STALE)
-            || self.slots[tx as usize].aborts.load(Ordering::SeqCst) > 0
+            || self.records.slots[tx as usize]
+                .aborts
+                .load(Ordering::SeqCst)
+                > 0
     }
 
     /// Run a repeat once everything before it has run.

@@ -90,7 +90,7 @@ impl<T> Scheduler<T> {
     }
 
     fn settle(&self, tx: u32, state: Option<&State>) -> bool {
-        let record = self.slots[tx as usize].record.lock();
+        let record = self.records.slots[tx as usize].record.lock();
         self.memory.settle(tx, &record.written, state)
     }
 

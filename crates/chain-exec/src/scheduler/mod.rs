@@ -21,12 +21,14 @@ mod hints;
 mod lane;
 mod pace;
 mod ready;
+mod records;
 mod settings;
 mod state;
 mod worker;
 
 pub use chain_state::versions::{Effect, Found, Lens, Memory, Version};
 pub use hints::{Hint, HintClass, HintKey};
+pub use records::Records;
 pub use settings::Settings;
 pub use state::Scheduler;
 pub use worker::{Claim, Counters, Lane, Task, Worker};

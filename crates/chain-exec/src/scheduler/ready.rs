@@ -6,25 +6,23 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::state::{Scheduler, Waiter};
+use super::records::Waiter;
+use super::state::Scheduler;
 use super::worker::Worker;
-use crate::sync::{AtomicU32, AtomicUsize, Mutex, Ordering};
+use crate::sync::{AtomicUsize, Mutex, Ordering};
 
 /// The queue for whoever comes.
 #[derive(Debug)]
 pub(super) struct Ready {
     count: AtomicUsize,
     heap: Mutex<BinaryHeap<(u32, Reverse<u32>)>>,
-    /// Length of the longest hinted chain that starts at each position; 0 where none is known.
-    heights: Box<[AtomicU32]>,
 }
 
 impl Ready {
-    pub(super) fn new(count: u32) -> Self {
+    pub(super) fn new() -> Self {
         Self {
             count: AtomicUsize::new(0),
             heap: Mutex::new(BinaryHeap::new()),
-            heights: (0..count).map(|_| AtomicU32::new(0)).collect(),
         }
     }
 }
@@ -41,18 +39,18 @@ impl<T> Scheduler<T> {
     /// the order changes in which they find work.
     pub fn climb(&self) {
         for tx in (0..self.count()).rev() {
-            let waiters = self.slots[tx as usize].waiters.lock();
+            let waiters = self.records.slots[tx as usize].waiters.lock();
             let above = waiters.iter().map(|waiter| match waiter {
                 Waiter::Hinted(tx) | Waiter::Blocked(tx) => self.urgency(*tx).0,
             });
             let height = above.max().unwrap_or(0) + 1;
             drop(waiters);
-            self.ready.0.heights[tx as usize].store(height, Ordering::SeqCst);
+            self.records.heights[tx as usize].store(height, Ordering::SeqCst);
         }
     }
 
     fn urgency(&self, tx: u32) -> (u32, Reverse<u32>) {
-        let height = self.ready.0.heights[tx as usize].load(Ordering::SeqCst);
+        let height = self.records.heights[tx as usize].load(Ordering::SeqCst);
         (height, Reverse(tx))
     }
 

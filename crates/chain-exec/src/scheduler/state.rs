@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use chain_state::versions::{Cell, Effect, Memory, Version};
+use chain_state::versions::{Effect, Memory, Version};
 
 use super::deferred::Deferred;
 use super::hints::{Hint, HintKey};
 use super::pace::Pace;
 use super::ready::Ready;
+use super::records::{Records, Waiter};
 use super::settings::Settings;
 use super::worker::{Claim, Task, Worker};
-use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 /// To be executed; whoever wins the claim does it.
 pub(super) const IDLE: u64 = 0;
@@ -31,7 +32,7 @@ pub(super) const SUMMED: u64 = 6;
 pub(super) const STALE: u64 = 7;
 const STATUS_BITS: u32 = 3;
 
-fn pack(status: u64, incarnation: u32) -> u64 {
+pub(super) fn pack(status: u64, incarnation: u32) -> u64 {
     u64::from(incarnation) << STATUS_BITS | status
 }
 
@@ -50,30 +51,6 @@ fn unpack(state: u64) -> (u64, u32) {
     )
 }
 
-/// Someone to wake when a transaction has run.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Waiter {
-    /// A hint named it before the block began.
-    Hinted(u32),
-    /// It met the estimate.
-    Blocked(u32),
-}
-
-#[derive(Debug)]
-pub(super) struct Record<T> {
-    pub(super) written: Vec<Arc<Cell>>,
-    output: Option<T>,
-}
-
-#[derive(Debug)]
-pub(super) struct Slot<T> {
-    /// Producers still to run, and one for being drawn.
-    pending: AtomicU32,
-    pub(super) aborts: AtomicU32,
-    pub(super) waiters: Mutex<Vec<Waiter>>,
-    pub(super) record: Mutex<Record<T>>,
-}
-
 /// Keeps the words that every worker writes on cache lines of their own.
 #[repr(align(128))]
 #[derive(Debug)]
@@ -84,15 +61,16 @@ pub(super) struct Padded<T>(pub(super) T);
 pub struct Scheduler<T> {
     pub(super) memory: Arc<Memory>,
     pub(super) settings: Settings,
-    /// Apart from the slots and dense, for the lane reads them in a row.
-    states: Box<[AtomicU64]>,
-    pub(super) slots: Box<[Slot<T>]>,
+    pub(super) records: Records<T>,
+    count: u32,
     next: Padded<AtomicU32>,
     pub(super) frontier: Padded<AtomicU32>,
     pub(super) lane: Padded<AtomicBool>,
     pub(super) pace: Padded<Pace>,
     pub(super) deferred: Padded<Deferred>,
     pub(super) ready: Padded<Ready>,
+    /// Outputs that were taken: their records are as new.
+    taken: AtomicUsize,
 }
 
 impl<T> Scheduler<T> {
@@ -101,43 +79,48 @@ impl<T> Scheduler<T> {
     /// # Panics
     /// When `count` does not fit 32 bits.
     pub fn new(memory: Arc<Memory>, count: usize, settings: Settings) -> Self {
-        let slot = |_| Slot {
-            pending: AtomicU32::new(1),
-            aborts: AtomicU32::new(0),
-            waiters: Mutex::new(Vec::new()),
-            record: Mutex::new(Record {
-                written: Vec::new(),
-                output: None,
-            }),
-        };
-        let count = u32::try_from(count).expect("a block holds far fewer transactions");
+        Self::over(Records::default(), memory, count, settings)
+    }
+
+    /// The same over the records of an earlier block: only those are set up that it lacked.
+    ///
+    /// # Panics
+    /// When `count` does not fit 32 bits.
+    pub fn over(
+        mut records: Records<T>,
+        memory: Arc<Memory>,
+        count: usize,
+        settings: Settings,
+    ) -> Self {
+        records.suffice(count);
         Self {
             memory,
             settings,
-            states: (0..count).map(|_| AtomicU64::new(pack(IDLE, 0))).collect(),
-            slots: (0..count).map(slot).collect(),
+            records,
+            count: u32::try_from(count).expect("a block holds far fewer transactions"),
             next: Padded(AtomicU32::new(0)),
             frontier: Padded(AtomicU32::new(0)),
             lane: Padded(AtomicBool::new(false)),
             pace: Padded(Pace::new(&settings)),
             deferred: Padded(Deferred::new()),
-            ready: Padded(Ready::new(count)),
+            ready: Padded(Ready::new()),
+            taken: AtomicUsize::new(0),
         }
     }
 
     pub(super) fn get(&self, tx: u32) -> (u64, u32) {
-        unpack(self.states[tx as usize].load(Ordering::SeqCst))
+        unpack(self.records.states[tx as usize].load(Ordering::SeqCst))
     }
 
     pub(super) fn swap(&self, tx: u32, from: (u64, u32), to: (u64, u32)) -> bool {
         let (from, to) = (pack(from.0, from.1), pack(to.0, to.1));
         let (order, failed) = (Ordering::SeqCst, Ordering::SeqCst);
-        let state = &self.states[tx as usize];
+        let state = &self.records.states[tx as usize];
         state.compare_exchange(from, to, order, failed).is_ok()
     }
 
     pub(super) fn put(&self, tx: u32, status: u64, incarnation: u32) {
-        self.states[tx as usize].store(pack(status, incarnation), Ordering::SeqCst);
+        self.records.states[tx as usize].store(pack(status, incarnation), Ordering::SeqCst);
     }
 
     /// The memory behind.
@@ -147,7 +130,7 @@ impl<T> Scheduler<T> {
 
     /// Number of transactions.
     pub fn count(&self) -> u32 {
-        self.slots.len() as u32
+        self.count
     }
 
     /// Positions below are final.
@@ -177,14 +160,14 @@ impl<T> Scheduler<T> {
     ) {
         for (tx, hint) in hints.into_iter().enumerate() {
             let tx = tx as u32;
-            let slot = &self.slots[tx as usize];
+            let slot = &self.records.slots[tx as usize];
             let mine = |key: &&HintKey| parts == 1 || self.memory.shard(key.hash) % parts == part;
             if self.settings.wait_for_producers && hint.is_complete() {
                 for key in hint.reads.iter().filter(mine) {
                     self.memory
                         .expected_below(tx, key.hash, &key.bytes, |producer| {
                             slot.pending.fetch_add(1, Ordering::SeqCst);
-                            let mut waiters = self.slots[producer as usize].waiters.lock();
+                            let mut waiters = self.records.slots[producer as usize].waiters.lock();
                             waiters.push(Waiter::Hinted(tx));
                         });
                 }
@@ -217,7 +200,7 @@ impl<T> Scheduler<T> {
                     return Task::Execute(claim);
                 }
             } else if let Some(tx) = self.draw(worker) {
-                let last = self.slots[tx as usize]
+                let last = self.records.slots[tx as usize]
                     .pending
                     .fetch_sub(1, Ordering::SeqCst)
                     == 1;
@@ -293,7 +276,7 @@ impl<T> Scheduler<T> {
     /// Publish what an execution did.
     pub fn finish(&self, worker: &mut Worker, claim: Claim, effects: Vec<Effect>, output: T) {
         let Version { tx, incarnation } = claim.version;
-        let slot = &self.slots[tx as usize];
+        let slot = &self.records.slots[tx as usize];
         worker.counters.executions += 1;
         if self.get(tx).0 == EXECUTING || !self.settings.push {
             let ran = status_of(&effects);
@@ -323,7 +306,7 @@ impl<T> Scheduler<T> {
     pub(super) fn publish(&self, worker: &mut Worker, tx: u32, effects: Vec<Effect>, output: T) {
         let mut stale = std::mem::take(&mut worker.stale);
         {
-            let mut record = self.slots[tx as usize].record.lock();
+            let mut record = self.records.slots[tx as usize].record.lock();
             let written = &mut record.written;
             self.memory.publish(tx, effects, written, &mut stale);
             record.output = Some(output);
@@ -337,7 +320,7 @@ impl<T> Scheduler<T> {
     /// An execution read what an earlier transaction has since changed.
     fn invalidate(&self, worker: &mut Worker, version: Version) {
         let Version { tx, incarnation } = version;
-        let slot = &self.slots[tx as usize];
+        let slot = &self.records.slots[tx as usize];
         loop {
             let (status, current) = self.get(tx);
             if current != incarnation {
@@ -366,7 +349,9 @@ impl<T> Scheduler<T> {
 
     /// Run it again soon, unless it was wrong so often that only the commit lane will do.
     fn retry(&self, tx: u32) {
-        let aborts = self.slots[tx as usize].aborts.load(Ordering::SeqCst);
+        let aborts = self.records.slots[tx as usize]
+            .aborts
+            .load(Ordering::SeqCst);
         if aborts < self.settings.aborts_free {
             self.push_ready(tx);
         } else if aborts < self.settings.aborts_max {
@@ -378,7 +363,7 @@ impl<T> Scheduler<T> {
     pub fn block(&self, worker: &mut Worker, claim: Claim, on: u32) {
         let Version { tx, incarnation } = claim.version;
         worker.counters.blocked += 1;
-        let mut waiters = self.slots[on as usize].waiters.lock();
+        let mut waiters = self.records.slots[on as usize].waiters.lock();
         let ran = matches!(self.get(on).0, EXECUTED | SUMMED | STALE);
         // Under the lock, so that the producer wakes it if it runs from here on.
         self.put(tx, if ran { IDLE } else { BLOCKED }, incarnation + 1);
@@ -391,11 +376,11 @@ impl<T> Scheduler<T> {
     }
 
     pub(super) fn release(&self, worker: &mut Worker, tx: u32) {
-        let waiters = std::mem::take(&mut *self.slots[tx as usize].waiters.lock());
+        let waiters = std::mem::take(&mut *self.records.slots[tx as usize].waiters.lock());
         for waiter in waiters {
             match waiter {
                 Waiter::Hinted(tx) => {
-                    let pending = &self.slots[tx as usize].pending;
+                    let pending = &self.records.slots[tx as usize].pending;
                     if pending.fetch_sub(1, Ordering::SeqCst) == 1 {
                         self.hand(worker, tx);
                     }
@@ -410,22 +395,24 @@ impl<T> Scheduler<T> {
         }
     }
 
-    /// What the transactions at these positions left, in block order, once all are final; their
-    /// records are emptied, each range's by whoever asks for it.
+    /// Hand over what the transactions at these positions left, in block order, once all are final;
+    /// their records are as new then, each range's by whoever asks for it.
     ///
     /// # Panics
     /// When one is not final, or was asked for before.
-    pub fn take_outputs(&self, range: std::ops::Range<usize>) -> impl Iterator<Item = T> + '_ {
-        self.slots[range].iter().map(|slot| {
-            drop(std::mem::take(&mut *slot.waiters.lock()));
-            let mut record = slot.record.lock();
-            record.written = Vec::new();
-            record.output.take().expect("every transaction is final")
-        })
+    pub fn take_outputs(&self, range: std::ops::Range<usize>, put: impl FnMut(T)) {
+        let count = range.len();
+        range.map(|tx| self.records.empty(tx)).for_each(put);
+        self.taken.fetch_add(count, Ordering::SeqCst);
     }
 
-    /// The memory behind, the scheduler having done its work.
-    pub fn into_memory(self) -> Arc<Memory> {
-        self.memory
+    /// The memory behind, and the records for a block to come, all outputs having been taken.
+    ///
+    /// # Panics
+    /// When they have not.
+    pub fn into_parts(self) -> (Arc<Memory>, Records<T>) {
+        let taken = self.taken.load(Ordering::SeqCst);
+        assert_eq!(taken, self.count as usize, "a record is still in use");
+        (self.memory, self.records)
     }
 }
