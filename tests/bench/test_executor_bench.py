@@ -188,8 +188,11 @@ def test_what_one_worker_does_alone_is_charged_undivided() -> None:
         assert alone <= found.serial_part_ns <= 1.1 * alone + 4
     longer = _native.simulate(Workload(20, transactions=4_000).trace(), 96)
     assert longer.serial_part_ns == many.serial_part_ns < many.around_ns < longer.around_ns
-    dear = _native.simulate(trace, 96, costs={"join_ns": costs["join_ns"] + 100})
-    assert 3 * 100 * 96 <= dear.makespan_ns - many.makespan_ns <= 1.1 * 3 * 100 * 96 + 4
+    cheap = _native.simulate(trace, 96, costs={"join_ns": costs["join_ns"] - 100})
+    assert 3 * 100 * 96 <= many.makespan_ns - cheap.makespan_ns <= 1.1 * 3 * 100 * 96 + 4
+    # Whoever waits for more than 50 us falls asleep and is woken: seven steps of a tree, each time.
+    late = _native.simulate(trace, 96, costs={"join_ns": 50_000 / 96})
+    assert late.makespan_ns - many.makespan_ns > 3 * 7 * costs["wake_ns"]
     dear = _native.simulate(trace, 96, costs={"begin_ns": costs["begin_ns"] + 100})
     assert 100 * 96 <= dear.makespan_ns - many.makespan_ns <= 1.1 * 100 * 96 + 4
 
