@@ -359,9 +359,10 @@ def _explain_selectors(plan: Plan) -> str:
     part, private = plan.aggregate, private_constants.private_of(plan)
     outputs = () if part is None else part.outputs
     width = len(outputs) // max(1, 0 if part is None else len(part.groups))
-    blocks = -(-plan.rows // rows_per_block(SCORES.name))
+    profile, limbs = _public_ring(outputs[:width], plan.limbs)
+    blocks = -(-plan.rows // rows_per_block(profile.name))
     public = sum(
-        len(form.columns) * blocks * _stored_bytes(AGGREGATES, AGGREGATES.limbs)
+        len(form.columns) * blocks * _stored_bytes(profile, limbs)
         for output in outputs[:width]
         for term in output.terms
         for form in term.factors
@@ -372,6 +373,14 @@ def _explain_selectors(plan: Plan) -> str:
         f"selectors; the bank gets {len(outputs) // private.choices} scalars, every group's count "
         f"is opened to the council; about {factor:.0f} times the bytes of a public constant"
     )
+
+
+def _public_ring(outputs: Sequence[Output], private_limbs: int) -> tuple[Profile, int]:
+    """Profile and limbs that outputs would be read in were their constant public."""
+    degree = max((output.degree() for output in outputs), default=1)
+    if degree > AGGREGATES.factors_max():
+        return DEEP, private_limbs - 1
+    return AGGREGATES, AGGREGATES.limbs - (degree == 1)
 
 
 def _listed(numbers: tuple[int, ...]) -> str:

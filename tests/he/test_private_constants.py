@@ -39,7 +39,9 @@ from chainnode.he.private_constants import (
 from chainnode.he.profiles import DEEP
 from chainnode.he.schema import Bins, Column, Digits, OneHot, TableSchema
 from chainnode.he.sql import Catalog, Policy, explain, plan_query, verify_plan
+from chainnode.sdk.scoring import result_size_bytes
 from chainnode.types.errors import ClientFault, PeerFault
+from chainnode.types.limits import BLOB_SIZE_MAX_BYTES
 
 ROWS = 17_000
 SECRET = b"\x07" * 32
@@ -376,3 +378,49 @@ def test_explain_tells_degree_and_price(firms: Firms) -> None:
     assert "profile   M" in shown and "degree 3" in shown
     found = re.search(r"sector = PRIVATE: one of 3 selectors; .* about (\d+) times", shown)
     assert found is not None and 3 < int(found[1]) < 60
+
+
+def of_sectors(count: int, rows: int) -> Catalog:
+    names = tuple(f"s{place}" for place in range(count))
+    columns = (
+        Column("sector", "registry", OneHot(names), profiles=DEEP_TOO),
+        Column("overdue", "bank-a", Bins(0, (1, 3), 8), profiles=DEEP_TOO),
+        Column("turnover", "statistics", None, 5_000, profiles=DEEP_TOO),
+    )
+    schema = TableSchema("firms", rows, "id", "registry", columns)
+    return Catalog(schema, {}, parties=6)
+
+
+@pytest.mark.parametrize("rows", [10_000, 1_000_000])
+@pytest.mark.parametrize("answers", ["COUNT(*)", "COUNT(*), SUM(turnover)"])
+@pytest.mark.parametrize("further", ["", " AND overdue < 3"])
+def test_explain_compares_with_the_plan_of_the_same_text_shown(
+    answers: str, further: str, rows: int
+) -> None:
+    for count in (2, 8):
+        catalog = of_sectors(count, rows)
+        text = f"SELECT {answers} FROM firms WHERE sector = "
+        plan = plan_query(f"{text}PRIVATE(x){further}", catalog)
+        shown = plan_query(f"{text}'s0'{further}", catalog)
+        factor = plan.cost.bytes_read / shown.cost.bytes_read
+        assert f"about {factor:.0f} times the bytes" in explain(plan)
+        # docs/explanation/private-constants.md
+        low, high = (1.1, 1.8) if rows == 1_000_000 else (1.3, 4)
+        assert low < factor / count < high
+
+
+@pytest.mark.parametrize(
+    ("answers", "further", "categories"),
+    [
+        ("COUNT(*)", "", 46),
+        ("COUNT(*)", " AND overdue < 3", 28),
+        ("COUNT(*), SUM(turnover)", "", 17),
+        ("COUNT(*), SUM(turnover)", " AND overdue < 3", 10),
+    ],
+)
+def test_so_many_categories_fit_a_blob(answers: str, further: str, categories: int) -> None:
+    """docs/explanation/private-constants.md."""
+    for count, fits in ((categories, True), (categories + 1, False)):
+        text = f"SELECT {answers} FROM firms WHERE sector = PRIVATE(x){further}"
+        plan = plan_query(text, of_sectors(count, 60))
+        assert (result_size_bytes(plan) <= BLOB_SIZE_MAX_BYTES) == fits
