@@ -25,5 +25,7 @@ pub mod stepwise;
 pub mod store;
 mod threads;
 pub mod tiles;
+#[cfg(test)]
+mod timing;
 
 pub use error::{HeError, HeResult};
