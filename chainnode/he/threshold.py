@@ -10,6 +10,7 @@ included, so every active set opens the same sum, and copies that differ are evi
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -212,6 +213,21 @@ def _missing(sharing: Sharing, copies: Copies, subject: str) -> PeerFault:
         subject=subject,
         fix="start the silent members' keyholders, then ask again",
     )
+
+
+def share_commitment(
+    query: bytes, result: bytes, digests: Sequence[bytes], organisation: str
+) -> bytes:
+    """What a member puts on chain before anyone shows hashes of a vector's shares.
+
+    Args:
+        query: 32-byte id.
+        result: hash of the result shared.
+        digests: SHA-256 of its share of every piece, empty where it holds none.
+        organisation: the member.
+    """
+    bound = b"chainnode/share-commit/v1" + query + result + b"".join(digests)
+    return hashlib.sha256(bound + organisation.encode()).digest()
 
 
 def giver(sharing: Sharing, index: int, query: bytes) -> str:

@@ -321,15 +321,19 @@ class Keyholder(ScoringService):
 
     async def _share(self, case: Case, phase_ms: int) -> None:
         query = case.facts.query
-        posted = await read_digests(self.chain, case.sharing, query)
         shared = await self._posts(case, "share")
         scalars = case.plan.aggregate is not None
         if self.organisation in shared and scalars:
             return
         parts = await self._parts(case)
-        digests = {place: hashlib.sha256(part).digest() for place, part in parts.items()}
+        digests = [
+            hashlib.sha256(parts[place]).digest() if place in parts else b""
+            for place in range(len(case.sharing.pieces))
+        ]
         if not scalars:
-            await self._upload(case, parts, digests, posted, phase_ms)
+            if not await self._committed(case, digests, phase_ms, bool(shared)):
+                return
+            await self._upload(case, parts, digests, phase_ms)
         if self.organisation not in shared:
             share = b""
             if scalars:
@@ -341,9 +345,30 @@ class Keyholder(ScoringService):
                 query=query,
                 epoch=case.facts.epoch,
                 result=case.result_hash,
-                digests=[digests.get(place, b"") for place in range(len(case.sharing.pieces))],
+                digests=digests,
                 share=share,
             )
+
+    async def _committed(
+        self, case: Case, digests: list[bytes], phase_ms: int, shown: bool
+    ) -> bool:
+        """Commit to a vector's shares; True once they may be shown, and not before."""
+        commits = await self._posts(case, "share commit")
+        if self.organisation not in commits and not shown:
+            commitment = threshold.share_commitment(
+                case.facts.query, case.result_hash, digests, self.organisation
+            )
+            await self.attempt("share_commit", query=case.facts.query, commitment=commitment)
+            commits = await self._posts(case, "share commit")
+        settled = commits.keys() | (await self._posts(case, "refusal")).keys()
+        if shown or len(settled) == len(case.sharing.members):
+            return True
+        return len(commits) >= case.sharing.threshold and await self._is_late(phase_ms)
+
+    async def _is_late(self, phase_ms: int) -> bool:
+        """Whether half the share deadline has passed: nobody waits for the silent any more."""
+        half_way_ms = phase_ms + (await self.deadlines())["share_deadline_ms"] // 2
+        return time.time() * 1000 > half_way_ms
 
     async def _parts(self, case: Case) -> dict[int, bytes]:
         query, count, held = case.facts.query, len(case.ciphertexts), self._held(case)
@@ -359,21 +384,18 @@ class Keyholder(ScoringService):
         return self._parts_of[query]
 
     async def _upload(
-        self,
-        case: Case,
-        parts: dict[int, bytes],
-        digests: dict[int, bytes],
-        posted: dict[str, dict[int, bytes]],
-        phase_ms: int,
+        self, case: Case, parts: dict[int, bytes], digests: list[bytes], phase_ms: int
     ) -> None:
         """Put the shares others need from this member: one holder's bytes are enough for all."""
-        half_way_ms = phase_ms + (await self.deadlines())["share_deadline_ms"] // 2
-        late = time.time() * 1000 > half_way_ms
+        posted = await read_digests(self.chain, case.sharing, case.facts.query)
+        refused = await self._posts(case, "refusal")
+        late = await self._is_late(phase_ms)
         for place, part in parts.items():
             key = (case.facts.query, place)
             first = threshold.giver(case.sharing, place, case.facts.query)
             theirs = posted.get(first, {}).get(place)
-            needed = first == self.organisation or late or theirs not in (None, digests[place])
+            needed = first == self.organisation or late or first in refused
+            needed = needed or theirs not in (None, digests[place])
             if needed and theirs != digests[place] and key not in self._uploaded:
                 await self.chain.put_blob(part)
                 self._uploaded[key] = None

@@ -36,6 +36,7 @@ from chainnode.types.validators import ValidatorSet
 WRONG: Final = "worker gave a wrong result"
 LATE: Final = "worker gave no result in time"
 SILENT: Final = "no share"
+UNCOMMITTED: Final = "share not committed in time"
 PASSED_CHECK: Final = "columns passed their check"
 FAILED_CHECK: Final = "columns failed their check"
 REFUSED_INPUT: Final = "refused input"
@@ -278,6 +279,8 @@ def _members(case: Case) -> Iterator[Check]:
     if not approved or not (released or case.ending() == "deadline"):
         return
     heard = case.members("QueryStep", "share")
+    if case.facts.kind == KIND_SCORES:
+        yield _commitments(case, heard)
     silent = set(case.table.members) - heard
     silent -= case.members("QueryStep", "refused by a member")
     named = case.named(SILENT)
@@ -290,6 +293,14 @@ def _members(case: Case) -> Iterator[Check]:
     if released:
         enough = len(heard) >= case.table.sharing.threshold
         yield Check("shares", THE_CHAIN, enough, f"by {_listed(heard)}")
+
+
+def _commitments(case: Case, heard: set[str]) -> Check:
+    """Who showed hashes of a vector's shares without having committed to them."""
+    bound, named = case.members("QueryStep", "share commit"), case.named(UNCOMMITTED)
+    late = heard - bound
+    detail = f"{_listed(late) or 'nobody'} was late; named: {_listed(named) or 'nobody'}"
+    return Check("share commitments", _listed(late ^ named) or THE_CHAIN, late == named, detail)
 
 
 def _ending(case: Case) -> Iterator[Check]:

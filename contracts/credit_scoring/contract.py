@@ -13,6 +13,7 @@ from chainnode.contract import (
     call,
     ctx,
     emit,
+    sha256,
     u64,
     view,
 )
@@ -20,6 +21,7 @@ from chainnode.contract import (
 from .checks import ColumnChecks
 from .records import (
     KIND_CHECK,
+    KIND_SCORES,
     QUERY_CHECKING,
     QUERY_CLOSED,
     QUERY_EXPIRED,
@@ -71,15 +73,38 @@ class CreditScoring(ColumnChecks, version="1.0", name="credit_scoring"):
             self._end(query, QUERY_REFUSED, "group too small")
 
     @call
+    def share_commit(self, query: Bytes32, commitment: Bytes32) -> None:
+        """Bind the hashes of a vector's shares before anyone shows any; see `_opens`.
+
+        Scalars need none: their shares are sealed to the bank, which hashes what it opens, so that
+        a hash is worth nothing without the share."""
+        self._require_holder(query, QUERY_RELEASING)
+        if self.asks[query].kind != KIND_SCORES:
+            raise Invalid("kind")
+        if self._count(query, "share") > 0:
+            raise WrongState("shares", self._count(query, "share"))
+        self._query_step(query, "share commit", commitment, "")
+
+    @call
     def share_post(
         self, query: Bytes32, epoch: u64, result: Bytes32, digests: list[bytes], share: bytes
     ) -> None:
         """A share of a result under an epoch's key, with the hash of its part of each piece held.
 
         Holders of a piece compute the same bytes, so hashes that differ show a wrong share. One
-        that is not for this query or epoch is recorded as a fault, not refused: it is evidence."""
+        that is not for this query or epoch is recorded as a fault, not refused: it is evidence. A
+        vector's are shown when all have committed or refused, or, after half the share deadline,
+        enough have; who has not committed by then still counts, and is named."""
         self._require_holder(query, QUERY_RELEASING)
-        fault = self._share_fault(query, epoch, result, digests)
+        fault = ""
+        if self.asks[query].kind == KIND_SCORES:
+            self._require_commitments(query)
+            if (query, "share commit", ctx.sender_org) not in self.posts:
+                self._fault(query, ctx.sender_org, "share not committed in time", "contract")
+            elif not self._opens(query, result, digests):
+                fault = "share is not the one committed"
+        if fault == "":
+            fault = self._share_fault(query, epoch, result, digests)
         self._query_step(query, "share", share, "")
         if fault != "":
             self._fault(query, ctx.sender_org, fault, "contract")
@@ -151,6 +176,32 @@ class CreditScoring(ColumnChecks, version="1.0", name="credit_scoring"):
     def _require_holder(self, query: Bytes32, status: u64) -> None:
         self._require_query(query, status)
         self._require_keyholder(self.asks[query].epoch)
+
+    def _require_commitments(self, query: Bytes32) -> None:
+        """Nobody waits for a silent member, and nobody shows a hash others can still repeat."""
+        epoch = self.asks[query].epoch
+        waiting = 0
+        for organisation in self._members(epoch):
+            committed = (query, "share commit", organisation) in self.posts
+            if not committed and (query, "refusal", organisation) not in self.posts:
+                waiting += 1
+        if waiting == 0:
+            return
+        commits = self._count(query, "share commit")
+        if commits < self.epochs[epoch].threshold:
+            raise WrongState("share commitments", commits)
+        half = self.council.get().share_deadline_ms // 2
+        self._require_time(self.queries[query].phase_ms + half)
+
+    def _opens(self, query: Bytes32, result: Bytes32, digests: list[bytes]) -> bool:
+        """Whether the sender committed to these hashes.
+
+        Shares are flooded from a key that only holders of their piece have: no salt is needed."""
+        bound = b"chainnode/share-commit/v1" + query + result
+        for digest in digests:
+            bound += digest
+        opened = sha256(bound + ctx.sender_org.encode())
+        return opened == self.posts[(query, "share commit", ctx.sender_org)]
 
     def _share_fault(
         self, query: Bytes32, epoch: u64, result: Bytes32, digests: list[bytes]

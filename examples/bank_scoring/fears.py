@@ -12,9 +12,16 @@ import numpy as np
 
 from chainnode.he.engine import pack_container
 from chainnode.he.profiles import PROFILES
+from chainnode.he.threshold import share_commitment
 from chainnode.identity import load_identity
 from chainnode.sdk.client import AsyncClient
-from chainnode.sdk.scoring import RELEASING, ContractRefused, read_query, read_sharing
+from chainnode.sdk.scoring import (
+    RELEASING,
+    ContractRefused,
+    read_posts,
+    read_query,
+    read_sharing,
+)
 from chainnode.sdk.scoring_chain import SdkScoringChain
 from chainnode.types.errors import ChainnodeError, PeerFault
 from examples.bank_scoring import scoring
@@ -141,6 +148,14 @@ async def post_random(cheat: SdkScoringChain, query: bytes, table: scoring.Table
     share = await cheat.put_blob(random_share(table))
     held = sharing.held_by(CHEAT)
     digests = [share if place in held else b"" for place in range(len(sharing.pieces))]
+    commitment = share_commitment(query, result, digests, CHEAT)
+    await cheat.call("share_commit", query=query, commitment=commitment)
+    deadline, committed = now() + WAIT_SECONDS, 0
+    while committed < len(sharing.members):
+        if now() > deadline:
+            raise PeerFault("QUERY_TIMEOUT", "Not all members committed to shares in time.")
+        await asyncio.sleep(0.1)
+        committed = len(await read_posts(cheat, sharing, facts.epoch, query, "share commit"))
     await cheat.call(
         "share_post", query=query, epoch=facts.epoch, result=result, digests=digests, share=b""
     )

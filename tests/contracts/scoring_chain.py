@@ -194,6 +194,15 @@ def share_post(chain: Deployed, name: str, **changes: Any) -> None:
     chain.call("share_post", sender=keyholder(name), **arguments)
 
 
+def share_commit(
+    chain: Deployed, name: str, as_name: str = "", stated: list[bytes] | None = None
+) -> None:
+    bound = b"chainnode/share-commit/v1" + QUERY + digest("result 1")
+    bound += b"".join(digests(name) if stated is None else stated) + (as_name or name).encode()
+    commitment = hashlib.sha256(bound).digest()
+    chain.call("share_commit", sender=keyholder(name), query=QUERY, commitment=commitment)
+
+
 def check_groups(chain: Deployed, query: bytes = QUERY) -> None:
     for name in ORGANISATIONS:
         chain.call("post_counts", sender=keyholder(name), query=query, boxes=b"box")

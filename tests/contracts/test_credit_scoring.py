@@ -33,6 +33,7 @@ from scoring_chain import (
     reason,
     rotate,
     run_round,
+    share_commit,
     share_post,
     status,
     submit,
@@ -194,8 +195,12 @@ def test_a_score_query_goes_straight_to_release_and_takes_blob_hashes() -> None:
     submit(chain, kind=1)
     compute(chain)
     assert status(chain) == RELEASING
-    share_post(chain, "bank-a")
+    for name in ORGANISATIONS:
+        share_commit(chain, name)
+    for name in ORGANISATIONS:
+        share_post(chain, name, share=b"")
     assert chain.view("digests_of", query=QUERY)[0] == digests("bank-a")
+    assert (status(chain), named(chain)) == (RELEASED, [])
 
 
 def test_one_small_group_refuses_the_query_and_the_budget_stays_spent() -> None:

@@ -11,9 +11,12 @@ import pytest
 from consortium import IDS, MODEL, OWNERS, ROWS, Consortium, build, plain_score
 from local_chain import LocalLedger
 
+from chainnode.he import release, threshold
+from chainnode.he.engine import pack_container
 from chainnode.he.release import WrongShare
 from chainnode.keyholder.keyholder import Keyholder
 from chainnode.keyholder.shares import Case
+from chainnode.sdk.scoring import read_digests
 from chainnode.types.errors import PeerFault
 
 COUNT = "SELECT COUNT(*) FROM firms"
@@ -130,6 +133,94 @@ async def test_with_three_holders_a_piece_even_the_smallest_lie_names_one(
     with pytest.raises(WrongShare, match=f"the guilty member is {LIAR}"):
         await two_of_four.bank.query("firms", SUM)
     assert await faults(two_of_four) == {(LIAR, "wrong share")}
+
+
+async def repeat_another(liar: Keyholder, case: Case) -> list[bytes]:
+    """What a member says that spares itself the work: its co-holders' hashes, once they stand."""
+    hashes: dict[int, bytes] = {}
+    for _ in range(200):
+        for stated in (await read_digests(liar.chain, case.sharing, case.facts.query)).values():
+            hashes |= stated
+        if len(hashes) == len(case.sharing.pieces):
+            break
+        await asyncio.sleep(0.02)
+    held = case.sharing.held_by(liar.organisation)
+    places = range(len(case.sharing.pieces))
+    return [hashes.get(place, bytes(32)) if place in held else b"" for place in places]
+
+
+def copy_hashes(liar: Keyholder, share: Callable[[Case], bytes]) -> None:
+    async def lazy(case: Case, phase_ms: int) -> None:
+        if liar.organisation not in await liar._posts(case, "share"):
+            await liar.attempt(
+                "share_post",
+                query=case.facts.query,
+                epoch=case.facts.epoch,
+                result=case.result_hash,
+                digests=await repeat_another(liar, case),
+                share=share(case),
+            )
+
+    liar._share = lazy  # type: ignore[method-assign]
+
+
+async def test_a_copied_hash_of_a_sum_is_worth_nothing_without_the_share(
+    consortium: Consortium,
+) -> None:
+    # The others' shares are sealed to the bank: it hashes what the copier sealed in their place.
+    liar = consortium.keyholders[LIAR]
+
+    def sealed(case: Case) -> bytes:
+        size = threshold.scalar_size_bytes(case.plan, len(case.ciphertexts))
+        made_up = pack_container([bytes(size)] * len(case.sharing.held_by(LIAR)))
+        return release.seal(case.facts.reply_key, made_up, case.context(LIAR, "sums"))
+
+    copy_hashes(liar, sealed)
+    with pytest.raises(WrongShare, match=f"the guilty member is {LIAR}"):
+        await consortium.bank.query("firms", SUM)
+    assert await faults(consortium) == {(LIAR, "wrong share")}
+
+
+async def test_a_copied_hash_of_scores_comes_too_late_and_is_named(
+    consortium: Consortium,
+) -> None:
+    for owner in OWNERS:
+        await consortium.client(owner).set_consent("firms", "bank-a", IDS[:20])
+    copy_hashes(consortium.keyholders[LIAR], lambda case: b"")
+    scores = await consortium.bank.score("firms", MODEL.name)
+    assert scores == {IDS[row]: plain_score(row) for row in range(20)}
+    assert await faults(consortium) == {(LIAR, "share not committed in time")}
+
+
+async def test_a_share_other_than_the_committed_one_is_named_and_not_counted(
+    consortium: Consortium,
+) -> None:
+    for owner in OWNERS:
+        await consortium.client(owner).set_consent("firms", "bank-a", IDS[:20])
+    liar = consortium.keyholders[LIAR]
+    honest = liar.attempt
+
+    async def lying(method: str, **kwargs: Any) -> bool:
+        if method == "share_commit":
+            kwargs |= {"commitment": hashlib.sha256(b"anything").digest()}
+        return await honest(method, **kwargs)
+
+    liar.attempt = lying  # type: ignore[method-assign]
+    scores = await consortium.bank.score("firms", MODEL.name)
+    assert len(scores) == 20
+    assert await faults(consortium) == {(LIAR, "share is not the one committed")}
+
+
+async def test_hashes_of_scores_are_committed_before_any_is_shown(consortium: Consortium) -> None:
+    for owner in OWNERS:
+        await consortium.client(owner).set_consent("firms", "bank-a", IDS[:20])
+    await consortium.bank.score("firms", MODEL.name)
+    steps = [
+        step.step
+        for step in await consortium.bank.audit_trail(consortium.bank.last_query)
+        if step.step.startswith("share")
+    ]
+    assert steps == ["share commit"] * 4 + ["share"] * 4
 
 
 async def test_a_silent_member_is_named_and_the_answer_is_exact(consortium: Consortium) -> None:

@@ -9,6 +9,7 @@ import pytest
 from consortium import IDS, MODEL, OWNERS, SECTOR, Consortium
 from local_chain import LocalChain
 from test_checked_columns import passed_by
+from test_lying_members import copy_hashes
 from test_refused_columns import outside_the_ring, republish
 from test_refused_selectors import ask_with, truncated
 
@@ -95,6 +96,18 @@ async def test_an_honest_query_matches_in_every_point(
         *("steps", "terms", "plan", "budget", "columns", "policy", "minimum group", "groups"),
         *("shares", "ending", "chunk 0", "result"),
     }
+
+
+async def test_a_replay_derives_who_showed_a_share_without_having_committed(
+    consortium: Consortium, tmp_path: Path
+) -> None:
+    for owner in OWNERS:
+        await consortium.client(owner).set_consent("firms", "bank-a", IDS[:20])
+    copy_hashes(consortium.keyholders["registry"], lambda case: b"")
+    await consortium.bank.score("firms", MODEL.name)
+    checks = passed(await replayed(consortium, tmp_path))
+    (late,) = [check.detail for check in checks if check.what == "share commitments"]
+    assert late == "registry was late; named: registry"
 
 
 async def test_a_score_query_is_replayed_under_the_consents_of_its_submission(
