@@ -13,7 +13,9 @@ pub struct Costs {
     pub write_ns: u64,
     /// Making one transaction final, apart from its line.
     pub commit_ns: u64,
-    /// Settling one delta, apart from its lines.
+    /// Publishing one addition to a number that many add to, apart from its line.
+    pub add_ns: u64,
+    /// Settling one addition in order, apart from its lines.
     pub delta_ns: u64,
     /// Preparing one hinted access, spread over the workers.
     pub prepare_ns: u64,
@@ -44,6 +46,7 @@ impl Costs {
             read_ns: 120,
             write_ns: 160,
             commit_ns: 10,
+            add_ns: 160,
             delta_ns: 60,
             prepare_ns: 150,
             climb_ns: 30,

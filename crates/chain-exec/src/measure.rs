@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use chain_state::versions::{Effect, Memory, Version};
-use chain_state::{share_out, stretches, BlockOverlay, Bounds, Place, Places, State, Write};
+use chain_state::{share_out, stretches, BlockOverlay, Bounds, Form, Place, Places, State, Write};
 
 use crate::costs::Costs;
 use crate::meter::{clock_ns, Meter, Phase};
@@ -24,7 +24,10 @@ const ROUNDS: usize = 7;
 enum Published {
     Nothing,
     Puts,
+    /// To numbers of all, which fit whatever the others add.
     Adds,
+    /// To numbers of its own, which may not fit.
+    Tight,
 }
 
 /// Times of one block, in nanoseconds in all.
@@ -73,11 +76,8 @@ pub fn measured_costs(count: usize, workers: usize) -> Costs {
             .reduce(Times::least)
             .unwrap_or_default()
     };
-    let (nothing, puts, adds) = (
-        round(Published::Nothing),
-        round(Published::Puts),
-        round(Published::Adds),
-    );
+    let (nothing, puts) = (round(Published::Nothing), round(Published::Puts));
+    let (adds, tight) = (round(Published::Adds), round(Published::Tight));
     let (count, workers) = (count.max(1) as u64, workers.max(1) as u64);
     let keys = KEYS as u64 * count;
     Costs {
@@ -85,7 +85,8 @@ pub fn measured_costs(count: usize, workers: usize) -> Costs {
         read_ns: nothing.read / keys,
         write_ns: puts.finish.saturating_sub(nothing.finish) / keys,
         commit_ns: nothing.commit / count,
-        delta_ns: adds.commit.saturating_sub(nothing.commit) / keys,
+        add_ns: adds.finish.saturating_sub(nothing.finish) / keys,
+        delta_ns: tight.commit.saturating_sub(nothing.commit) / keys,
         prepare_ns: puts.prepare / (2 * keys),
         climb_ns: puts.climb / count,
         begin_ns: puts.begin / workers,
@@ -104,21 +105,32 @@ fn keys_of(tx: usize) -> [Vec<u8>; KEYS] {
     })
 }
 
+/// Keys that it writes or adds to.
+fn targets(tx: usize, published: Published) -> [Vec<u8>; KEYS] {
+    keys_of(if published == Published::Adds { 0 } else { tx })
+}
+
 fn effects(tx: usize, published: Published) -> Vec<Effect> {
+    let low = Bounds::new(Form::COUNTER, -1, 0);
     let effect = |key| match published {
         Published::Nothing => None,
         Published::Puts => Some(Effect::new(key, Write::Put(vec![7; 16]))),
         Published::Adds => Some(Effect::addition(key, 1, &Bounds::COUNTER)),
+        Published::Tight => Some(Effect::addition(key, -1, &low)),
     };
-    keys_of(tx).into_iter().filter_map(effect).collect()
+    let keys = targets(tx, published).into_iter();
+    keys.filter_map(effect).collect()
 }
 
 fn hint(tx: usize, published: Published) -> Hint {
-    let keys = || keys_of(tx).into_iter().map(HintKey::new).collect();
+    let keys = || {
+        let keys = targets(tx, published).into_iter();
+        keys.map(HintKey::new).collect()
+    };
     let [reads, writes, deltas] = match published {
         Published::Nothing => [keys(), Vec::new(), Vec::new()],
         Published::Puts => [keys(), keys(), Vec::new()],
-        Published::Adds => [Vec::new(), Vec::new(), keys()],
+        Published::Adds | Published::Tight => [Vec::new(), Vec::new(), keys()],
     };
     Hint {
         class: HintClass::Complete,
@@ -260,6 +272,7 @@ mod tests {
             ("task", here.task_ns),
             ("read", here.read_ns),
             ("write", here.write_ns),
+            ("add", here.add_ns),
             ("delta", here.delta_ns),
             ("prepare", here.prepare_ns),
             ("collect", here.collect_ns),

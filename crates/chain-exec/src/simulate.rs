@@ -13,7 +13,7 @@ use chain_state::versions::{Effect, Found, Memory, Version};
 use chain_state::{BlockOverlay, Bounds, Write};
 
 use crate::costs::Costs;
-use crate::scheduler::{Claim, Counters, Hint, Lane, Scheduler, Settings, Task, Worker};
+use crate::scheduler::{Claim, Counters, Hint, Lane, Scheduler, Settings, Task, Worker, RUN_MAX};
 use crate::trace::{key_bytes, Trace, TraceTransaction};
 
 /// What a simulated block took.
@@ -165,6 +165,7 @@ enum Step {
     Climb,
     Ask,
     Read(Claim, usize),
+    Add(Claim),
     Publish(Claim),
     Finish(Claim),
     Advance,
@@ -244,6 +245,7 @@ impl Simulation<'_> {
             Step::Climb => self.climb(now),
             Step::Ask => self.ask(worker, now),
             Step::Read(claim, next) => self.read(worker, claim, next, now),
+            Step::Add(claim) => self.add(claim, now),
             Step::Publish(claim) => self.publish(claim, now),
             Step::Finish(claim) => self.finish(worker, claim, now),
             Step::Advance => self.advance(worker, now),
@@ -319,7 +321,7 @@ impl Simulation<'_> {
         let step = if next + 1 < count {
             Step::Read(claim, next + 1)
         } else {
-            Step::Publish(claim)
+            Step::Add(claim)
         };
         (at + gap, step)
     }
@@ -353,16 +355,24 @@ impl Simulation<'_> {
         Ok(rows)
     }
 
+    /// Whether few write the keys it adds to is seen under their locks.
+    fn add(&mut self, claim: Claim, now: u64) -> (u64, Step) {
+        let deltas = &self.trace.transactions[claim.version.tx as usize].deltas;
+        let look_ns = self.slowed(self.costs.read_ns);
+        let at = deltas
+            .iter()
+            .fold(now, |at, key| self.line(Line::Key(*key), at) + look_ns);
+        self.busy_ns += at - now;
+        (at, Step::Publish(claim))
+    }
+
     fn publish(&mut self, claim: Claim, now: u64) -> (u64, Step) {
         let one = &self.trace.transactions[claim.version.tx as usize];
         let mut at = now;
-        for key in &one.deltas {
-            if self.is_read(claim, *key) {
-                at = self.line(Line::Key(*key), at) + self.slowed(self.costs.read_ns);
-            }
-        }
         for key in one.writes.iter().chain(&one.deltas) {
-            at = self.line(Line::Key(*key), at) + self.slowed(self.costs.write_ns);
+            let adds = one.deltas.contains(key) && !self.is_read(claim, *key);
+            let cost_ns = [self.costs.write_ns, self.costs.add_ns][usize::from(adds)];
+            at = self.line(Line::Key(*key), at) + self.slowed(cost_ns);
         }
         self.busy_ns += at - now;
         (at, Step::Finish(claim))
@@ -372,7 +382,7 @@ impl Simulation<'_> {
     fn is_read(&self, claim: Claim, key: u64) -> bool {
         let memory = self.scheduler.memory();
         let key = key_bytes(key);
-        claim.exact || memory.read_calm(claim.version, &key).is_some()
+        !claim.exact && memory.read_calm(claim.version, &key).is_some()
     }
 
     fn effects(&mut self, claim: Claim) -> Vec<Effect> {
@@ -400,7 +410,8 @@ impl Simulation<'_> {
         if claim.exact {
             self.scheduler
                 .finish_exact(worker, claim, effects, (), None);
-            return (now, Step::Advance);
+            // What it adds to is settled at once, if need be.
+            return (self.settled(claim.version.tx as usize, now), Step::Advance);
         }
         let mut at = now;
         let queued = self.scheduler.queued();
@@ -421,17 +432,21 @@ impl Simulation<'_> {
 
     fn advance(&mut self, worker: &mut Worker, now: u64) -> (u64, Step) {
         let first = self.scheduler.frontier() as usize;
+        let run = first..self.trace.transactions.len().min(first + RUN_MAX as usize);
+        let pending = run.map(|tx| self.scheduler.is_summed(tx as u32));
+        let pending: Vec<bool> = pending.collect();
         match self.scheduler.advance(worker, None) {
             Lane::Committed(count) => {
                 let count = u64::from(count);
                 let lines = count.div_ceil(8) * self.costs.line_ns;
                 let mut at = self.line(Line::Frontier, now);
                 at += lines + self.slowed(self.costs.commit_ns * count);
-                for tx in first..first + count as usize {
-                    if !self.unsettled[tx].is_empty() {
-                        // Its record lies on another core's line.
-                        at = self.settled(tx, at + self.costs.line_ns);
-                    }
+                for (tx, _) in (first..first + count as usize)
+                    .zip(pending)
+                    .filter(|one| one.1)
+                {
+                    // Its record lies on another core's line.
+                    at = self.settled(tx, at + self.costs.line_ns);
                 }
                 (at, Step::Advance)
             }

@@ -91,9 +91,14 @@ fn digest(mut state: u64, bytes: Option<&[u8]>) -> u64 {
 }
 
 /// The bounds of an addition, and whether the transaction goes on where it does not fit. With
-/// `fail`, bounds as narrow as a few deltas are met on both sides, and some forms are wrong.
+/// `fail`, bounds as narrow as a few deltas are met on both sides, wider ones after some twenty,
+/// and some forms are wrong.
 fn addition(state: u64, key: u64, fail: bool) -> (Bounds, bool) {
     match (fail, key % 3, state % 8) {
+        (true, 0, kind) if key.is_multiple_of(2) => {
+            let bounds = Bounds::new(Form::COUNTER, -(1 << 22), 1 << 27);
+            (bounds, kind % 2 == 0)
+        }
         (true, 1, 7) => (Bounds::new(Form::new(8).expect("a form"), 0, 1 << 30), true),
         (true, 1 | 2, kind) => {
             let bounds = Bounds::new(Form::COUNTER, -(1 << 22), 1 << 24);
@@ -147,6 +152,10 @@ fn execute<B: std::ops::Deref<Target = State>>(
         } else {
             let mut bytes = value.to_be_bytes().to_vec();
             bytes.resize(16, 0);
+            if fail && value % 4 == 1 {
+                // A number that leaves room for additions.
+                bytes = i128::from(value >> 40).to_be_bytes().to_vec();
+            }
             view.put(key_bytes(*key).into(), bytes);
         }
     }

@@ -151,18 +151,31 @@ impl<B: Deref<Target = State>> TxView<B> {
         let Some(lens) = &self.lens else {
             return fits(form.decode(self.below(key).as_deref())?);
         };
+        let total = before.checked_add(delta);
+        let assume = || {
+            let under = form.decode(self.under(lens, key)).ok();
+            let guess = total.zip(under);
+            guess.is_some_and(|(total, under)| {
+                let likely = lens.is_exact() || bounds.sum(under, total).is_ok();
+                likely && lens.assume(key, bounds.room(total), under)
+            })
+        };
         let read = lens.read_calm(key);
-        if let (None, Some(total)) = (&read, before.checked_add(delta)) {
-            let under = form.decode(self.under(lens, key));
-            let likely = under.is_ok_and(|below| bounds.sum(below, total).is_ok());
-            if likely && lens.assume(key, bounds.room(total)) {
-                return Ok(());
-            }
+        if read.is_none() && assume() {
+            return Ok(());
         }
         let found = read.unwrap_or_else(|| lens.read(key));
         let below = form.decode(self.found(lens, key, found).as_deref())?;
-        lens.learn(key, form, below);
-        fits(below)
+        // What fits on the exact value stays an addition: those above need not be settled for it.
+        if !lens.is_exact() {
+            lens.learn(key, form, below);
+            return fits(below);
+        }
+        fits(below)?;
+        if !assume() {
+            lens.learn(key, form, below);
+        }
+        Ok(())
     }
 
     fn note_read(&mut self, key: &[u8]) {

@@ -3,12 +3,12 @@
 use chain_state::versions::{Effect, Version};
 use chain_state::State;
 
-use super::state::{status_of, Scheduler, EXECUTED, EXECUTING, IDLE, STALE, SUMMED};
+use super::state::{Scheduler, EXECUTED, EXECUTING, IDLE, STALE, SUMMED};
 use super::worker::{Claim, Lane, Worker};
 use crate::sync::Ordering;
 
 /// Transactions the lane makes final in one step: it visits eight states per cache line.
-const RUN_MAX: u32 = 64;
+pub(crate) const RUN_MAX: u32 = 64;
 
 impl<T> Scheduler<T> {
     pub(super) fn lane_open(&self) -> bool {
@@ -79,14 +79,18 @@ impl<T> Scheduler<T> {
         let Version { tx, incarnation } = claim.version;
         worker.counters.executions += 1;
         worker.counters.exact += 1;
-        let ran = status_of(&effects);
-        self.publish(worker, tx, effects, output);
+        let ran = self.publish(worker, tx, effects, output);
         let settled = self.settled(tx, ran, state);
         assert!(settled, "an exact execution knows the values it adds to");
         self.put(tx, EXECUTED, incarnation);
         self.commit(tx + 1);
         self.release(worker, tx);
         self.has_now_run(tx);
+    }
+
+    /// Whether it has run and additions of it are left to the lane.
+    pub(crate) fn is_summed(&self, tx: u32) -> bool {
+        self.get(tx).0 == SUMMED
     }
 
     fn settle(&self, tx: u32, state: Option<&State>) -> bool {

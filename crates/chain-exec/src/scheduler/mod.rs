@@ -28,6 +28,7 @@ mod worker;
 
 pub use chain_state::versions::{Effect, Found, Lens, Memory, Version};
 pub use hints::{Hint, HintClass, HintKey};
+pub(crate) use lane::RUN_MAX;
 pub use records::Records;
 pub use settings::Settings;
 pub use state::Scheduler;

@@ -30,18 +30,12 @@ pub(super) const SUMMED: u64 = 6;
 /// Its versions are published and known to be wrong, to be executed again when it comes up to be
 /// final; only without push invalidation.
 pub(super) const STALE: u64 = 7;
-const STATUS_BITS: u32 = 3;
+/// Claimed; what it has published or is about to has additions to be settled in order.
+const UNSURE: u64 = 8;
+const STATUS_BITS: u32 = 4;
 
 pub(super) fn pack(status: u64, incarnation: u32) -> u64 {
     u64::from(incarnation) << STATUS_BITS | status
-}
-
-pub(super) fn status_of(effects: &[Effect]) -> u64 {
-    if effects.iter().any(Effect::is_pending) {
-        SUMMED
-    } else {
-        EXECUTED
-    }
 }
 
 fn unpack(state: u64) -> (u64, u32) {
@@ -278,10 +272,10 @@ impl<T> Scheduler<T> {
         let Version { tx, incarnation } = claim.version;
         let slot = &self.records.slots[tx as usize];
         worker.counters.executions += 1;
-        if self.get(tx).0 == EXECUTING || !self.settings.push {
-            let ran = status_of(&effects);
-            self.publish(worker, tx, effects, output);
-            let stands = self.swap(tx, (EXECUTING, incarnation), (ran, incarnation));
+        if matches!(self.get(tx).0, EXECUTING | UNSURE) || !self.settings.push {
+            let ran = self.publish(worker, tx, effects, output);
+            let stands = self.swap(tx, (EXECUTING, incarnation), (ran, incarnation))
+                || self.swap(tx, (UNSURE, incarnation), (SUMMED, incarnation));
             if !stands && !self.settings.push {
                 self.put(tx, STALE, incarnation);
             }
@@ -303,18 +297,49 @@ impl<T> Scheduler<T> {
         worker.lane_due = self.frontier() == tx;
     }
 
-    pub(super) fn publish(&self, worker: &mut Worker, tx: u32, effects: Vec<Effect>, output: T) {
+    /// The status it has then, unless somebody has proved it wrong.
+    pub(super) fn publish(
+        &self,
+        worker: &mut Worker,
+        tx: u32,
+        effects: Vec<Effect>,
+        output: T,
+    ) -> u64 {
         let mut stale = std::mem::take(&mut worker.stale);
-        {
+        let pending = {
             let mut record = self.records.slots[tx as usize].record.lock();
             let written = &mut record.written;
-            self.memory.publish(tx, effects, written, &mut stale);
+            let mut unsettle = |tx| self.unsettle(tx);
+            let memory = &self.memory;
+            let pending = memory.publish(tx, effects, written, &mut stale, &mut unsettle);
             record.output = Some(output);
-        }
+            pending
+        };
         for version in stale.drain(..) {
             self.invalidate(worker, version);
         }
         worker.stale = stale;
+        if pending {
+            SUMMED
+        } else {
+            EXECUTED
+        }
+    }
+
+    /// An addition was let through and may not fit any longer: settle it in order. Of another
+    /// execution than the one that added, that is looked at in vain, no more.
+    fn unsettle(&self, tx: u32) {
+        loop {
+            let (status, incarnation) = self.get(tx);
+            let next = match status {
+                EXECUTING => UNSURE,
+                EXECUTED => SUMMED,
+                _ => return,
+            };
+            if self.swap(tx, (status, incarnation), (next, incarnation)) {
+                return;
+            }
+        }
     }
 
     /// An execution read what an earlier transaction has since changed.
@@ -327,7 +352,7 @@ impl<T> Scheduler<T> {
                 return;
             }
             let next = match status {
-                EXECUTING => DIRTY,
+                EXECUTING | UNSURE => DIRTY,
                 EXECUTED | SUMMED if self.settings.push => ABORTING,
                 EXECUTED | SUMMED => STALE,
                 _ => return,

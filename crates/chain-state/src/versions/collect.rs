@@ -145,13 +145,16 @@ fn word(key: &[u8], after: usize) -> u64 {
 
 /// A key and what the last transaction that wrote it left, if any did.
 fn left(cell: Cell) -> Option<NetWrite> {
-    let mut slots = cell.slots.into_inner().slots;
-    while let Some(slot) = slots.pop() {
+    let mut slots = cell.slots.into_inner();
+    if let Some((_, sum)) = slots.sum_of(slots.slots.len()) {
+        return Some((cell.key.into_vec(), Some(sum)));
+    }
+    while let Some(slot) = slots.slots.pop() {
         let value = match slot.content {
             Content::Empty => continue,
             Content::Put(value) => Some(value),
             Content::Delete => None,
-            Content::Add(..) => unreachable!("settled when it became final"),
+            Content::Add(..) => unreachable!("settled, or on a number that is known"),
         };
         return Some((cell.key.into_vec(), value));
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Effect, Found, Memory, Version};
+use super::{Effect, Found, Guess, Memory, Version};
 use crate::number::{Form, Room};
 use crate::view::Write;
 
@@ -13,7 +13,7 @@ enum Belief {
     /// The number below was read.
     Read(Form, i128),
     /// The number below is taken to leave room.
-    Room(Room),
+    Room(Guess),
 }
 
 /// One execution's window on the memory.
@@ -51,6 +51,10 @@ impl Lens {
         self.blocked.get()
     }
 
+    pub(crate) fn is_exact(&self) -> bool {
+        self.exact
+    }
+
     /// The memory behind.
     pub fn memory(&self) -> &Arc<Memory> {
         &self.memory
@@ -73,14 +77,17 @@ impl Lens {
         self.memory.read_calm(self.version, key)
     }
 
-    /// Remember what the number below was taken to be; false where that cannot be.
-    pub(crate) fn assume(&self, key: &[u8], room: Room) -> bool {
+    /// Remember what the number below was taken to be, which was `under` before the block; false
+    /// where that cannot be.
+    pub(crate) fn assume(&self, key: &[u8], room: Room, under: i128) -> bool {
         let mut beliefs = self.beliefs.borrow_mut();
         match beliefs.iter_mut().find(|(other, _)| other == key) {
-            Some((_, Belief::Room(earlier))) if earlier.form == room.form => earlier.narrow(room),
+            Some((_, Belief::Room(earlier))) if earlier.room.form == room.form => {
+                earlier.room.narrow(room);
+            }
             // One guess a key: in two forms it is read.
             Some(_) => return false,
-            None => beliefs.push((key.to_vec(), Belief::Room(room))),
+            None => beliefs.push((key.to_vec(), Belief::Room(Guess { room, under }))),
         }
         true
     }
@@ -115,7 +122,7 @@ impl Lens {
                     {
                         (Write::Put(form.encode(below.wrapping_add(delta))), None)
                     }
-                    (write, Some(Belief::Room(room))) => (write, Some(room)),
+                    (write, Some(Belief::Room(guess))) => (write, Some(guess)),
                     (write, _) => (write, None),
                 };
                 Effect {
@@ -129,10 +136,10 @@ impl Lens {
             beliefs
                 .into_iter()
                 .filter_map(|(key, belief)| match belief {
-                    Belief::Room(room) => Some(Effect {
+                    Belief::Room(guess) => Some(Effect {
                         key,
                         write: None,
-                        assumed: Some(room),
+                        assumed: Some(guess),
                     }),
                     Belief::Read(..) => None,
                 }),

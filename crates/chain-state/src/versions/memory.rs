@@ -7,8 +7,7 @@ use hashbrown::HashTable;
 
 use super::ranges::Ranges;
 use super::slots::{Cell, Content, Slot};
-use super::{key_hash, Effect, Found, Version};
-use crate::number::Room;
+use super::{key_hash, Effect, Found, Guess, Version};
 use crate::sync::{AtomicBool, AtomicU32, Mutex, Once, Ordering, RwLock};
 use crate::view::Write;
 use crate::{BlockOverlay, State};
@@ -62,6 +61,10 @@ impl Memory {
     /// Transactions before this position are final: nobody depends on what lies before them.
     pub fn set_final_below(&self, tx: u32) {
         self.final_below.store(tx, Ordering::Relaxed);
+    }
+
+    fn final_below(&self) -> u32 {
+        self.final_below.load(Ordering::Relaxed)
     }
 
     fn find(&self, key: &[u8]) -> Option<Arc<Cell>> {
@@ -118,16 +121,7 @@ impl Memory {
         let at = slots.slots.partition_point(|slot| slot.tx < tx);
         match slots.slots.get_mut(at).filter(|slot| slot.tx == tx) {
             Some(slot) => slot.adds &= adds,
-            None => {
-                let slot = Slot {
-                    tx,
-                    estimate: true,
-                    content: Content::Empty,
-                    adds,
-                    assumed: None,
-                };
-                slots.slots.insert(at, slot);
-            }
+            None => slots.slots.insert(at, Slot::expected(tx, adds)),
         }
         drop(slots);
         cell
@@ -160,7 +154,7 @@ impl Memory {
             }
         };
         let mut slots = cell.slots.lock();
-        let (found, above) = slots.look(version.tx);
+        let (found, above) = slots.look(version.tx, self.final_below());
         if depend && !matches!(found, Found::Blocked(_)) {
             slots.depend(version, above);
         }
@@ -176,7 +170,7 @@ impl Memory {
         if slots.slots.len() > CALM_WRITERS_MAX || slots.at(version.tx).is_none() {
             return None;
         }
-        let (found, above) = slots.look(version.tx);
+        let (found, above) = slots.look(version.tx, self.final_below());
         if matches!(found, Found::Blocked(_)) {
             return None;
         }
@@ -187,8 +181,7 @@ impl Memory {
     /// Depend on every key of a range, those not there yet included.
     pub fn depend_on_range(&self, version: Version, start: &[u8], end: &[u8]) {
         let mut ranges = self.ranges.write();
-        let final_below = self.final_below.load(Ordering::Relaxed);
-        ranges.insert(version, start, end, final_below);
+        ranges.insert(version, start, end, self.final_below());
         self.scanned.store(true, Ordering::SeqCst);
     }
 
@@ -205,16 +198,21 @@ impl Memory {
     }
 
     /// Publish an execution's effects; `written` lists the cells of the one before, then of this.
+    /// Says whether an addition among them has to be settled in order.
     ///
-    /// Whoever read what now differs is added to `stale`.
+    /// Whoever read what now differs is added to `stale`. `unsettle` is told of transactions whose
+    /// additions were let through and have to be settled after all; it is called under a key's
+    /// lock, for whoever publishes after must not become final before they know.
     pub fn publish(
         &self,
         tx: u32,
         effects: Vec<Effect>,
         written: &mut Vec<Arc<Cell>>,
         stale: &mut Vec<Version>,
-    ) {
+        unsettle: &mut dyn FnMut(u32),
+    ) -> bool {
         let earlier = std::mem::take(written);
+        let mut pending = false;
         for effect in effects {
             let known = earlier.iter().find(|cell| *cell.key == effect.key[..]);
             let cell = known.cloned().unwrap_or_else(|| self.cell(&effect.key));
@@ -224,34 +222,36 @@ impl Memory {
                 Some(Write::Delete) => Content::Delete,
                 Some(Write::Add(delta, form)) => Content::Add(delta, form),
             };
-            self.set(&cell, tx, content, effect.assumed, stale);
+            pending |= self.set(&cell, tx, (content, effect.assumed), stale, unsettle);
             written.push(cell);
         }
         for cell in earlier {
             if !written.iter().any(|other| Arc::ptr_eq(other, &cell)) {
-                self.set(&cell, tx, Content::Empty, None, stale);
+                self.set(&cell, tx, (Content::Empty, None), stale, unsettle);
             }
         }
+        pending
     }
 
     fn set(
         &self,
         cell: &Cell,
         tx: u32,
-        content: Content,
-        assumed: Option<Room>,
+        (content, guess): (Content, Option<Guess>),
         stale: &mut Vec<Version>,
-    ) {
-        let final_below = self.final_below.load(Ordering::Relaxed);
+        unsettle: &mut dyn FnMut(u32),
+    ) -> bool {
+        let final_below = self.final_below();
         let mut slots = cell.slots.lock();
-        let changed = slots.set(tx, content, final_below, stale);
-        if let Some(slot) = slots.at(tx) {
-            slot.assumed = assumed.map(Box::new);
+        let set = slots.set(tx, content, guess, final_below, unsettle);
+        if set.changed {
+            slots.break_readers(tx, final_below, stale);
         }
         drop(slots);
-        if changed && self.scanned.load(Ordering::SeqCst) {
+        if set.changed && self.scanned.load(Ordering::SeqCst) {
             stale.extend(self.ranges.read().over(&cell.key, tx));
         }
+        set.pending
     }
 
     /// Reserve the slots of what an execution would have written, which was found wrong before it
@@ -293,7 +293,7 @@ impl Memory {
                 _ => continue,
             };
             let under = || self.below(state, &cell.key);
-            let found = slots.look(tx).0;
+            let found = slots.look(tx, self.final_below()).0;
             let summed;
             let below = match &found {
                 Found::Value(value) => Some(&value[..]),
@@ -305,7 +305,7 @@ impl Memory {
                 }
                 Found::Blocked(_) => return false,
             };
-            if assumed.is_some_and(|room| !room.holds(below)) {
+            if assumed.is_some_and(|guess| !guess.room.holds(below)) {
                 return false;
             }
             if let Some((delta, form)) = addition {

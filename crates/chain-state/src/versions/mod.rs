@@ -7,6 +7,7 @@
 //! arXiv 1412.2324).
 
 mod collect;
+mod escrow;
 mod lens;
 mod memory;
 mod ranges;
@@ -55,7 +56,16 @@ pub struct Effect {
     /// What the value below, which nobody has read, was taken to be: it is checked when that value
     /// is final, even where the write was later replaced or the transaction failed for another
     /// reason.
-    pub assumed: Option<Room>,
+    pub assumed: Option<Guess>,
+}
+
+/// What an addition goes by that has not read the number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Guess {
+    /// Where the number is taken to lie.
+    pub(crate) room: Room,
+    /// What it was before the block.
+    pub(crate) under: i128,
 }
 
 impl Effect {
@@ -68,18 +78,16 @@ impl Effect {
         }
     }
 
-    /// One addition on its own, taken to be within bounds.
+    /// One addition on its own to a key the state does not have, taken to be within bounds.
     pub fn addition(key: Vec<u8>, delta: i128, bounds: &Bounds) -> Self {
         Self {
             key,
             write: Some(Write::Add(delta, bounds.form())),
-            assumed: Some(bounds.room(delta)),
+            assumed: Some(Guess {
+                room: bounds.room(delta),
+                under: 0,
+            }),
         }
-    }
-
-    /// Whether it has to be settled in order.
-    pub fn is_pending(&self) -> bool {
-        self.assumed.is_some() || matches!(self.write, Some(Write::Add(..)))
     }
 }
 

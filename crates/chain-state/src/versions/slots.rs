@@ -1,8 +1,12 @@
 //! One key's versions: its writers' slots by position, and who read them.
 
-use super::{Found, Version};
-use crate::number::{Form, Room};
+use super::escrow::Account;
+use super::{Found, Guess, Version};
+use crate::number::Form;
 use crate::sync::Mutex;
+
+/// Additions that a reader sums up before it leaves their sum for the next one.
+const WALK_MAX: usize = 64;
 
 /// What a slot holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +26,7 @@ pub(super) struct Slot {
     /// Whether, while it is expected, an addition is.
     pub(super) adds: bool,
     /// What the value below was taken to be; boxed, for few have one.
-    pub(super) assumed: Option<Box<Room>>,
+    pub(super) assumed: Option<Box<Guess>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +40,7 @@ struct Reader {
 pub(super) struct Slots {
     pub(super) slots: Vec<Slot>,
     readers: Vec<Reader>,
+    account: Account,
 }
 
 /// A key's writers and readers.
@@ -47,12 +52,12 @@ pub struct Cell {
 }
 
 impl Slots {
-    pub(super) fn look(&self, tx: u32) -> (Found, u32) {
+    pub(super) fn look(&mut self, tx: u32, final_below: u32) -> (Found, u32) {
         let below = self.slots.partition_point(|slot| slot.tx < tx);
         // In the form of the latest: where forms differ, an addition fails and its reader comes
         // again.
         let mut added: Option<(i128, Form)> = None;
-        for slot in self.slots[..below].iter().rev() {
+        for (at, slot) in self.slots[..below].iter().enumerate().rev() {
             if slot.estimate {
                 return (Found::Blocked(slot.tx), 0);
             }
@@ -71,9 +76,45 @@ impl Slots {
                 (None, Some(value)) => Found::Value(value.clone()),
                 (None, None) => Found::Absent,
             };
-            return (found, slot.tx + 1);
+            let above = slot.tx + 1;
+            if below - at > WALK_MAX {
+                self.leave_sum(final_below);
+            }
+            return (found, above);
+        }
+        if below > WALK_MAX {
+            self.leave_sum(final_below);
         }
         (Found::Below(added), 0)
+    }
+
+    /// Replace the last final addition by what it makes of the number.
+    fn leave_sum(&mut self, final_below: u32) {
+        let end = self.slots.partition_point(|slot| slot.tx < final_below);
+        if let Some((at, value)) = self.sum_of(end) {
+            self.slots[at].content = Content::Put(value);
+        }
+    }
+
+    /// Where the last of the first slots lies that writes, all of them final, and the number then;
+    /// none where it replaces the value.
+    pub(super) fn sum_of(&self, end: usize) -> Option<(usize, Vec<u8>)> {
+        let (form, base) = self.account.base()?;
+        let (mut last, mut sum) = (None, 0i128);
+        for (at, slot) in self.slots[..end].iter().enumerate().rev() {
+            let value = match &slot.content {
+                Content::Empty => continue,
+                Content::Add(delta, _) => {
+                    last.get_or_insert(at);
+                    sum = sum.wrapping_add(*delta);
+                    continue;
+                }
+                Content::Put(value) => Some(&value[..]),
+                Content::Delete => None,
+            };
+            return Some((last?, form.add(value, sum)));
+        }
+        Some((last?, form.encode(base.wrapping_add(sum))))
     }
 
     pub(super) fn depend(&mut self, version: Version, above: u32) {
@@ -91,44 +132,77 @@ impl Slots {
         self.slots.get_mut(at).filter(|slot| slot.tx == tx)
     }
 
+    /// What a transaction does to the key from now on; `unsettle` is told of everyone whose
+    /// addition has to be settled in order after all.
     pub(super) fn set(
         &mut self,
         tx: u32,
         content: Content,
+        guess: Option<Guess>,
         final_below: u32,
-        stale: &mut Vec<Version>,
-    ) -> bool {
+        unsettle: &mut dyn FnMut(u32),
+    ) -> Set {
         let at = self.slots.partition_point(|slot| slot.tx < tx);
-        let changed = match self.slots.get_mut(at).filter(|slot| slot.tx == tx) {
-            Some(slot) => {
-                slot.estimate = false;
-                let changed = slot.content != content;
-                slot.content = content;
-                changed
-            }
-            None => {
-                let changed = content != Content::Empty;
-                let slot = Slot {
-                    tx,
-                    estimate: false,
-                    content,
-                    adds: false,
-                    assumed: None,
-                };
-                self.slots.insert(at, slot);
-                changed
-            }
-        };
-        if changed && !self.readers.is_empty() {
-            // One above this position or lower: it read this slot or what lies below it.
-            self.readers.retain(|reader| {
-                let broken = reader.version.tx > tx && reader.above <= tx + 1;
-                if broken {
-                    stale.push(reader.version);
-                }
-                !broken && reader.version.tx >= final_below
-            });
+        if self.slots.get(at).is_none_or(|slot| slot.tx != tx) {
+            self.slots.insert(at, Slot::new(tx));
         }
-        changed
+        let slot = &mut self.slots[at];
+        let certain = self.account.count(&slot.content, &content, guess.as_ref());
+        let adds = guess.is_some() || matches!(content, Content::Add(..));
+        let through = guess.is_some_and(|guess| self.account.lets_through(&guess));
+        let changed = slot.content != content;
+        slot.estimate = false;
+        slot.content = content;
+        slot.assumed = guess.map(Box::new);
+        if !certain {
+            let guessed = self.slots.iter().filter(|slot| slot.assumed.is_some());
+            let open = guessed.filter(|slot| slot.tx >= final_below && slot.tx != tx);
+            open.for_each(|slot| unsettle(slot.tx));
+        }
+        Set {
+            changed,
+            pending: adds && !through,
+        }
     }
+
+    /// Take out the readers that a change at a position proves wrong.
+    pub(super) fn break_readers(&mut self, tx: u32, final_below: u32, stale: &mut Vec<Version>) {
+        // One above this position or lower: it read this slot or what lies below it.
+        self.readers.retain(|reader| {
+            let broken = reader.version.tx > tx && reader.above <= tx + 1;
+            if broken {
+                stale.push(reader.version);
+            }
+            !broken && reader.version.tx >= final_below
+        });
+    }
+}
+
+impl Slot {
+    fn new(tx: u32) -> Self {
+        Self {
+            tx,
+            estimate: false,
+            content: Content::Empty,
+            adds: false,
+            assumed: None,
+        }
+    }
+
+    /// One that is expected to be written.
+    pub(super) fn expected(tx: u32, adds: bool) -> Self {
+        Self {
+            estimate: true,
+            adds,
+            ..Self::new(tx)
+        }
+    }
+}
+
+/// What publishing to a key did.
+pub(super) struct Set {
+    /// The slot holds something else now.
+    pub(super) changed: bool,
+    /// The addition has to be settled in order.
+    pub(super) pending: bool,
 }
