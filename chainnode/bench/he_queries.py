@@ -20,7 +20,7 @@ from chainnode import _native as native
 from chainnode.bench.frame import Figures
 from chainnode.bench.he_cold import disk
 from chainnode.bench.he_seal import Exact
-from chainnode.he import encode, engine, release
+from chainnode.he import encode, engine, release, results
 from chainnode.he.encode import Cell
 from chainnode.he.plan import Plan
 from chainnode.he.profiles import PROFILES, ProfileName
@@ -154,7 +154,7 @@ def _sum_query(
             for name, key in council.keys.items()
         }
         opened = release.open_scalars("S36", plan.limbs, ciphertexts, shares, "bench")
-        row = engine.assemble(plan, opened)[0]
+        row = results.assemble(plan, opened)[0]
         exact.value(row.values, expected, "COUNT and SUM")
 
     return ingest | _measure(f"query_{label}_sum", query, rounds)
@@ -217,4 +217,4 @@ def _read(
     }
     switched = release.switch_vectors("S", plan.limbs, ciphertexts, shares, "bench")
     slots = release.open_vectors(key, plan.limbs, switched, list(shares), "bench")
-    return engine.open_scores(plan, slots, mask, ids, QUERY_ID)
+    return results.open_scores(plan, slots, mask, ids, QUERY_ID)

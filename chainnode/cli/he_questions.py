@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -19,7 +21,7 @@ from chainnode.cli.he_options import (
 from chainnode.cli.output import Format, query_line, reporting, show, show_rows
 from chainnode.he.answer import Row, shown
 from chainnode.he.sql import explain as explain_plan
-from chainnode.sdk.bank import Scores
+from chainnode.sdk.bank import BankClient, Scores
 from chainnode.types.errors import ClientFault
 
 app = typer.Typer()
@@ -37,6 +39,27 @@ Private = Annotated[
     ),
 ]
 TIMEOUT_S = 120.0
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """A bank's client with the keys that answers are sealed to, and a line that tells progress."""
+
+    network: Path
+    member: str
+    keys: Path | None
+    passphrase_file: Path | None
+    timeout_s: float
+
+    def ask(self, use: Callable[[BankClient], Awaitable[Value]]) -> Value:
+        """The answer of one question, or the typed error that it ended with."""
+        opened = open_keys(self.network, self.member, self.keys, self.passphrase_file)
+        with query_line() as watch:
+            return ask_bank(
+                self.network, self.member, use, opened, timeout_s=self.timeout_s, watch=watch
+            )
 
 
 @app.command()
@@ -66,16 +89,8 @@ def query(
 ) -> None:
     """Ask for aggregates over encrypted columns."""
     values = read_private(private)
-    opened = open_keys(network, member, keys, passphrase_file)
-    with query_line() as watch:
-        rows = ask_bank(
-            network,
-            member,
-            lambda bank: bank.query(table, sql, values),
-            opened,
-            timeout_s=timeout,
-            watch=watch,
-        )
+    receiver = Receiver(network, member, keys, passphrase_file, timeout)
+    rows = receiver.ask(lambda bank: bank.query(table, sql, values))
     _show_rows(rows, output)
 
 
@@ -96,16 +111,8 @@ def score(
     output: Output = Format.TABLE,
 ) -> None:
     """Score the enterprises that consent to this bank."""
-    opened = open_keys(network, member, keys, passphrase_file)
-    with query_line() as watch:
-        scores = ask_bank(
-            network,
-            member,
-            lambda bank: bank.score_models(table, models, ids or None),
-            opened,
-            timeout_s=timeout,
-            watch=watch,
-        )
+    receiver = Receiver(network, member, keys, passphrase_file, timeout)
+    scores = receiver.ask(lambda bank: bank.score_models(table, models, ids or None))
     _show_scores(scores, output)
 
 
@@ -122,16 +129,8 @@ def collect(
 ) -> None:
     """Collect the answer of a query asked before; its budget was spent then."""
     wanted = read_id(query_id)
-    opened = open_keys(network, member, keys, passphrase_file)
-    with query_line() as watch:
-        answer = ask_bank(
-            network,
-            member,
-            lambda bank: bank.resume(wanted),
-            opened,
-            timeout_s=timeout,
-            watch=watch,
-        )
+    receiver = Receiver(network, member, keys, passphrase_file, timeout)
+    answer = receiver.ask(lambda bank: bank.resume(wanted))
     if isinstance(answer, list):
         _show_rows(answer, output)
     else:

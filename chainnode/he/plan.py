@@ -13,6 +13,7 @@ import msgspec
 
 from chainnode.he import canonical
 from chainnode.he.profiles import ProfileName
+from chainnode.types.errors import InternalError
 
 PLAN_VERSION: Final = 2
 
@@ -294,6 +295,16 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             and self.scores is not None
             and not (self.scores.points.weights)
         )
+
+    def sums(self) -> AggregatePart:
+        """What an aggregate or a check computes.
+
+        Raises:
+            InternalError: `PLAN_KIND` for a plan of scores.
+        """
+        if self.aggregate is None:
+            raise InternalError("PLAN_KIND", "not an aggregate plan", subject=self.hash().hex())
+        return self.aggregate
 
     def private_constant(self) -> PrivateConstant | None:
         """The encrypted constant of the query's condition, if it has one."""

@@ -191,7 +191,7 @@ def select(
         The counts that are gates, the checks, and what is released: the places that
         `gate_places`, `check_places` and `released_places` tell.
     """
-    part, choices = _part(plan), private_of(plan).choices
+    part, choices = plan.sums(), private_of(plan).choices
     if len(selectors) != choices:
         raise InternalError("SELECTORS_MISSING", "a private plan needs its selectors")
     gates = [totals[index] for index in _gates(part)]
@@ -249,7 +249,7 @@ def _check(plan: Plan, number: int, selectors: Sequence[bytes], relin_key: bytes
 
 def gate_places(plan: Plan) -> tuple[int, ...]:
     """Where a result holds the counts that the council opens to itself first."""
-    gates = _gates(_part(plan))
+    gates = _gates(plan.sums())
     return gates if plan.private_constant() is None else tuple(range(len(gates)))
 
 
@@ -257,25 +257,25 @@ def check_places(plan: Plan) -> tuple[int, ...]:
     """Where a result holds checks of selectors, opened with the counts: all of them are 0."""
     if plan.private_constant() is None:
         return ()
-    first = len(_gates(_part(plan)))
+    first = len(_gates(plan.sums()))
     return tuple(range(first, first + CHECKS))
 
 
 def released_places(plan: Plan) -> tuple[int, ...]:
     """Where a result holds what the bank receives; nothing else of it leaves the council."""
-    outputs = len(_part(plan).outputs)
+    outputs = len(plan.sums().outputs)
     private = plan.private_constant()
     if private is None:
         return tuple(range(outputs))
-    first = len(_gates(_part(plan))) + CHECKS
+    first = len(_gates(plan.sums())) + CHECKS
     return tuple(range(first, first + outputs // private.choices))
 
 
 def result_count(plan: Plan) -> int:
     """Ciphertexts of a result of an aggregate plan."""
     if plan.private_constant() is None:
-        return len(_part(plan).outputs)
-    return len(_gates(_part(plan))) + CHECKS + len(released_places(plan))
+        return len(plan.sums().outputs)
+    return len(_gates(plan.sums())) + CHECKS + len(released_places(plan))
 
 
 def selection_cost(part: AggregatePart, private: PrivateConstant) -> tuple[int, int, int]:
@@ -290,7 +290,7 @@ def released_plan(plan: Plan) -> Plan:
     private = plan.private_constant()
     if private is None:
         return plan
-    part = _part(plan)
+    part = plan.sums()
     width = len(part.outputs) // len(part.groups)
     outputs: list[Output] = []
     for first in range(0, len(part.outputs), private.choices * width):
@@ -325,12 +325,6 @@ def private_of(plan: Plan) -> PrivateConstant:
     if private is None:
         raise InternalError("PLAN_KIND", "no private constant", subject=plan.hash().hex())
     return private
-
-
-def _part(plan: Plan) -> AggregatePart:
-    if plan.aggregate is None:
-        raise InternalError("PLAN_KIND", "not an aggregate plan", subject=plan.hash().hex())
-    return plan.aggregate
 
 
 def _gates(part: AggregatePart) -> tuple[int, ...]:

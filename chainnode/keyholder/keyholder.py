@@ -12,9 +12,10 @@ from typing import Protocol
 from chainnode.he import release, threshold
 from chainnode.he.council import PieceSecret
 from chainnode.he.differencing import OpenedGroup, opened_groups, too_close
-from chainnode.he.engine import gate_outputs, pack_container, passes_gate, validate_result
+from chainnode.he.engine import pack_container, validate_result
 from chainnode.he.plan import Plan
 from chainnode.he.private_constants import SELECTORS_MALFORMED, released_places
+from chainnode.he.results import gate_outputs, passes_gate
 from chainnode.keyholder.epochs import EpochKeeper
 from chainnode.keyholder.proofs import proven_result
 from chainnode.keyholder.shares import (

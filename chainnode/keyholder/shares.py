@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from chainnode.he import release
 from chainnode.he.council import PieceSecret
-from chainnode.he.engine import gate_outputs, lift, pack_container
+from chainnode.he.engine import pack_container
 from chainnode.he.plan import Plan
 from chainnode.he.private_constants import check_places, gate_places, require_checks
+from chainnode.he.results import gate_outputs, lift
 from chainnode.he.threshold import Sharing, open_parts
 from chainnode.sdk.scoring import QueryFacts
 

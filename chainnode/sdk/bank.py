@@ -13,10 +13,11 @@ from typing import Final
 
 from chainnode.he import encode, release, threshold
 from chainnode.he.answer import band_rows
-from chainnode.he.engine import Row, assemble, open_models, unpack_container, validate_result
+from chainnode.he.engine import unpack_container, validate_result
 from chainnode.he.plan import Plan
 from chainnode.he.private_constants import released_places, released_plan
 from chainnode.he.profiles import PROFILES
+from chainnode.he.results import Row, assemble, open_models
 from chainnode.he.threshold import Copies, Sharing
 from chainnode.identity import Identity
 from chainnode.sdk.access import SCORING

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chainnode.he.encode import Cell
-from chainnode.he.engine import Average
+from chainnode.he.results import Average
 from chainnode.he.schema import OneHot, TableSchema
 from chainnode.he.scorecard import Scorecard
 from examples.bank_scoring import training

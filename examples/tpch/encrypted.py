@@ -13,9 +13,10 @@ import duckdb
 from chainnode._native import HeColumns
 from chainnode.he.answer import Row, number
 from chainnode.he.encode import Cell
-from chainnode.he.engine import LocalEngine, assemble, validate_result
+from chainnode.he.engine import LocalEngine, validate_result
 from chainnode.he.plan import Plan
 from chainnode.he.profiles import ProfileName
+from chainnode.he.results import assemble
 from chainnode.he.schema import TableSchema
 from chainnode.he.sql import Catalog, Policy, plan_query
 from chainnode.testing.he_council import Council

@@ -25,9 +25,10 @@ from random_tables import RandomTable, random_table
 
 from chainnode.he import encode
 from chainnode.he.answer import number
-from chainnode.he.engine import LocalEngine, assemble, validate_result
+from chainnode.he.engine import LocalEngine, validate_result
 from chainnode.he.plan import LinearForm, Plan
 from chainnode.he.profiles import PROFILES
+from chainnode.he.results import assemble
 from chainnode.he.sql import Catalog, Policy, plan_query
 from chainnode.types.errors import ClientFault
 

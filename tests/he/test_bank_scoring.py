@@ -8,7 +8,7 @@ from he_council import Council
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from chainnode._native import HeSecretKey
-from chainnode.he import encode, engine
+from chainnode.he import encode, engine, results
 from chainnode.he.schema import TableSchema
 from chainnode.he.scorecard import Scorecard
 from chainnode.he.sql import Catalog, plan_query
@@ -162,7 +162,7 @@ def test_encrypted_scores_and_measures_equal_the_plaintext_ones(
         chunk = local.run_chunk(plan, 0, columns, mask, b"q")
         result = engine.validate_result(plan, local.reduce(plan, [chunk], b""))
         slots = [bank.decrypt(council.switch(plan, item, target), plan.limbs) for item in result]
-        opened = engine.open_scores(plan, slots, mask, ids, b"q")
+        opened = results.open_scores(plan, slots, mask, ids, b"q")
         plaintext = model.score(loans, cells)
         encrypted = np.array([opened[identifier] for identifier in ids])
         assert np.array_equal(encrypted, plaintext)

@@ -13,10 +13,11 @@ from chainnode import _native
 from chainnode._native import HeColumns
 from chainnode.he import checks, encode
 from chainnode.he.encode import Cell
-from chainnode.he.engine import LocalEngine, passes_gate, validate_result
+from chainnode.he.engine import LocalEngine, validate_result
 from chainnode.he.plan import Plan
 from chainnode.he.planner.degree_and_noise import scalar_capacity_bits
 from chainnode.he.profiles import PROFILES, ProfileName
+from chainnode.he.results import passes_gate
 from chainnode.he.schema import Bins, Column, Digits, Joint, OneHot, TableSchema, rows_per_block
 from chainnode.types.errors import ClientFault
 

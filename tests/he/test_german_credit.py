@@ -8,7 +8,7 @@ import pytest
 from he_council import Council
 
 from chainnode._native import HeSecretKey
-from chainnode.he import encode, engine
+from chainnode.he import encode, engine, results
 from chainnode.he.engine import LocalEngine
 from chainnode.he.schema import Bins, Column, OneHot, TableSchema
 from chainnode.he.scorecard import Scorecard
@@ -73,7 +73,7 @@ def test_encrypted_scores_of_german_credit_are_bit_equal(
         council.switch(plan, one, bank.public_key()) for one in engine.validate_result(plan, result)
     ]
     slots = [bank.decrypt(one, plan.limbs) for one in switched]
-    scores = engine.open_scores(plan, slots, mask, ids, QUERY_ID)
+    scores = results.open_scores(plan, slots, mask, ids, QUERY_ID)
     assert [scores[name] for name in ids] == plain.tolist()
     # The scorecard is worth something on the half it has not seen.
     assert area(plain, bad[500:]) > 0.70

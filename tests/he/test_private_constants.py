@@ -15,7 +15,7 @@ from he_portfolio import write_csv
 from test_noise import SoleKey
 
 from chainnode._native import HeColumns, he_add, he_encrypt, he_multiply, he_relinearise
-from chainnode.he import engine
+from chainnode.he import engine, results
 from chainnode.he.answer import number
 from chainnode.he.encode import Cell
 from chainnode.he.engine import LocalEngine
@@ -140,7 +140,7 @@ def opened(
 
 def answer(plan: Plan, residues: Sequence[int]) -> list[tuple[object, ...]]:
     released = [residues[place] for place in released_places(plan)]
-    rows = engine.assemble(released_plan(plan), released)
+    rows = results.assemble(released_plan(plan), released)
     return [tuple(rounded(number(cell)) for cell in row.values) for row in rows]
 
 
@@ -177,7 +177,7 @@ def test_groups_beside_a_private_constant_are_released_each(firms: Firms) -> Non
     assert plan.aggregate is not None and len(plan.aggregate.groups) == 6
     asked, selectors = hidden(firms, plan, "services")
     residues = opened(firms, asked, chunks, selectors)
-    rows = engine.assemble(
+    rows = results.assemble(
         released_plan(asked), [residues[place] for place in released_places(asked)]
     )
     found = {tuple(map(str, row.values)) for row in rows}

@@ -10,7 +10,7 @@ import pytest
 from he_council import PARTIES, Council
 
 from chainnode._native import HeColumns, HeSecretKey
-from chainnode.he import encode, engine
+from chainnode.he import encode, engine, results
 from chainnode.he.encode import Cell
 from chainnode.he.engine import LocalEngine
 from chainnode.he.plan import Plan
@@ -101,7 +101,7 @@ def opened(
     switched = [scored.council.switch(plan, ciphertext, target) for ciphertext in result]
     assert all(bank.noise_budget_bits(block, plan.limbs) >= 1 for block in switched)
     slots = [bank.decrypt(block, plan.limbs) for block in switched]
-    return engine.open_scores(plan, slots, mask, ids, QUERY_ID), slots
+    return results.open_scores(plan, slots, mask, ids, QUERY_ID), slots
 
 
 def test_private_scores_equal_the_scorecard(scored: Scored) -> None:

@@ -10,7 +10,7 @@ import pytest
 from he_council import Council
 
 from chainnode._native import HeSecretKey
-from chainnode.he import encode, engine
+from chainnode.he import encode, engine, results
 from chainnode.he.encode import Cell
 from chainnode.he.engine import LocalEngine
 from chainnode.he.plan import Plan
@@ -91,7 +91,7 @@ def test_each_model_gives_its_own_scores_whatever_the_split(
     whole = plan_query(BOTH, CATALOG, chunk_count=1)
     assert LocalEngine().reduce(whole, chunks(whole, columns, mask, threads=2), b"") == result
     slots = opened(council, plan, result)
-    found = engine.open_models(plan, slots, mask, IDS, QUERY)
+    found = results.open_models(plan, slots, mask, IDS, QUERY)
     assert list(found) == ["sectors", "late", "all"]
     for model in CARDS:
         plaintext = model.score(SCHEMA, cells)
@@ -99,7 +99,7 @@ def test_each_model_gives_its_own_scores_whatever_the_split(
     # Vectors in another order, or one of another query, are noticed.
     for wrong in ([slots[1], slots[0], *slots[2:]], [*slots[:3], *slots[:3], *slots[6:]]):
         with pytest.raises(PeerFault, match="a sentinel value is wrong"):
-            engine.open_models(plan, wrong, mask, IDS, QUERY)
+            results.open_models(plan, wrong, mask, IDS, QUERY)
 
 
 def test_a_column_is_read_once_for_all_models() -> None:

@@ -11,10 +11,11 @@ import pytest
 from he_council import Council
 
 from chainnode._native import HeColumns, HeSecretKey
-from chainnode.he import encode, engine
+from chainnode.he import encode, engine, results
 from chainnode.he.encode import Cell
-from chainnode.he.engine import Average, LocalEngine
+from chainnode.he.engine import LocalEngine
 from chainnode.he.plan import Plan
+from chainnode.he.results import Average
 from chainnode.he.schema import TableSchema
 from chainnode.he.scorecard import Scorecard
 from chainnode.he.sql import Catalog, plan_query
@@ -88,7 +89,7 @@ def test_encrypted_sql_equals_the_database(
 ) -> None:
     plan = plan_query(sql, catalog)
     ciphertexts = engine.validate_result(plan, compute(plan, sums))
-    rows = engine.assemble(plan, sums.council.open_scalars(plan, ciphertexts))
+    rows = results.assemble(plan, sums.council.open_scalars(plan, ciphertexts))
     answered = {
         "NULL" if None in label else ", ".join(label): tuple(
             item.exact() if isinstance(item, Average) else item for item in row.values
@@ -118,33 +119,33 @@ def test_a_wrong_share_never_becomes_a_number(catalog: Catalog, sums: Encrypted)
     plan = plan_query("SELECT COUNT(*) FROM firms", catalog)
     ciphertext = engine.validate_result(plan, compute(plan, sums))[0]
     right = sums.council.open_scalars(plan, [ciphertext])
-    assert engine.assemble(plan, right)[0].values == (9_000,)
+    assert results.assemble(plan, right)[0].values == (9_000,)
     with pytest.raises(PeerFault) as caught:
-        engine.assemble(plan, [(right[0] + 12_345_678_901) % 68_719_230_977])
+        results.assemble(plan, [(right[0] + 12_345_678_901) % 68_719_230_977])
     assert caught.value.code == "WRONG_SHARE"
     with pytest.raises(PeerFault):
-        engine.lift(plan, 0, 9_001)
+        results.lift(plan, 0, 9_001)
 
 
 def test_negative_sums_are_lifted_to_their_range(catalog: Catalog) -> None:
     plan = plan_query("SELECT SUM(staff - turnover) FROM firms", catalog)
     modulus = 68_719_230_977
     low, high = -9_000 * 5_000_000, 9_000 * 9_999
-    assert engine.lift(plan, 1, low % modulus) == low
-    assert engine.lift(plan, 1, high) == high
+    assert results.lift(plan, 1, low % modulus) == low
+    assert results.lift(plan, 1, high) == high
     for outside in (low - 1, high + 1):
         with pytest.raises(PeerFault):
-            engine.lift(plan, 1, outside % modulus)
+            results.lift(plan, 1, outside % modulus)
 
 
 def test_small_groups_are_refused_by_name(catalog: Catalog) -> None:
     plan = plan_query("SELECT region, COUNT(*), SUM(staff) FROM firms GROUP BY region", catalog)
-    assert engine.gate_outputs(plan) == (0, 2)
-    assert engine.group_outputs(plan, 1) == (2, 3)
-    rows = engine.assemble(plan, [4, 99, 5, 77])
+    assert results.gate_outputs(plan) == (0, 2)
+    assert results.group_outputs(plan, 1) == (2, 3)
+    rows = results.assemble(plan, [4, 99, 5, 77])
     assert rows[0].values == ("1", None, None) and rows[0].refused == "group too small"
     assert rows[1].values == ("2", 5, 77) and rows[1].refused == ""
-    assert engine.assemble(plan, [None, None, 5, 77]) == rows
+    assert results.assemble(plan, [None, None, 5, 77]) == rows
 
 
 @pytest.mark.parametrize("asked", ["", " WHERE id IN ('E000003', 'E008999', 'E008128')"])
@@ -163,7 +164,7 @@ def test_encrypted_scores_equal_the_scorecard(
     mask = encode.mask_blocks(keep, schema.rows)
     bank = HeSecretKey.generate("S")
     slots = open_blocks(plan, scores, mask, bank)
-    opened = engine.open_scores(plan, slots, mask, ids, QUERY_ID)
+    opened = results.open_scores(plan, slots, mask, ids, QUERY_ID)
     plaintext = model.score(schema, firms)
     assert opened == {ids[row]: int(plaintext[row]) for row in np.flatnonzero(keep)}
     assert len(opened) == (int(consent.sum()) if not asked else int(keep.sum()))
@@ -188,12 +189,12 @@ def test_wrong_sentinels_masked_slots_and_ranges_are_wrong_shares(
     keep[17] = False
     mask = encode.mask_blocks(keep, schema.rows)
     good = [engine.public_addend(plan.scores, block, QUERY_ID, i) for i, block in enumerate(mask)]
-    assert engine.open_scores(plan, good, mask, ids, QUERY_ID)["E000000"] == 500
+    assert results.open_scores(plan, good, mask, ids, QUERY_ID)["E000000"] == 500
     for position, value in ((8_191, 1), (17, 3), (18, 40_000)):
         changed = np.frombuffer(good[0], dtype="<u8").copy()
         changed[position] = value
         with pytest.raises(PeerFault) as caught:
-            engine.open_scores(plan, [changed.tobytes(), good[1]], mask, ids, QUERY_ID)
+            results.open_scores(plan, [changed.tobytes(), good[1]], mask, ids, QUERY_ID)
         assert caught.value.code == "WRONG_SHARE"
 
 
@@ -224,7 +225,7 @@ def test_a_share_of_a_stranger_fails_before_any_score(
     finally:
         council.keys = honest
     with pytest.raises(PeerFault) as caught:
-        engine.open_scores(plan, slots, mask, ids, QUERY_ID)
+        results.open_scores(plan, slots, mask, ids, QUERY_ID)
     assert caught.value.code == "WRONG_SHARE"
 
 
@@ -232,4 +233,4 @@ def test_a_plan_of_the_other_kind_is_not_computed(catalog: Catalog) -> None:
     plan = plan_query("SELECT COUNT(*) FROM firms", catalog)
     empty = msgspec.structs.replace(plan, aggregate=None)
     with pytest.raises(Exception, match="PLAN_KIND"):
-        engine.gate_outputs(empty)
+        results.gate_outputs(empty)

@@ -10,7 +10,7 @@ import duckdb
 import pytest
 from he_portfolio import PlainColumns
 
-from chainnode.he.engine import Average, assemble
+from chainnode.he.results import Average, assemble
 from chainnode.he.sql import Catalog, plan_query
 from chainnode.types.errors import ClientFault
 

@@ -13,7 +13,7 @@ from random_tables import random_table
 from sqlglot import exp
 
 from chainnode.he.answer import number
-from chainnode.he.engine import assemble
+from chainnode.he.results import assemble
 from chainnode.he.sql import Catalog, plan_query
 from chainnode.types.errors import ClientFault
 
