@@ -7,13 +7,16 @@ byte strings never mean the same plan.
 from __future__ import annotations
 
 import hashlib
-from typing import TypeVar
+import re
+from typing import Final, TypeVar
 
 import msgspec
 
 from chainnode.types.errors import ClientFault
 
 StructT = TypeVar("StructT", bound=msgspec.Struct)
+
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 def encode(value: msgspec.Struct) -> bytes:
@@ -49,3 +52,8 @@ def decode(kind: type[StructT], data: bytes) -> StructT:
 def digest(domain: str, value: msgspec.Struct) -> bytes:
     """SHA-256 of the canonical JSON under an ASCII domain prefix."""
     return hashlib.sha256(domain.encode("ascii") + encode(value)).digest()
+
+
+def is_digest(text: str) -> bool:
+    """Whether a text is a SHA-256 as records spell it: 64 lower-case hexadecimal digits."""
+    return _DIGEST.fullmatch(text) is not None

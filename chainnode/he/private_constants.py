@@ -12,7 +12,6 @@ known (Fiat and Shamir, CRYPTO 1986); one check misses with a chance of 1/t.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -34,7 +33,6 @@ CHECKS: Final = 4
 
 SELECTORS_MALFORMED: Final = "SELECTORS_MALFORMED"
 SECRET_SIZE_BYTES: Final = 32
-_DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _WORD_BYTES: Final = 8
 
 Slots = npt.NDArray[np.uint64]
@@ -160,7 +158,7 @@ def require_record(plan: Plan, record: SelectorRecord, epoch: int) -> None:
     stated = (record.table, record.schema_hash, record.epoch, record.column, record.limbs)
     if (*stated, len(record.selectors)) != wanted:
         raise _malformed(plan, "the record is for another query")
-    if not all(_DIGEST.fullmatch(digest) for digest in record.selectors):
+    if not all(map(canonical.is_digest, record.selectors)):
         raise _malformed(plan, "the record names what is no hash")
 
 

@@ -114,6 +114,8 @@ class PrivateScorecard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise _invalid(feature, f"private points need the column in profile {DEEP.name}")
         if len(self.points) != 1 + len(_indicators(schema, self.features)):
             raise _invalid(self.name, "there is one ciphertext for the offset and each indicator")
+        if not all(map(canonical.is_digest, self.points)):
+            raise _invalid(self.name, "points are named by their hashes")
         power_of_two = self.bound.bit_count() == 1 and self.bound >= SCORE_BOUND_MIN
         if not power_of_two or 2 * self.bound >= DEEP.plain_modulus:
             raise _invalid(self.name, "the bound is a power of two from 1024, below t / 2")

@@ -166,6 +166,7 @@ def test_an_auditor_encrypts_again_and_names_what_differs(scored: Scored) -> Non
         ("bound", 1 << 40, "power of two"),
         ("limbs", 8, "limbs"),
         ("points", (), "one ciphertext"),
+        ("points", ("no hash",) * 7, "named by their hashes"),
     ],
 )
 def test_a_record_that_does_not_fit_is_refused(
