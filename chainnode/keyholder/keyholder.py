@@ -171,8 +171,7 @@ class Keyholder(ScoringService):
     async def _require_audits(self, facts: QueryFacts, table: TableFacts, plan: Plan) -> None:
         if facts.kind == KIND_CHECK:
             await audits.require_checkable(self.chain, facts)
-        roots = {part.owner: part.root for part in facts.inputs.owners}
-        await audits.require_audited(self.chain, table, plan, roots)
+        audits.require_pinned_audits(facts, table, plan)
 
     async def _refuse(self, facts: QueryFacts, reason: str) -> None:
         await self.attempt("refuse", query=facts.query, reason=reason)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -65,14 +65,11 @@ class UnauditedColumns(ClientFault):
     Args:
         table: name.
         found: what was said about the columns.
+        told: the same in words; derived if not given.
     """
 
-    def __init__(self, table: str, found: AuditStanding) -> None:
-        told = f"{', '.join(found.failed)} failed them" if found.failed else "nobody audited them"
-        if found.check == "failed":
-            told = "the council's check of their sums failed"
-        elif found.passed:
-            told += f", {', '.join(found.passed)} passed them"
+    def __init__(self, table: str, found: AuditStanding, told: str = "") -> None:
+        told = told or _told(found)
         super().__init__(
             "COLUMNS_UNAUDITED",
             f"{table} opens audited columns only, and of {found.owner}'s in {found.profile} {told}",
@@ -81,6 +78,13 @@ class UnauditedColumns(ClientFault):
             f"verify-openings --owner {found.owner} --record",
         )
         self.standing = found
+
+
+def _told(found: AuditStanding) -> str:
+    if found.check == "failed":
+        return "the council's check of their sums failed"
+    told = f"{', '.join(found.failed)} failed them" if found.failed else "nobody audited them"
+    return told + (f", {', '.join(found.passed)} passed them" if found.passed else "")
 
 
 class MismatchedCheck(PeerFault):
@@ -145,9 +149,40 @@ async def require_checkable(chain: ScoringChain, facts: QueryFacts) -> None:
         statement.root,
     ):
         raise MismatchedCheck(owner, facts.query)
-    found = await standing(chain, facts.table, owner, statement.profile, statement.root)
-    if not found.is_audited:
-        raise UnauditedColumns(facts.table, found)
+    if not facts.inputs.of(owner).audited:
+        raise _unaudited(facts, owner, statement.profile)
+
+
+def require_pinned_audits(facts: QueryFacts, table: TableFacts, plan: Plan) -> None:
+    """Refuse a query that reads unaudited columns, where an owner required audits.
+
+    Demands and audits are those of the query's submission, so that all members judge alike.
+
+    Args:
+        facts: of the query.
+        table: of the plan.
+        plan: names the columns.
+
+    Raises:
+        UnauditedColumns: naming the first such owner and the next step.
+    """
+    if not any(part.audit_required for part in facts.inputs.owners):
+        return
+    for owner in _owners_read(table, plan):
+        if not facts.inputs.of(owner).audited:
+            raise _unaudited(facts, owner, plan.profile)
+
+
+def _owners_read(table: TableFacts, plan: Plan) -> Iterator[str]:
+    read = set(plan.columns())
+    for owner in table.owners:
+        if not read.isdisjoint(table.schema.stored_columns(plan.profile, owner)):
+            yield owner
+
+
+def _unaudited(facts: QueryFacts, owner: str, profile: ProfileName) -> UnauditedColumns:
+    found = AuditStanding(owner, profile, facts.inputs.of(owner).root)
+    return UnauditedColumns(facts.table, found, "no audit stood when the query was submitted")
 
 
 async def check_columns(
@@ -243,7 +278,7 @@ async def _ending(chain: ScoringChain, query: bytes, timeout_s: float) -> str:
 async def require_audited(
     chain: ScoringChain, table: TableFacts, plan: Plan, roots: Mapping[str, bytes]
 ) -> None:
-    """Refuse a plan that reads unaudited columns of a table whose owners require audits.
+    """Tell a bank before it asks that its plan reads columns which audits are required of.
 
     Args:
         chain: where it is read.
@@ -257,10 +292,7 @@ async def require_audited(
     name = table.schema.table
     if not await chain.view("audits_required", table=name):
         return
-    read = set(plan.columns())
-    for owner in table.owners:
-        if read.isdisjoint(table.schema.stored_columns(plan.profile, owner)):
-            continue
+    for owner in _owners_read(table, plan):
         found = AuditStanding(owner, plan.profile, b"")
         if owner in roots:
             found = await standing(chain, name, owner, plan.profile, roots[owner])

@@ -28,6 +28,8 @@ class OwnerInput:
         block_count: of each column.
         consent: blob with one bit per row; zeros for none, or where single rows never go out.
         rules: what it allows the bank.
+        audit_required: whether it demanded audits of all columns of the table.
+        audited: whether an audit stood for these columns.
     """
 
     owner: str
@@ -36,6 +38,8 @@ class OwnerInput:
     block_count: int = 0
     consent: bytes = NOTHING
     rules: OwnerRules = _NO_RULES
+    audit_required: bool = False
+    audited: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,8 @@ class QueryInputs:
                 part["block_count"],
                 part["consent"],
                 _rules(owner, part["policy"]),
+                part["audit_required"],
+                part["audited"],
             )
             for owner, part in zip(table["owners"], inputs, strict=True)
         )
@@ -80,13 +86,13 @@ class QueryInputs:
     def hash(self, purpose: str) -> bytes:
         """As the contract computes it for the terms of a query of this purpose."""
         wanted = purpose.encode()
-        bound = b"chainnode/query-inputs/v1" + self.schema_hash + self.registry
+        bound = b"chainnode/query-inputs/v2" + self.schema_hash + self.registry
         bound += self.minimum_group.to_bytes(8, "big") + len(wanted).to_bytes(8, "big") + wanted
         for part in self.owners:
             name = part.owner.encode()
             bound += len(name).to_bytes(8, "big") + name + part.root + part.manifest
             bound += part.block_count.to_bytes(8, "big") + part.consent
-            bound += rules_bytes(part.rules)
+            bound += rules_bytes(part.rules) + bytes([part.audit_required, part.audited])
         return hashlib.sha256(bound).digest()
 
 

@@ -43,6 +43,9 @@ REFUSED_INPUT: Final = "refused input"
 REFUSERS: Final = "the members that refused"
 THE_NODE: Final = "the node"
 THE_CHAIN: Final = "the chain"
+THE_COUNCIL: Final = "council"
+_REQUIRED: Final = "audits required"
+_NOT_REQUIRED: Final = "audits not required"
 
 
 class Recompute(Protocol):
@@ -139,6 +142,31 @@ class Case:
             == (owner, what, subject)
         ]
 
+    def requires_audits(self, owner: str) -> bool:
+        """Whether an owner's last word before the query was that audits are required."""
+        words = [
+            step.fields["step"] == _REQUIRED
+            for step in self.before
+            if step.name == "CatalogChanged"
+            and step.fields["organisation"] == owner
+            and step.fields["step"] in (_REQUIRED, _NOT_REQUIRED)
+        ]
+        return bool(words and words[-1])
+
+    def is_audited(self, owner: str, root: bytes) -> bool:
+        """Whether more of the council passed these columns than failed them before the query, and
+        no check of the council did."""
+        last = {
+            str(step.fields["auditor"]): bool(step.fields["outcome"] == "passed")
+            for step in self.before
+            if step.name == "ColumnsAudited"
+            and (step.fields["owner"], step.fields["profile"], step.fields["root"])
+            == (owner, self.facts.profile, root)
+        }
+        checked = last.pop(THE_COUNCIL, True)
+        words = [passed for auditor, passed in last.items() if auditor in self.table.members]
+        return checked and 2 * sum(words) > len(words)
+
 
 async def replay(
     chain: ScoringChain, validators: ValidatorSet, query: bytes, engine: Recompute
@@ -187,7 +215,7 @@ async def replay(
 def _concerns(step: Step, facts: QueryFacts) -> bool:
     if step.fields.get("query") == facts.query:
         return True
-    if step.name == "CatalogChanged":
+    if step.name in ("CatalogChanged", "ColumnsAudited"):
         return bool(step.fields["table"] == facts.table and step.height <= facts.height)
     asked = (step.fields.get("step"), step.fields.get("organisation"), step.fields.get("detail"))
     return asked == ("submitted", facts.bank, facts.table) and step.height <= facts.height
@@ -237,6 +265,10 @@ def _inputs(case: Case) -> Iterator[Check]:
         policy = words[-1] if words else hashlib.sha256(usual).digest()
         same = policy == hashlib.sha256(rules_bytes(part.rules)).digest()
         yield Check("policy", part.owner, same, policy.hex()[:16])
+        audits = case.requires_audits(part.owner), case.is_audited(part.owner, root)
+        same = audits == (part.audit_required, part.audited)
+        detail = ("required" if audits[0] else "not required", "passed" if audits[1] else "none")
+        yield Check("audits", part.owner, same, ", ".join(detail))
 
 
 def _consent(case: Case, part: OwnerInput) -> bytes:

@@ -49,6 +49,7 @@ class Catalog(KeyCouncil):
     model_approvals: Map[tuple[str, str, str], bool]
     audit_demands: Map[tuple[str, str], bool]
     audits: Map[tuple[str, str, str, Bytes32, str], bool]
+    check_verdicts: Map[tuple[str, str, str, Bytes32], bool]
 
     @call
     def create_table(
@@ -254,6 +255,16 @@ class Catalog(KeyCouncil):
         usual = OwnerPolicy(nothing_denied, True, OUTPUTS_ALLOWED)
         for_all = self.policies.get((table, "", owner), usual)
         return self.policies.get((table, bank, owner), for_all)
+
+    def _is_audited(self, table: str, owner: str, profile: str, root: Bytes32, epoch: u64) -> bool:
+        """More members of an epoch's council passed these columns than failed them, and no check
+        of the council did."""
+        balance = 0
+        for auditor in self._members(epoch):
+            key = (table, owner, profile, root, auditor)
+            if key in self.audits:
+                balance += 1 if self.audits[key] else -1
+        return balance > 0 and self.check_verdicts.get((table, owner, profile, root), True)
 
     def _policy_bytes(self, policy: OwnerPolicy) -> bytes:
         stated = b"\x01" if policy.scores_allowed else b"\x00"

@@ -28,7 +28,6 @@ class ColumnChecks(Queries):
 
     checked_owners: Map[Bytes32, str]
     latest_checks: Map[tuple[str, str, str, Bytes32], Bytes32]
-    check_verdicts: Map[tuple[str, str, str, Bytes32], bool]
 
     @call
     def submit_check(self, query: Bytes32, ask: Ask, owner: str, statement: str) -> None:

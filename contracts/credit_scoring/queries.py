@@ -350,26 +350,30 @@ class Queries(Catalog):
                 word = self.consents[stated]
                 if word.until_height == 0 or ctx.height <= word.until_height:
                     consent = word.bitmap
+            required = self.audit_demands.get((ask.table, owner), False)
             key = (ask.table, owner, ask.profile, ask.epoch)
             if key in self.column_sets:
                 columns = self.column_sets[key]
                 root, manifest, blocks = columns.root, columns.manifest, columns.block_count
-                found.append(OwnerInput(root, manifest, blocks, consent, policy))
+                audited = self._is_audited(ask.table, owner, ask.profile, root, ask.epoch)
+                found.append(OwnerInput(root, manifest, blocks, consent, policy, required, audited))
             else:
-                found.append(OwnerInput(nothing, nothing, 0, consent, policy))
+                found.append(OwnerInput(nothing, nothing, 0, consent, policy, required, False))
         return found
 
     def _inputs_hash(self, query: Bytes32) -> bytes:
         """Binds all that the answer depends on beside the plan and the epoch's keys."""
         table, purpose = self.tables[self.asks[query].table], self.asks[query].purpose.encode()
         inputs = self.inputs[query]
-        bound = b"chainnode/query-inputs/v1" + table.schema_hash + table.registry
+        bound = b"chainnode/query-inputs/v2" + table.schema_hash + table.registry
         bound += table.minimum_group.to_bytes(8, "big") + len(purpose).to_bytes(8, "big") + purpose
         for place in range(len(inputs)):
             name, read = table.owners[place].encode(), inputs[place]
             bound += len(name).to_bytes(8, "big") + name + read.root + read.manifest
             bound += read.block_count.to_bytes(8, "big") + read.consent
             bound += self._policy_bytes(read.policy)
+            bound += b"\x01" if read.audit_required else b"\x00"
+            bound += b"\x01" if read.audited else b"\x00"
         return sha256(bound)
 
     def _root(self, query: Bytes32, owner: str, profile: str) -> bytes:

@@ -157,13 +157,16 @@ class Ask:
 class OwnerInput:
     """What a query reads of one owner, as it stood when the query was submitted.
 
-    Zeros where there is nothing: no columns of the profile, no consent, or none that is read."""
+    Zeros where there is nothing: no columns of the profile, no consent, or none that is read.
+    `audit_required` is this owner's demand on the table, `audited` what stood for its columns."""
 
     root: Bytes32
     manifest: Bytes32
     block_count: u64
     consent: Bytes32
     policy: OwnerPolicy
+    audit_required: bool
+    audited: bool
 
 
 @dataclass(frozen=True)

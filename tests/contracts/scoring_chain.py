@@ -220,12 +220,12 @@ FREELY = b"\x01" + (64).to_bytes(8, "big") + bytes(8)
 
 def inputs_hash(*owners: tuple[str, bytes], root: bytes = bytes(32)) -> bytes:
     """Of owners and consents, as docs/spec/he-queries.md says; with columns if there is a root."""
-    bound = b"chainnode/query-inputs/v1" + hashlib.sha256(b"{}").digest() + digest("registry")
+    bound = b"chainnode/query-inputs/v2" + hashlib.sha256(b"{}").digest() + digest("registry")
     bound += (10).to_bytes(8, "big") + (7).to_bytes(8, "big") + b"scoring"
     manifest, blocks = (digest("manifest"), 1) if any(root) else (bytes(32), 0)
     for name, word in owners:
         bound += len(name).to_bytes(8, "big") + name.encode() + root + manifest
-        bound += blocks.to_bytes(8, "big") + word + FREELY
+        bound += blocks.to_bytes(8, "big") + word + FREELY + bytes(2)
     return hashlib.sha256(bound).digest()
 
 

@@ -104,6 +104,31 @@ def test_audits_are_required_while_any_owner_asks_for_them() -> None:
         require("bank-a", True)
 
 
+def pinned(chain: Deployed, query: bytes) -> list[tuple[bool, bool]]:
+    """Of each owner: whether it required audits, whether one stood, as the query reads it."""
+    submit(chain, query=query)
+    return pinned_before(chain, query)
+
+
+def pinned_before(chain: Deployed, query: bytes) -> list[tuple[bool, bool]]:
+    _, inputs = chain.view("query_inputs", query=query)
+    return [(part.audit_required, part.audited) for part in inputs]
+
+
+def test_a_query_reads_the_demands_and_the_audits_of_its_submission() -> None:
+    chain = ready(budget=3)
+    publish(chain, "statistics", 1)
+    assert pinned(chain, b"\x01" * 32) == [(False, False), (False, False)]
+    record_audit(chain, client("bank-a"))
+    chain.call("require_audits", sender=client("registry"), table="sme", required=True)
+    assert pinned_before(chain, b"\x01" * 32) == [(False, False), (False, False)]
+    assert pinned(chain, b"\x02" * 32) == [(True, False), (False, True)]
+    # As many that failed it as passed it: no audit stands.
+    record_audit(chain, client("guarantor"), passed=False)
+    assert pinned_before(chain, b"\x02" * 32) == [(True, False), (False, True)]
+    assert pinned(chain, b"\x03" * 32) == [(True, False), (False, False)]
+
+
 def test_a_proof_that_nobody_can_check_is_refused_by_name() -> None:
     chain = ready()
     with pytest.raises(Reverted, match="proof"):

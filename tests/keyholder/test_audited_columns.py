@@ -82,7 +82,7 @@ async def test_keyholders_refuse_a_bank_that_asks_nevertheless(
     steps = await consortium.bank.audit_trail(consortium.bank.last_query)
     refusals = [step for step in steps if step.step == "refused by a member"]
     assert len(refusals) >= 2
-    assert all("nobody audited them" in step.detail for step in refusals)
+    assert all("no audit stood when the query was submitted" in step.detail for step in refusals)
     assert "share" not in {step.step for step in steps}
 
 

@@ -149,5 +149,5 @@ async def test_keyholders_refuse_checks_a_client_should_not_have_asked(
     query = await submit(auditor, statement, "registry" if what == "another owner" else OWNER)
     ending = await audits._ending(auditor.chain, query, 40)
     assert (await read_query(auditor.chain, query)).status == REFUSED
-    assert ("nobody audited them" if what == "unaudited" else "statement is not about") in ending
+    assert ("no audit stood" if what == "unaudited" else "statement is not about") in ending
     assert "counts" not in {item["step"] for item in said(consortium, "QueryStep")}

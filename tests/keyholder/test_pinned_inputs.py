@@ -17,6 +17,7 @@ from consortium import (
 )
 
 from chainnode.he.encode import Cell
+from chainnode.sdk.audits import UnauditedColumns
 from chainnode.sdk.bank import InputFault
 from chainnode.sdk.columns import read_columns
 from chainnode.sdk.manifests import manifest_root
@@ -83,6 +84,21 @@ async def test_consent_withdrawn_in_mid_query_counts_from_the_next_query_on(
     assert await split(consortium) == set()
     scores = await consortium.bank.score("firms", MODEL.name)
     assert scores == {IDS[row]: plain_score(row) for row in range(5)}
+
+
+async def test_audits_required_in_mid_query_count_from_the_next_query_on(
+    consortium: Consortium,
+) -> None:
+    async def require() -> None:
+        await consortium.client("registry").require_audits("firms")
+
+    change_between_workers(consortium, require)
+    trade = sum(int(str(TURNOVER[row])) for row in range(ROWS) if SECTOR[row] == "trade")
+    rows = await consortium.bank.query("firms", SUM)
+    assert [row.values for row in rows] == [(trade,)]
+    assert await split(consortium) == set()
+    with pytest.raises(UnauditedColumns):
+        await consortium.bank.query("firms", SUM)
 
 
 async def test_columns_published_in_mid_query_are_read_from_the_next_query_on(

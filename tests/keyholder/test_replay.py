@@ -249,6 +249,21 @@ async def test_a_query_refused_for_a_small_group_is_derived_from_the_votes(
     assert groups.detail.endswith("refused")
 
 
+async def test_demands_and_audits_before_a_query_are_derived(
+    consortium: Consortium, tmp_path: Path
+) -> None:
+    await passed_by(consortium.client("registry"))
+    await consortium.client("bank-a").require_audits("firms")
+    await consortium.bank.query("firms", "SELECT COUNT(*) FROM firms WHERE overdue >= 2")
+    await consortium.client("bank-a").require_audits("firms", required=False)
+    checks = passed(await replayed(consortium, tmp_path))
+    assert {check.who: check.detail for check in checks if check.what == "audits"} == {
+        "registry": "not required, none",
+        "statistics": "not required, none",
+        "bank-a": "required, passed",
+    }
+
+
 async def test_a_check_of_columns_is_replayed_like_a_query_and_counts_for_no_budget(
     consortium: Consortium, tmp_path: Path
 ) -> None:
