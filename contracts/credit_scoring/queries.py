@@ -115,7 +115,10 @@ class Queries(Catalog):
             raise AlreadyDone("chunk commit")
         self.chunk_commits[key] = commitment
         chunk = self._chunk(query, index)
-        self.chunks[(query, index)] = Chunk(chunk.commits + 1, chunk.reveals, chunk.reserve)
+        commits, open_ms = chunk.commits + 1, chunk.open_ms
+        if commits == self._agreement(self.asks[query].epoch):
+            open_ms = ctx.time_ms
+        self.chunks[(query, index)] = Chunk(commits, chunk.reveals, chunk.reserve, open_ms)
         emit(ChunkStep(query, index, "committed", ctx.sender_org, commitment))
 
     @call
@@ -134,7 +137,9 @@ class Queries(Catalog):
         if sha256(result + salt + ctx.sender_org.encode()) != self.chunk_commits[key]:
             raise Invalid("commitment")
         self.chunk_reveals[key] = result
-        self.chunks[(query, index)] = Chunk(chunk.commits, chunk.reveals + 1, chunk.reserve)
+        self.chunks[(query, index)] = Chunk(
+            chunk.commits, chunk.reveals + 1, chunk.reserve, chunk.open_ms
+        )
         emit(ChunkStep(query, index, "revealed", ctx.sender_org, result))
         self._judge_chunk(query, index, result)
 
@@ -282,12 +287,12 @@ class Queries(Catalog):
         emit(QueryStep(query, "ended", ctx.sender_org, reason))
 
     def _chunk(self, query: Bytes32, index: u64) -> Chunk:
-        return self.chunks.get((query, index), Chunk(0, 0, False))
+        return self.chunks.get((query, index), Chunk(0, 0, False, 0))
 
     def _open_reserve(self, query: Bytes32, index: u64, reason: str) -> None:
         chunk = self._chunk(query, index)
         if not chunk.reserve:
-            self.chunks[(query, index)] = Chunk(chunk.commits, chunk.reveals, True)
+            self.chunks[(query, index)] = Chunk(chunk.commits, chunk.reveals, True, chunk.open_ms)
             emit(ChunkStep(query, index, "reserve: " + reason, ctx.sender_org, b""))
 
     def _judge_chunk(self, query: Bytes32, index: u64, result: Bytes32) -> None:
@@ -308,17 +313,22 @@ class Queries(Catalog):
             self._open_reserve(query, index, "results differ")
 
     def _name_workers(self, query: Bytes32, index: u64, result: Bytes32) -> None:
-        """Evidence against workers that stated another result, or were assigned and late."""
+        """Evidence against workers that stated another result, or were assigned and late.
+
+        Who committed is late only if it could have shown its result before the deadline."""
         epoch = self.asks[query].epoch
         members = self._members(epoch)
-        late = ctx.time_ms >= self._chunk_deadline(query, index)
+        deadline = self._chunk_deadline(query, index)
+        late = ctx.time_ms >= deadline
+        could_show = self._chunk(query, index).open_ms < deadline
+        assigned = self._agreement(epoch)
         for offset in range(self._workers_max(epoch)):
             organisation = members[(index + offset) % len(members)]
             key = (query, index, organisation)
             if key in self.chunk_reveals:
                 if self.chunk_reveals[key] != result:
                     self._fault(query, organisation, "worker gave a wrong result", "contract")
-            elif late and offset < self._agreement(epoch):
+            elif late and offset < assigned and (could_show or key not in self.chunk_commits):
                 self._fault(query, organisation, "worker gave no result in time", "contract")
 
     def _chunk_deadline(self, query: Bytes32, index: u64) -> int:

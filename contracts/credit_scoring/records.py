@@ -198,11 +198,13 @@ class InputFault:
 
 @dataclass(frozen=True)
 class Chunk:
-    """How far a chunk is; `reserve`: the reserve workers may take part."""
+    """How far a chunk is; `reserve`: the reserve workers may take part; `open_ms`: block time from
+    which results may be shown, 0 before."""
 
     commits: u64
     reveals: u64
     reserve: bool
+    open_ms: u64
 
 
 @error

@@ -142,6 +142,33 @@ def test_two_of_seven_workers_that_crash_are_replaced_and_named() -> None:
     assert named(chain) == [(name, late) for name in SEVEN[1:3]]
 
 
+def test_who_committed_in_time_and_could_not_show_its_result_is_not_named() -> None:
+    """Two of three assigned crash; the reserve decides before the third shows its result."""
+    chain = seven_asked()
+    chunk_commit(chain, 0, "bank-a", digest("right"))
+    chain.time_ms += 20_000
+    chain.call("reassign", sender=worker(SEVEN[4]), query=QUERY, index=0)
+    for name in (SEVEN[2], *SEVEN[3:5]):
+        chunk_commit(chain, 0, name, digest("right"))
+    for name in (SEVEN[2], *SEVEN[3:5]):
+        chunk_reveal(chain, 0, name, digest("right"))
+    assert chain.view("chunk_info", query=QUERY, index=0)[1] == digest("right")
+    assert named(chain) == [(SEVEN[1], "worker gave no result in time")]
+
+
+def test_who_committed_and_withheld_its_result_until_the_deadline_is_named() -> None:
+    chain = seven_asked()
+    for name in SEVEN[:3]:
+        chunk_commit(chain, 0, name, digest("right"))
+    for name in SEVEN[1:3]:
+        chunk_reveal(chain, 0, name, digest("right"))
+    chain.time_ms += 20_000
+    chain.call("reassign", sender=worker(SEVEN[4]), query=QUERY, index=0)
+    chunk_commit(chain, 0, SEVEN[3], digest("right"))
+    chunk_reveal(chain, 0, SEVEN[3], digest("right"))
+    assert named(chain) == [("bank-a", "worker gave no result in time")]
+
+
 def test_a_worker_that_still_has_time_is_not_named_when_the_reserve_decides() -> None:
     """Of three assigned one lies; the reserve agrees with the second before the third reveals."""
     chain = seven_asked()

@@ -54,6 +54,7 @@ class LocalLedger:
         profiles: Sequence[str] = ("S", "S36"),
         organisations: Sequence[str] = ORGANISATIONS,
         share_deadline_ms: int = 1_500,
+        chunk_deadline_ms: int = 1_000,
     ) -> None:
         self.organisations = tuple(organisations)
         council = {
@@ -62,7 +63,7 @@ class LocalLedger:
             "profiles": list(profiles),
             "keyholder_name": "keyholder",
             "worker_name": "worker",
-            "chunk_deadline_ms": 1_000,
+            "chunk_deadline_ms": chunk_deadline_ms,
             "share_deadline_ms": share_deadline_ms,
             "query_deadline_ms": query_deadline_ms,
         }

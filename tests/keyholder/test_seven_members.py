@@ -35,7 +35,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 @pytest.fixture
 async def five_of_seven(tmp_path: Path) -> AsyncIterator[Consortium]:
-    ledger = LocalLedger(threshold=5, organisations=SEVEN, share_deadline_ms=5_000)
+    # Twenty-one services share one process: deadlines under which the honest ones stay on time.
+    deadlines = {"chunk_deadline_ms": 5_000, "share_deadline_ms": 10_000}
+    ledger = LocalLedger(threshold=5, organisations=SEVEN, **deadlines)
     made = (await prepare(ledger, tmp_path / "before")).begin(tmp_path / "consortium")
     try:
         yield made
