@@ -114,6 +114,13 @@ def suspects(sharing: Sharing, copies: Copies) -> tuple[str, ...]:
     return tuple(name for name in sharing.members if all(name in pair for pair in pairs))
 
 
+def is_decided(sharing: Sharing, copies: Copies) -> bool:
+    """Whether what members state tells by itself who is at fault, so that nothing need be opened.
+
+    Two that dispute one piece are told apart by what opens without either."""
+    return bool(disagreements(sharing, copies)) and len(suspects(sharing, copies)) != 2
+
+
 def cover(sharing: Sharing, copies: Copies) -> dict[int, bytes] | None:
     """One copy of every piece; None where no member given has one."""
     chosen: dict[int, bytes] = {}

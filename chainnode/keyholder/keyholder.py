@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -32,6 +32,7 @@ from chainnode.sdk.scoring import (
     CHECKING,
     COMPUTING,
     KIND_CHECK,
+    RELEASED,
     RELEASING,
     QueryFacts,
     ScoringChain,
@@ -101,6 +102,7 @@ class Keyholder(ScoringService):
         """See `ScoringService.advance_query`."""
         facts = await read_query(self.chain, query)
         if facts.status not in (COMPUTING, CHECKING, RELEASING):
+            await self._upload_after_release(facts)
             self._confirmed.pop(query, None)
             self._parts_of.pop(query, None)
             self._planned.pop(query, None)
@@ -326,10 +328,7 @@ class Keyholder(ScoringService):
         if self.organisation in shared and scalars:
             return
         parts = await self._parts(case)
-        digests = [
-            hashlib.sha256(parts[place]).digest() if place in parts else b""
-            for place in range(len(case.sharing.pieces))
-        ]
+        digests = _digests(case, parts)
         if not scalars:
             if not await self._committed(case, digests, phase_ms, bool(shared)):
                 return
@@ -383,6 +382,12 @@ class Keyholder(ScoringService):
         self._parts_of[query] = await asyncio.to_thread(switched_parts, case, held, target)
         return self._parts_of[query]
 
+    async def _upload_after_release(self, facts: QueryFacts) -> None:
+        """The last hash shown may differ from this member's, and release the query."""
+        case, parts = self._confirmed.get(facts.query), self._parts_of.get(facts.query)
+        if facts.status == RELEASED and case and parts and case.plan.aggregate is None:
+            await self._upload(case, parts, _digests(case, parts), facts.phase_ms)
+
     async def _upload(
         self, case: Case, parts: dict[int, bytes], digests: list[bytes], phase_ms: int
     ) -> None:
@@ -418,3 +423,11 @@ class Keyholder(ScoringService):
                 fix="restore the key store, or open a new council epoch",
             )
         return found
+
+
+def _digests(case: Case, parts: Mapping[int, bytes]) -> list[bytes]:
+    """Hashes of this member's share of every piece, empty where it holds none."""
+    return [
+        hashlib.sha256(parts[place]).digest() if place in parts else b""
+        for place in range(len(case.sharing.pieces))
+    ]

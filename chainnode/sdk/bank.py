@@ -64,6 +64,9 @@ __all__ = [
 
 _QUIET_S: Final = 1.0
 _ANSWERED: Final = "answered"
+_POLL_S: Final = 0.2
+_UPLOADS_S: Final = 10.0
+"""How long a share that was stated may be on its way before its giver is blamed."""
 """How a query ends whose answer the bank has opened."""
 
 Scores = dict[str, dict[str, int]]
@@ -371,7 +374,8 @@ class BankClient(DataOwner):
         sharing, subject = table.sharing, facts.query.hex()
         ids = await read_ids(self.chain, table)
         mask = await score_mask(self.chain, table, facts, plan, ids)
-        blobs = await self._share_blobs(facts, sharing, stated)
+        decided = threshold.is_decided(sharing, stated)
+        blobs = {} if decided else await self._share_blobs(facts, sharing, stated)
         key = self._receiving().score_key(plan.profile)
 
         def read(parts: Mapping[int, bytes]) -> Scores:
@@ -395,7 +399,7 @@ class BankClient(DataOwner):
                 if not digest or digest in found:
                     continue
                 try:
-                    found[digest] = unpack_container(await self.chain.get_blob(digest))
+                    found[digest] = unpack_container(await self._share_blob(digest))
                 except (ClientFault, PeerFault) as error:
                     giver = threshold.giver(sharing, place, facts.query)
                     guilty = giver if stated.get(giver, {}).get(place) == digest else name
@@ -403,6 +407,17 @@ class BankClient(DataOwner):
                         [guilty], facts.query.hex(), "its share cannot be read"
                     ) from error
         return found
+
+    async def _share_blob(self, digest: bytes) -> bytes:
+        """A share's bytes: who sees another hash than its own may upload after the release."""
+        end = asyncio.get_running_loop().time() + _UPLOADS_S
+        while True:
+            try:
+                return await self.chain.get_blob(digest)
+            except ClientFault as error:
+                if error.code != "BLOB_NOT_FOUND" or asyncio.get_running_loop().time() > end:
+                    raise
+            await asyncio.sleep(_POLL_S)
 
     async def _opening(
         self, facts: QueryFacts, table: TableFacts, plan: Plan

@@ -57,6 +57,16 @@ def lie_on_chain(keyholder: Keyholder, **changes: Any) -> None:
     keyholder.attempt = lying  # type: ignore[method-assign]
 
 
+def upload_slowly(keyholder: Keyholder) -> None:
+    prompt = keyholder.chain.put_blob
+
+    async def slow(blob: bytes) -> bytes:
+        await asyncio.sleep(0.6)
+        return await prompt(blob)
+
+    keyholder.chain.put_blob = slow  # type: ignore[method-assign]
+
+
 def shifted(part: bytes) -> bytes:
     """The smallest lie: the second value moves by one slot's worth, the noise stays as it was."""
     words = struct.unpack(f"<{len(part) // 8}Q", part)
@@ -98,6 +108,21 @@ async def test_a_wrong_score_share_names_the_liar(consortium: Consortium) -> Non
     with pytest.raises(WrongShare, match=f"the guilty member is {LIAR}"):
         await consortium.bank.score("firms", MODEL.name)
     assert (LIAR, "wrong share") in await faults(consortium)
+
+
+async def test_a_share_on_its_way_to_the_bank_is_waited_for(consortium: Consortium) -> None:
+    for owner in OWNERS:
+        await consortium.client(owner).set_consent("firms", "bank-a", IDS)
+    # One piece of a liar: the other holder's copy is uploaded after the release only, and slowly.
+    liar = consortium.keyholders[LIAR]
+    lie_about_parts(liar, lambda parts: parts | {min(parts): parts[min(parts)][:-8] + bytes(8)})
+    for name, keyholder in consortium.keyholders.items():
+        if name != LIAR:
+            upload_slowly(keyholder)
+    with pytest.raises(WrongShare) as refused:
+        await consortium.bank.score("firms", MODEL.name)
+    assert LIAR in refused.value.members
+    assert "cannot be read" not in refused.value.message
 
 
 async def test_garbage_for_one_piece_is_told_by_what_opens(consortium: Consortium) -> None:
