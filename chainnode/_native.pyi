@@ -487,10 +487,11 @@ class HeSecretKey:
         """b_i = -(a s_i + t e_i) over data limbs and special prime, a from SHAKE of the seed."""
     def relin_round1(self, common_seed: bytes) -> tuple[bytes, HeRelinEphemeral]: ...
     def first_shares(
-        self, key_seed: bytes, relin_seed: bytes | None, context: bytes
+        self, claim: tuple[bytes, bytes | None, bytes]
     ) -> tuple[bytes, tuple[bytes, HeRelinEphemeral] | None, bytes]:
         """The key share, round 1 of relinearisation if it has a seed, and the proof that their
-        dealer knows the short secrets behind them, bound to `context`."""
+        dealer knows the short secrets behind them. A claim is the key's seed, that of
+        relinearisation or None, and the place it is bound to."""
     def relin_round2(self, ephemeral: HeRelinEphemeral, round1: bytes) -> bytes: ...
     def scalar_share(self, ciphertext: bytes, limbs: int, flood_seed: bytes, parties: int) -> bytes:
         """This member's share of the constant coefficient of a two-polynomial ciphertext: 8 bytes a
@@ -518,9 +519,7 @@ class HeSecretKey:
 
 def he_verify_first_shares(
     profile: str,
-    key_seed: bytes,
-    relin_seed: bytes | None,
-    context: bytes,
+    claim: tuple[bytes, bytes | None, bytes],
     key_share: bytes,
     relin_share: bytes | None,
     proof: bytes,

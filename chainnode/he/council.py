@@ -164,7 +164,7 @@ class FirstRound:
         leader = self.sharing.leader(index)
         claim = first_claim(self._seed, profile, index, leader)
         try:
-            _native.he_verify_first_shares(profile, *claim, share, relin, proof)
+            _native.he_verify_first_shares(profile, claim, share, relin, proof)
         except ValueError as error:
             raise PeerFault(
                 UNPROVEN,
@@ -236,7 +236,7 @@ class Ceremony:
         shares, relins, proofs = [], [], []
         for profile in self._profiles:
             claim = first_claim(self._seed, profile, index, self._member)
-            share, relin, proof = piece.keys[profile].first_shares(*claim)
+            share, relin, proof = piece.keys[profile].first_shares(claim)
             shares.append(share)
             proofs.append(proof)
             if relin is not None:

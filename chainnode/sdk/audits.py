@@ -12,11 +12,11 @@ import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
 
 from chainnode.he.checks import CheckStatement
 from chainnode.he.plan import Plan
 from chainnode.he.profiles import ProfileName
+from chainnode.sdk.query_progress import POLL_S
 from chainnode.sdk.scoring import (
     CLOSED,
     ContractRefused,
@@ -28,8 +28,6 @@ from chainnode.sdk.scoring import (
     read_table,
 )
 from chainnode.types.errors import ClientFault, PeerFault
-
-_POLL_S: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +263,7 @@ async def _ending(chain: ScoringChain, query: bytes, timeout_s: float) -> str:
                 status, _, ending = await chain.view("query_state", query=query)
                 if status >= CLOSED:
                     return str(ending)
-                await asyncio.sleep(_POLL_S)
+                await asyncio.sleep(POLL_S)
     except TimeoutError:
         raise PeerFault(
             "QUERY_TIMEOUT",

@@ -28,7 +28,7 @@ from chainnode.sdk.input_faults import InputFault
 from chainnode.sdk.owner import DataOwner, Progress, StaleColumns
 from chainnode.sdk.owner_secret import OwnerSecret
 from chainnode.sdk.private_constants import hide_constant
-from chainnode.sdk.query_progress import QueryProgress, Watch, read_progress, wait_released
+from chainnode.sdk.query_progress import POLL_S, QueryProgress, Watch, read_progress, wait_released
 from chainnode.sdk.scoring import (
     CLOSED,
     EPOCH_ACTIVE,
@@ -64,7 +64,6 @@ __all__ = [
 
 _QUIET_S: Final = 1.0
 _ANSWERED: Final = "answered"
-_POLL_S: Final = 0.2
 _UPLOADS_S: Final = 10.0
 """How long a share that was stated may be on its way before its giver is blamed."""
 """How a query ends whose answer the bank has opened."""
@@ -417,7 +416,7 @@ class BankClient(DataOwner):
             except ClientFault as error:
                 if error.code != "BLOB_NOT_FOUND" or asyncio.get_running_loop().time() > end:
                     raise
-            await asyncio.sleep(_POLL_S)
+            await asyncio.sleep(POLL_S)
 
     async def _opening(
         self, facts: QueryFacts, table: TableFacts, plan: Plan

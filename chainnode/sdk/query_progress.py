@@ -31,7 +31,7 @@ from chainnode.types.errors import ClientFault, PeerFault
 _LATE_MS: Final = 3_000
 """How long the keyholders and workers have for saying that a deadline has passed."""
 
-_POLL_S: Final = 0.2
+POLL_S: Final = 0.2
 ASKING: Final = "asking"
 
 
@@ -152,7 +152,7 @@ async def wait_released(
                 fix=f"collect its answer later: chainnode he answer {query.hex()}; how far it "
                 f"is: chainnode he status {query.hex()}",
             )
-        await asyncio.sleep(_POLL_S)
+        await asyncio.sleep(POLL_S)
 
 
 async def _end_if_late(chain: ScoringChain, facts: QueryFacts) -> None:

@@ -8,7 +8,8 @@ use std::sync::OnceLock;
 use arbitrary::Arbitrary;
 use chain_he::params::profile;
 use chain_he::store::{write_column, PACKING};
-use chain_he::tiles::{open, Pass};
+use chain_he::pass::Pass;
+use chain_he::tiles::open;
 use libfuzzer_sys::fuzz_target;
 
 #[derive(Arbitrary, Debug)]

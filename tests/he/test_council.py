@@ -166,7 +166,7 @@ def of_another_place(
     for profile in council.BASE_PROFILES:
         place = council.first_claim(seed, profile, index, name)[2]
         seeds = council.first_claim(EPOCH_SEED, profile, right, "registry")[:2]
-        share, relin, proof = piece.keys[profile].first_shares(*seeds, place)
+        share, relin, proof = piece.keys[profile].first_shares((*seeds, place))
         shares.append(share)
         seconds += [relin[0]] if relin else []
         proofs.append(proof)
@@ -268,14 +268,13 @@ def test_commitments_differ_by_member_round_and_epoch() -> None:
 )
 def test_a_proof_is_small_beside_what_it_proves(profile: ProfileName, size_bytes: int) -> None:
     claim = council.first_claim(EPOCH_SEED, profile, 0, "bank-a")
-    share, relin, proof = HeSecretKey.generate(profile).first_shares(*claim)
+    share, relin, proof = HeSecretKey.generate(profile).first_shares(claim)
     second = relin[0] if relin else None
-    _native.he_verify_first_shares(profile, *claim, share, second, proof)
+    _native.he_verify_first_shares(profile, claim, share, second, proof)
     assert len(proof) == size_bytes < (len(share) + len(second or b"")) / 4
     with pytest.raises(ValueError, match="belong together"):
-        _native.he_verify_first_shares(
-            profile, claim[0], b"" if relin is None else None, claim[2], share, second, proof
-        )
+        other = claim[0], b"" if relin is None else None, claim[2]
+        _native.he_verify_first_shares(profile, other, share, second, proof)
 
 
 def test_no_message_contains_another_members_part(made: Council) -> None:

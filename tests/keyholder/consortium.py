@@ -85,23 +85,31 @@ class Consortium:
                 task.result()
 
     async def publish(self) -> None:
-        await self.client("registry").create_table(SCHEMA, IDS, 10, OWNERS)
-        cells = {"sector": SECTOR, "overdue": OVERDUE, "turnover": TURNOVER}
-        for owner in OWNERS:
-            client = self.client(owner)
-            await client.publish_columns("firms", cells)
-            await client.grant("firms", "bank-a", 5)
+        for client in await self._published(SCHEMA):
             await client.approve_model("firms", MODEL)
 
     async def publish_deep(self) -> None:
         """The same rows in profile M, and consents instead of a model."""
-        await self.client("registry").create_table(DEEP_SCHEMA, IDS, 10, OWNERS)
+        for client in await self._published(DEEP_SCHEMA):
+            await client.set_consent("firms", "bank-a", IDS[:40])
+
+    async def _published(self, schema: TableSchema) -> list[BankClient]:
+        await self.client("registry").create_table(schema, IDS, 10, OWNERS)
         cells = {"sector": SECTOR, "overdue": OVERDUE, "turnover": TURNOVER}
-        for owner in OWNERS:
-            client = self.client(owner)
+        clients = [self.client(owner) for owner in OWNERS]
+        for client in clients:
             await client.publish_columns("firms", cells)
             await client.grant("firms", "bank-a", 5)
-            await client.set_consent("firms", "bank-a", IDS[:40])
+        return clients
+
+    async def faults(self) -> set[tuple[str, str]]:
+        """Whom the chain names for the bank's last query, and for what."""
+        steps = await self.bank.audit_trail(self.bank.last_query)
+        return {
+            (step.organisation, step.detail.partition(", shown by")[0])
+            for step in steps
+            if step.step == "fault"
+        }
 
     async def stop(self) -> None:
         for task in self.tasks:

@@ -78,15 +78,6 @@ def garbage(part: bytes) -> bytes:
     return (part[:8] * (len(part) // 8 + 1))[: len(part)]
 
 
-async def faults(consortium: Consortium) -> set[tuple[str, str]]:
-    steps = await consortium.bank.audit_trail(consortium.bank.last_query)
-    return {
-        (step.organisation, step.detail.partition(", shown by")[0])
-        for step in steps
-        if step.step == "fault"
-    }
-
-
 @pytest.mark.parametrize("lie", [garbage, shifted])
 async def test_a_wrong_share_names_the_liar_to_the_bank_and_on_chain(
     consortium: Consortium, lie: Callable[[bytes], bytes]
@@ -95,7 +86,7 @@ async def test_a_wrong_share_names_the_liar_to_the_bank_and_on_chain(
     lie_about_parts(liar, lambda parts: {place: lie(part) for place, part in parts.items()})
     with pytest.raises(WrongShare, match=f"the guilty member is {LIAR}"):
         await consortium.bank.query("firms", SUM)
-    assert await faults(consortium) == {(LIAR, "wrong share")}
+    assert await consortium.faults() == {(LIAR, "wrong share")}
 
 
 async def test_a_wrong_score_share_names_the_liar(consortium: Consortium) -> None:
@@ -107,7 +98,7 @@ async def test_a_wrong_score_share_names_the_liar(consortium: Consortium) -> Non
     )
     with pytest.raises(WrongShare, match=f"the guilty member is {LIAR}"):
         await consortium.bank.score("firms", MODEL.name)
-    assert (LIAR, "wrong share") in await faults(consortium)
+    assert (LIAR, "wrong share") in await consortium.faults()
 
 
 async def test_a_share_on_its_way_to_the_bank_is_waited_for(consortium: Consortium) -> None:
@@ -132,7 +123,7 @@ async def test_garbage_for_one_piece_is_told_by_what_opens(consortium: Consortiu
     )
     with pytest.raises(WrongShare, match=f"the guilty member is {LIAR}"):
         await consortium.bank.query("firms", COUNT)
-    assert (LIAR, "wrong share") in await faults(consortium)
+    assert (LIAR, "wrong share") in await consortium.faults()
 
 
 async def test_a_small_lie_about_one_piece_of_two_holders_names_both(
@@ -145,7 +136,7 @@ async def test_a_small_lie_about_one_piece_of_two_holders_names_both(
     with pytest.raises(WrongShare, match=f"one of: bank-a, {LIAR}") as refused:
         await consortium.bank.query("firms", SUM)
     assert refused.value.members == ("bank-a", LIAR)
-    assert {name for name, _ in await faults(consortium)} == {"bank-a", LIAR}
+    assert {name for name, _ in await consortium.faults()} == {"bank-a", LIAR}
 
 
 async def test_with_three_holders_a_piece_even_the_smallest_lie_names_one(
@@ -157,7 +148,7 @@ async def test_with_three_holders_a_piece_even_the_smallest_lie_names_one(
     )
     with pytest.raises(WrongShare, match=f"the guilty member is {LIAR}"):
         await two_of_four.bank.query("firms", SUM)
-    assert await faults(two_of_four) == {(LIAR, "wrong share")}
+    assert await two_of_four.faults() == {(LIAR, "wrong share")}
 
 
 async def repeat_another(liar: Keyholder, case: Case) -> list[bytes]:
@@ -203,7 +194,7 @@ async def test_a_copied_hash_of_a_sum_is_worth_nothing_without_the_share(
     copy_hashes(liar, sealed)
     with pytest.raises(WrongShare, match=f"the guilty member is {LIAR}"):
         await consortium.bank.query("firms", SUM)
-    assert await faults(consortium) == {(LIAR, "wrong share")}
+    assert await consortium.faults() == {(LIAR, "wrong share")}
 
 
 async def test_a_copied_hash_of_scores_comes_too_late_and_is_named(
@@ -214,7 +205,7 @@ async def test_a_copied_hash_of_scores_comes_too_late_and_is_named(
     copy_hashes(consortium.keyholders[LIAR], lambda case: b"")
     scores = await consortium.bank.score("firms", MODEL.name)
     assert scores == {IDS[row]: plain_score(row) for row in range(20)}
-    assert await faults(consortium) == {(LIAR, "share not committed in time")}
+    assert await consortium.faults() == {(LIAR, "share not committed in time")}
 
 
 async def test_a_share_other_than_the_committed_one_is_named_and_not_counted(
@@ -233,7 +224,7 @@ async def test_a_share_other_than_the_committed_one_is_named_and_not_counted(
     liar.attempt = lying  # type: ignore[method-assign]
     scores = await consortium.bank.score("firms", MODEL.name)
     assert len(scores) == 20
-    assert await faults(consortium) == {(LIAR, "share is not the one committed")}
+    assert await consortium.faults() == {(LIAR, "share is not the one committed")}
 
 
 async def test_hashes_of_scores_are_committed_before_any_is_shown(consortium: Consortium) -> None:
@@ -253,7 +244,7 @@ async def test_a_silent_member_is_named_and_the_answer_is_exact(consortium: Cons
     consortium.tasks[index].cancel()
     rows = await consortium.bank.query("firms", COUNT)
     assert [row.values for row in rows] == [(ROWS,)]
-    assert await faults(consortium) == {(LIAR, "no share")}
+    assert await consortium.faults() == {(LIAR, "no share")}
 
 
 async def test_scores_are_released_without_a_dead_keyholder(consortium: Consortium) -> None:
@@ -262,7 +253,7 @@ async def test_scores_are_released_without_a_dead_keyholder(consortium: Consorti
     consortium.tasks[list(consortium.keyholders).index("bank-a")].cancel()
     scores = await consortium.bank.score("firms", MODEL.name)
     assert scores == {IDS[row]: plain_score(row) for row in range(20)}
-    assert await faults(consortium) == {("bank-a", "no share")}
+    assert await consortium.faults() == {("bank-a", "no share")}
 
 
 async def test_a_share_for_another_result_is_named_and_not_counted(
@@ -271,7 +262,7 @@ async def test_a_share_for_another_result_is_named_and_not_counted(
     lie_on_chain(consortium.keyholders[LIAR], result=hashlib.sha256(b"other").digest())
     rows = await consortium.bank.query("firms", COUNT)
     assert [row.values for row in rows] == [(ROWS,)]
-    assert await faults(consortium) == {(LIAR, "share for another query")}
+    assert await consortium.faults() == {(LIAR, "share for another query")}
 
 
 async def test_a_share_of_an_earlier_query_sent_again_is_named(consortium: Consortium) -> None:
@@ -282,14 +273,14 @@ async def test_a_share_of_an_earlier_query_sent_again_is_named(consortium: Conso
     lie_on_chain(consortium.keyholders[LIAR], digests=earlier)
     rows = await consortium.bank.query("firms", "SELECT SUM(turnover) FROM firms")
     assert rows[0].values[0] == sum(1_000 * row + 7 for row in range(ROWS))
-    assert await faults(consortium) == {(LIAR, "share for another query")}
+    assert await consortium.faults() == {(LIAR, "share for another query")}
 
 
 async def test_a_share_of_a_stale_epoch_is_named_and_not_counted(consortium: Consortium) -> None:
     lie_on_chain(consortium.keyholders[LIAR], epoch=0)
     rows = await consortium.bank.query("firms", COUNT)
     assert [row.values for row in rows] == [(ROWS,)]
-    assert await faults(consortium) == {(LIAR, "stale epoch")}
+    assert await consortium.faults() == {(LIAR, "stale epoch")}
 
 
 async def test_a_wrong_count_share_is_named_and_the_others_decide(consortium: Consortium) -> None:
@@ -305,7 +296,7 @@ async def test_a_wrong_count_share_is_named_and_the_others_decide(consortium: Co
     liar._post_counts = lying  # type: ignore[method-assign]
     rows = await consortium.bank.query("firms", COUNT)
     assert [row.values for row in rows] == [(ROWS,)]
-    assert LIAR in {name for name, _ in await faults(consortium)}
+    assert LIAR in {name for name, _ in await consortium.faults()}
 
 
 async def test_two_dead_of_three_of_four_open_nothing(tmp_path: Path) -> None:

@@ -45,15 +45,6 @@ async def five_of_seven(tmp_path: Path) -> AsyncIterator[Consortium]:
         await made.stop()
 
 
-async def faults(made: Consortium) -> set[tuple[str, str]]:
-    steps = await made.bank.audit_trail(made.bank.last_query)
-    return {
-        (step.organisation, step.detail.partition(", shown by")[0])
-        for step in steps
-        if step.step == "fault"
-    }
-
-
 def revealed(made: Consortium) -> dict[str, bytes]:
     """Results of the first chunk by who stated them."""
     return {
@@ -102,14 +93,14 @@ async def test_five_of_seven_answer_exactly_and_name_who_lied_and_who_was_silent
     }
     rows = await made.bank.query("firms", SUM)
     assert [row.values for row in rows] == [(ROWS, sum(int(str(cell)) for cell in TURNOVER))]
-    assert await faults(made) >= named
-    assert {who for who, _ in await faults(made)} == {LIAR, *SILENT}
+    assert await made.faults() >= named
+    assert {who for who, _ in await made.faults()} == {LIAR, *SILENT}
     _, right = await made.bank.chain.view("chunk_info", query=made.bank.last_query, index=0)
     stated = {who: value == right for who, value in revealed(made).items()}
     assert stated == {LIAR: False, "bank-a": True, "statistics": True, "customs": True}
     found = await made.bank.score("firms", MODEL.name)
     assert found == {IDS[row]: plain_score(row) for row in range(40)}
-    assert await faults(made) >= named
+    assert await made.faults() >= named
     # One product is more than flooding with 35 pieces hides in S36; what to do is said.
     rows = await made.bank.query("firms", "SELECT COUNT(*) FROM firms WHERE sector = 'trade'")
     assert [row.values for row in rows] == [(SECTOR.count("trade"),)]

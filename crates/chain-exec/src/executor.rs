@@ -345,7 +345,7 @@ impl Executor {
         core.parallel.enter("ids");
         core.window
             .insert_all(&*workers, &run.tx_ids, &run.expiry_heights);
-        result.append(&*workers, vec![run]);
+        result.append(run);
         let (block, net) = match left {
             Left::Some(block) => (block, None),
             Left::All(writes) => (BlockOverlay::default(), Some(writes)),

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use chain_state::{join, share_out, Place, Places, Workers};
+use chain_state::{share_out, Place, Places, Workers};
 use chain_types::proto::{Event, Receipt, ReceiptStatus};
 use chain_types::{merkle_root, merkle_root_of_runs, Hash};
 
@@ -44,42 +44,18 @@ impl BlockResult {
     }
 
     /// Add what the transactions after these left, roots and writes apart.
-    pub(crate) fn append(&mut self, workers: &dyn Workers, mut parts: Vec<Self>) {
-        if self.receipts.is_empty() && parts.len() == 1 {
+    pub(crate) fn append(&mut self, mut run: Self) {
+        if self.receipts.is_empty() {
             // The block begins with them: there is nothing to put them behind.
-            *self = parts.remove(0);
+            *self = run;
             return;
         }
-        let mut own = std::mem::take(self);
-        let first = Self {
-            receipts: std::mem::take(&mut own.receipts),
-            tx_ids: std::mem::take(&mut own.tx_ids),
-            expiry_heights: std::mem::take(&mut own.expiry_heights),
-            accesses: std::mem::take(&mut own.accesses),
-            gas_used: own.gas_used,
-            gas: std::mem::take(&mut own.gas),
-            ..Self::default()
-        };
-        let (mut receipts, mut tx_ids) = (Vec::new(), Vec::new());
-        let (mut heights, mut accesses) = (Vec::new(), Vec::new());
-        let mut gas = Vec::new();
-        own.gas_used = 0;
-        for part in std::iter::once(first).chain(parts) {
-            own.gas_used = own.gas_used.saturating_add(part.gas_used);
-            receipts.push(part.receipts);
-            tx_ids.push(part.tx_ids);
-            heights.push(part.expiry_heights);
-            gas.push(part.gas);
-            accesses.push(part.accesses);
-        }
-        *self = Self {
-            receipts: join(workers, receipts),
-            tx_ids: join(workers, tx_ids),
-            expiry_heights: join(workers, heights),
-            gas: join(workers, gas),
-            accesses: join(workers, accesses),
-            ..own
-        };
+        self.gas_used = self.gas_used.saturating_add(run.gas_used);
+        self.gas.append(&mut run.gas);
+        self.receipts.append(&mut run.receipts);
+        self.tx_ids.append(&mut run.tx_ids);
+        self.expiry_heights.append(&mut run.expiry_heights);
+        self.accesses.append(&mut run.accesses);
     }
 }
 

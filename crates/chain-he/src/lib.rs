@@ -15,6 +15,7 @@ pub mod memory;
 pub mod modulus;
 pub mod ntt;
 pub mod params;
+pub mod pass;
 pub mod poly;
 pub mod proof;
 mod readahead;

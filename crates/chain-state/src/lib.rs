@@ -24,7 +24,7 @@ pub use stored::State;
 pub use times::ReadTimes;
 pub use tree::{verify_proof, Proof, StateTree};
 pub use view::{Parts, Savepoint, TxView, Write};
-pub use workers::{join, share_out, stretches, Alone, Place, Places, Workers};
+pub use workers::{share_out, stretches, Alone, Place, Places, Workers};
 
 /// A SHA-256 digest.
 pub type Hash = [u8; 32];

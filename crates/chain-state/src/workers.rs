@@ -146,14 +146,3 @@ impl<T> Drop for Place<'_, T> {
         self.filled.fetch_add(self.put, Ordering::SeqCst);
     }
 }
-
-/// Lists behind one another, each put in its place by one of the workers.
-pub fn join<T: Send>(workers: &dyn Workers, lists: Vec<Vec<T>>) -> Vec<T> {
-    let mut all = Places::new(lists.iter().map(Vec::len).sum());
-    let places = all.cut(lists.iter().map(Vec::len));
-    let places = places.into_iter().zip(lists).collect();
-    share_out(workers, places, |(mut place, list): (Place<T>, Vec<T>)| {
-        place.extend(list);
-    });
-    all.into_list()
-}

@@ -5,13 +5,14 @@ use chain_he::encoder::bytes_of;
 use chain_he::error::HeResult;
 use chain_he::keys::SecretKey;
 use chain_he::params::{profile, POLYNOMIALS_MAX};
-use chain_he::proof::Claim;
 use chain_he::scheme::{self, PublicKey};
 use chain_he::{relin, HeError};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyTuple};
+
+use crate::he_council::{read_claim, Seeds};
 
 pyo3::create_exception!(
     chainnode._native,
@@ -84,6 +85,13 @@ fn he_profile(name: &str) -> PyResult<HeProfile> {
 /// A member's secret of relinearisation round 1.
 #[pyclass(frozen, module = "chainnode._native")]
 struct HeRelinEphemeral(council::RelinEphemeral);
+
+/// A key share, round 1 of relinearisation if there is one, and the proof of both.
+type FirstShares<'py> = (
+    Bound<'py, PyBytes>,
+    Option<(Bound<'py, PyBytes>, HeRelinEphemeral)>,
+    Bound<'py, PyBytes>,
+);
 
 /// A secret key by handle.
 #[pyclass(frozen, module = "chainnode._native")]
@@ -162,24 +170,8 @@ impl HeSecretKey {
         ))
     }
 
-    #[allow(clippy::type_complexity)]
-    fn first_shares<'py>(
-        &self,
-        py: Python<'py>,
-        key_seed: &[u8],
-        relin_seed: Option<&[u8]>,
-        context: &[u8],
-    ) -> PyResult<(
-        Bound<'py, PyBytes>,
-        Option<(Bound<'py, PyBytes>, HeRelinEphemeral)>,
-        Bound<'py, PyBytes>,
-    )> {
-        let claim = Claim {
-            profile: self.0.profile,
-            key_seed,
-            relin_seed,
-            context,
-        };
+    fn first_shares<'py>(&self, py: Python<'py>, claim: Seeds) -> PyResult<FirstShares<'py>> {
+        let claim = read_claim(self.0.profile, &claim);
         let made = py
             .detach(|| self.0.first_shares(&claim))
             .map_err(value_error)?;

@@ -4,9 +4,10 @@ use std::path::Path;
 
 use chain_he::encoder::bytes_of;
 use chain_he::kernels::Packing;
+use chain_he::pass::Pass;
 use chain_he::stepwise::{self, Weighted};
 use chain_he::store;
-use chain_he::tiles::{self, Columns, Linear, Pass};
+use chain_he::tiles::{self, Columns, Linear};
 use chain_he::HeError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;

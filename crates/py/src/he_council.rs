@@ -1,6 +1,7 @@
 //! What council members compute of each other's public messages, for Python.
 
 use chain_he::council;
+use chain_he::params::Profile;
 use chain_he::proof::{self, Claim};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -8,25 +9,29 @@ use pyo3::types::PyBytes;
 
 use crate::he::{slices, value_error, words};
 
+/// Seeds of the key and of relinearisation, if any, and the place: what Python calls a claim.
+pub(crate) type Seeds = (PyBackedBytes, Option<PyBackedBytes>, PyBackedBytes);
+
+pub(crate) fn read_claim<'a>(profile: &'static Profile, seeds: &'a Seeds) -> Claim<'a> {
+    Claim {
+        profile,
+        key_seed: &seeds.0,
+        relin_seed: seeds.1.as_deref(),
+        context: &seeds.2,
+    }
+}
+
 #[pyfunction]
-#[allow(clippy::too_many_arguments)]
 fn he_verify_first_shares(
     py: Python<'_>,
     profile: &str,
-    key_seed: &[u8],
-    relin_seed: Option<&[u8]>,
-    context: &[u8],
+    claim: Seeds,
     key_share: &[u8],
     relin_share: Option<&[u8]>,
     proof: &[u8],
 ) -> PyResult<()> {
     py.detach(|| {
-        let claim = Claim {
-            profile: chain_he::params::profile(profile)?,
-            key_seed,
-            relin_seed,
-            context,
-        };
+        let claim = read_claim(chain_he::params::profile(profile)?, &claim);
         proof::verify(&claim, key_share, relin_share, proof)
     })
     .map_err(value_error)
