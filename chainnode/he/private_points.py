@@ -37,6 +37,8 @@ SCORE_BOUND_MIN: Final = 1_024
 
 SECRET_SIZE_BYTES: Final = 32
 
+POINTS_MALFORMED: Final = "PRIVATE_POINTS_MALFORMED"
+
 PRODUCTS_HELD_MAX: Final = 8
 """Products of one block in memory at once, 2 MB each on five limbs."""
 
@@ -235,25 +237,21 @@ def private_limbs(columns: int, parties: int) -> int:
     return limbs
 
 
-def read_points(
-    record: PrivateScorecard, blobs: Sequence[bytes], relin_key: bytes
-) -> EncryptedPoints:
-    """The ciphertexts of a record, checked for shape and residue range.
+def require_point(record: PrivateScorecard, place: int, blob: bytes) -> None:
+    """Whether a ciphertext of a record has the shape and the residue range that it needs.
 
     Raises:
         PeerFault: `PRIVATE_POINTS_MALFORMED`.
     """
-    for place, blob in enumerate(blobs):
-        try:
-            _native.he_validate_ciphertext(DEEP.name, blob, 2, record.limbs)
-        except ValueError as error:
-            raise PeerFault(
-                "PRIVATE_POINTS_MALFORMED",
-                f"ciphertext {place}: {error}",
-                subject=record.name,
-                fix="the bank must encrypt its points again, under another name",
-            ) from error
-    return EncryptedPoints(blobs[0], tuple(blobs[1:]), relin_key)
+    try:
+        _native.he_validate_ciphertext(DEEP.name, blob, 2, record.limbs)
+    except ValueError as error:
+        raise PeerFault(
+            POINTS_MALFORMED,
+            f"ciphertext {place}: {error}",
+            subject=record.name,
+            fix="the bank must encrypt its points again, under another name",
+        ) from error
 
 
 def score_block(plan: Plan, columns: HeColumns, block: int, points: EncryptedPoints) -> bytes:

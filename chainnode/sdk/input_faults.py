@@ -1,8 +1,9 @@
 """What is wrong with what a query reads, as evidence that others can check.
 
-The evidence names an owner's columns by their root on chain, or the bank's own ciphertexts by the
-plan that binds them, so whoever reads the same finds the same fault, and a query ends when as many
-organisations name it as make a result final. One word ends nothing.
+The evidence names an owner's columns by their root on chain, the bank's own ciphertexts by the
+plan that binds them, or those of private points by the hash of their record on chain, so whoever
+reads the same finds the same fault, and a query ends when as many organisations name it as make a
+result final. One word ends nothing.
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from chainnode.he.private_constants import SELECTORS_MALFORMED
+from chainnode.he.private_points import POINTS_MALFORMED
 from chainnode.types.errors import PeerFault
 
 SELECTORS_MISSING: Final = "SELECTORS_MISSING"
 _SELECTORS: Final = (SELECTORS_MALFORMED, SELECTORS_MISSING)
-GONE: Final = ("COLUMNS_REPLACED", SELECTORS_MISSING)
+POINTS_MISSING: Final = "PRIVATE_POINTS_MISSING"
+POINTS: Final = (POINTS_MALFORMED, POINTS_MISSING)
+GONE: Final = ("COLUMNS_REPLACED", SELECTORS_MISSING, POINTS_MISSING)
 """Faults of bytes that cannot be had: true at one moment and node, not at another."""
 
 _MESSAGES = {
@@ -27,22 +31,32 @@ _MESSAGES = {
     "MANIFEST_MALFORMED": "the list of columns is not the one whose root is on chain",
     SELECTORS_MALFORMED: "the private constant is not encrypted as its plan needs",
     SELECTORS_MISSING: "no node has the ciphertexts that the private constant names",
+    POINTS_MALFORMED: "the private points are not encrypted as their record says",
+    POINTS_MISSING: "no node has the ciphertexts that the record of private points names",
+}
+
+_POINTS_FIXES: Final = {
+    POINTS_MALFORMED: "{} must encrypt the points again, under another name, and have every owner "
+    "approve that model; then ask for it",
+    POINTS_MISSING: "{} must encrypt the model again with the same secret, which uploads the same "
+    "ciphertexts (chainnode he approve-model --private-points); then ask again",
 }
 
 
 class InputFault(PeerFault):
-    """An owner's columns, or the selectors of the bank that asks, cannot be computed on.
+    """An owner's columns, the asking bank's selectors, or private points cannot be computed on.
 
     Args:
         code: `COLUMN_MALFORMED`, `COLUMN_MISSING`, `COLUMNS_STALE`, `COLUMNS_REPLACED`,
             `MANIFEST_MALFORMED` or `PROOF_UNKNOWN`; of selectors `SELECTORS_MALFORMED` or
-            `SELECTORS_MISSING`.
-        owner: organisation that published or encrypted them.
+            `SELECTORS_MISSING`; of points `PRIVATE_POINTS_MALFORMED` or `PRIVATE_POINTS_MISSING`.
+        owner: organisation that published or encrypted them, or registered the model.
         profile: of the ciphertexts.
         root: of the publication, as on chain; zeros where there is none; of selectors the plan's
-            hash.
-        column: stored name, or the private constant's column; empty where all of them are at fault.
-        block: number in the column, or the selector's place.
+            hash; of points the SHA-256 of the model's record.
+        column: stored name, the private constant's column, or the model's name; empty where all of
+            them are at fault.
+        block: number in the column, or the place of the selector or of the points' ciphertext.
         reason: in words; what the code says if not given.
     """
 
@@ -58,19 +72,23 @@ class InputFault(PeerFault):
     ) -> None:
         self.owner, self.profile, self.root = owner, profile, root
         self.column, self.block = column, block
-        selectors = code in _SELECTORS
-        piece = "selector" if selectors else "block"
-        place = f", {piece} {block} of column {column}" if column else ""
+        piece = "block {} of column {}"
+        fix = "{} must encrypt and publish its columns again; then ask again"
+        if code == "COLUMNS_REPLACED":
+            fix = "ask again: a new query reads the columns published since"
+        elif code in _SELECTORS:
+            piece = "selector {} of column {}"
+            fix = "{} must ask again with an unchanged client"
+        elif code in POINTS:
+            piece = "ciphertext {} of model {}"
+            fix = _POINTS_FIXES[code]
+        place = f", {piece.format(block, column)}" if column else ""
         why = reason or _MESSAGES.get(code, "cannot be computed on")
         super().__init__(
             code,
             f"{owner}, {profile}{place}: {why}",
             subject=f"{owner}/{column}/{block}" if column else owner,
-            fix="ask again: a new query reads the columns published since"
-            if code == "COLUMNS_REPLACED"
-            else f"{owner} must ask again with an unchanged client"
-            if selectors
-            else f"{owner} must encrypt and publish its columns again; then ask again",
+            fix=fix.format(owner),
         )
 
     def evidence(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from secrets import token_bytes
 
 from chainnode.he.plan import Plan
@@ -17,6 +18,7 @@ from chainnode.he.private_constants import (
     require_record,
     require_selector,
 )
+from chainnode.sdk.bank_ciphertexts import blob_or_none, checked_blobs
 from chainnode.sdk.input_faults import SELECTORS_MISSING, InputFault
 from chainnode.sdk.private_models import deep_key
 from chainnode.sdk.scoring import QueryFacts, ScoringChain, TableFacts, make_plan
@@ -74,8 +76,6 @@ async def hide_constant(
 async def fetch_selectors(chain: ScoringChain, plan: Plan, facts: QueryFacts) -> tuple[bytes, ...]:
     """The selectors that a plan names, checked; none for a plan without a private constant.
 
-    What can be had is looked at first, so that a malformed one shows wherever a missing one does.
-
     Raises:
         InputFault: `SELECTORS_MALFORMED` or `SELECTORS_MISSING`, naming the bank that asked.
     """
@@ -88,7 +88,7 @@ async def fetch_selectors(chain: ScoringChain, plan: Plan, facts: QueryFacts) ->
         bank, binding = facts.bank, plan.hash()
         return InputFault(code, bank, plan.profile, binding, column, place or 0, reason)
 
-    data = await _blob(chain, private.record)
+    data = await blob_or_none(chain, private.record)
     if data is None:
         raise fault(SELECTORS_MISSING, None, "no node has the record of its private constant")
     try:
@@ -96,24 +96,10 @@ async def fetch_selectors(chain: ScoringChain, plan: Plan, facts: QueryFacts) ->
         require_record(plan, record, facts.epoch)
     except (ClientFault, PeerFault) as error:
         raise fault(SELECTORS_MALFORMED, None, error.message) from error
-    found = await asyncio.gather(*(_blob(chain, digest) for digest in record.selectors))
-    for place, blob in enumerate(found):
-        try:
-            if blob is not None:
-                require_selector(plan, blob)
-        except PeerFault as error:
-            raise fault(SELECTORS_MALFORMED, place, error.message) from error
-    whole = tuple(blob for blob in found if blob is not None)
-    if len(whole) < len(found):
-        raise fault(SELECTORS_MISSING, found.index(None), "no node has it")
-    return whole
-
-
-async def _blob(chain: ScoringChain, digest: str) -> bytes | None:
-    """A blob that the bank named; None if every node answers and none has these bytes."""
-    try:
-        return await chain.get_blob(bytes.fromhex(digest))
-    except (ClientFault, PeerFault) as error:
-        if error.code not in ("BLOB_NOT_FOUND", "BLOB_HASH_WRONG"):
-            raise
-        return None
+    return await checked_blobs(
+        chain,
+        record.selectors,
+        lambda _, blob: require_selector(plan, blob),
+        partial(fault, SELECTORS_MALFORMED),
+        partial(fault, SELECTORS_MISSING),
+    )

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+from functools import partial
 
-from chainnode.he.private_points import PrivateScorecard, check_points, encrypt_points
+from chainnode.he.private_points import (
+    POINTS_MALFORMED,
+    PrivateScorecard,
+    check_points,
+    encrypt_points,
+    require_point,
+)
+from chainnode.he.profiles import DEEP
 from chainnode.he.scorecard import Scorecard
+from chainnode.sdk.bank_ciphertexts import checked_blobs
+from chainnode.sdk.input_faults import POINTS_MISSING, InputFault
 from chainnode.sdk.scoring import EPOCH_ACTIVE, ScoringChain, read_table
 from chainnode.types.errors import ClientFault
 
@@ -62,6 +73,35 @@ async def check_private_points(
     key = await deep_key(chain, record.epoch)
     await asyncio.to_thread(
         check_points, record, model, facts.schema, facts.catalog.parties, key, points_secret
+    )
+
+
+async def fetch_points(
+    chain: ScoringChain, table: str, record: PrivateScorecard
+) -> tuple[bytes, ...]:
+    """The ciphertexts of a model with private points, checked: the offset, then the points.
+
+    Args:
+        chain: where they are.
+        table: name under which the contract knows the table.
+        record: as its owners approved it.
+
+    Raises:
+        InputFault: `PRIVATE_POINTS_MALFORMED` or `PRIVATE_POINTS_MISSING`, naming the organisation
+            that registered the model.
+    """
+    model = hashlib.sha256(record.encode()).digest()
+    registrar = await chain.view("registrar_of", table=table, model=model)
+
+    def fault(code: str, place: int, reason: str) -> InputFault:
+        return InputFault(code, registrar, DEEP.name, model, record.name, place, reason)
+
+    return await checked_blobs(
+        chain,
+        record.points,
+        lambda place, blob: require_point(record, place, blob),
+        partial(fault, POINTS_MALFORMED),
+        partial(fault, POINTS_MISSING),
     )
 
 

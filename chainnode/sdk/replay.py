@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from chainnode.he.plan import Plan
 from chainnode.he.planner.policy import OwnerRules
-from chainnode.sdk.input_faults import GONE, InputFault
+from chainnode.sdk.input_faults import GONE, POINTS, InputFault
 from chainnode.sdk.proven_steps import history, prove
 from chainnode.sdk.query_inputs import NOTHING, OwnerInput, rules_bytes
 from chainnode.sdk.scoring import (
@@ -142,6 +142,14 @@ class Case:
             == (owner, what, subject)
         ]
 
+    def registrar(self, model: bytes) -> str:
+        """Who was the first to state a model of this hash before the query; empty for nobody."""
+        for step in self.before:
+            registered = step.name == "CatalogChanged" and step.fields["step"] == "model"
+            if registered and bytes(step.fields["value"]) == model:
+                return str(step.fields["organisation"])
+        return ""
+
     def requires_audits(self, owner: str) -> bool:
         """Whether an owner's last word before the query was that audits are required."""
         words = [
@@ -206,7 +214,7 @@ async def replay(
         checks.append(Check("plan", facts.bank, refused, f"{error.code}: {error.message}"))
         return Report(facts, tuple(checks))
     checks.append(Check("plan", facts.bank, True, f"{plan.hash().hex()} is that of its text"))
-    checks += [*_groups(case, plan), *await _results(case, plan, engine)]
+    checks += [*_models(case, plan), *_groups(case, plan), *await _results(case, plan, engine)]
     if case.ending() == INPUT_REFUSED:
         checks.append(await _refused(case, engine))
     return Report(facts, tuple(checks))
@@ -283,6 +291,15 @@ def _consent(case: Case, part: OwnerInput) -> bytes:
         return NOTHING
     until = int.from_bytes(words[-1][:8], "big")
     return words[-1][8:40] if until == 0 or case.own[0].height <= until else NOTHING
+
+
+def _models(case: Case, plan: Plan) -> Iterator[Check]:
+    """Whether every owner had approved the very scorecards that the plan computes with."""
+    for part in plan.score_parts():
+        record = hashlib.sha256(case.table.catalog.models[part.model].encode()).digest()
+        for owner in case.table.owners:
+            approved = record in case.stated(owner, "model", part.model)
+            yield Check("model", owner, approved, f"{part.model}, record {record.hex()[:16]}")
 
 
 def _groups(case: Case, plan: Plan) -> Iterator[Check]:
@@ -406,8 +423,10 @@ async def _refused(case: Case, engine: Recompute) -> Check:
 def _input_fault(case: Case, fault: InputFault) -> Check:
     """What cannot be computed on: the chain must have ended the query for just that."""
     shown = (fault.owner, fault.code) in _shown_faults(case)
-    # What this node has not, another one may have.
+    # What this node has not, another one may have; who registered a model stands in its receipt.
     who = THE_NODE if fault.code in GONE and not shown else fault.owner
+    if fault.code in POINTS and case.registrar(fault.root) != fault.owner:
+        who, shown = THE_NODE, False
     return Check(REFUSED_INPUT, who, shown, str(fault))
 
 

@@ -20,7 +20,7 @@ from chainnode.he import encode
 from chainnode.he.plan import Plan
 from chainnode.he.planner.policy import OwnerRules, Policy
 from chainnode.he.private_constants import result_count
-from chainnode.he.private_points import decode_model
+from chainnode.he.private_points import Model, decode_model
 from chainnode.he.profiles import PROFILES, ProfileName
 from chainnode.he.release import RESIDUE_SIZE_BYTES
 from chainnode.he.schema import TableSchema
@@ -241,7 +241,7 @@ async def read_digests(
 
 
 async def read_table(chain: ScoringChain, table: str, epoch: int = 0, bank: str = "") -> TableFacts:
-    """A table's record with its schema and every scorecard its owners approved.
+    """A table's record with its schema and every readable scorecard its owners approved.
 
     Args:
         chain: where it is read.
@@ -257,7 +257,7 @@ async def read_table(chain: ScoringChain, table: str, epoch: int = 0, bank: str 
     models = await chain.view("models_of", table=table)
     sharing = await read_sharing(chain, epoch)
     schema = TableSchema.decode(schema_bytes)
-    cards = [decode_model(data) for data in models]
+    cards = [card for data in models if (card := _readable(data)) is not None]
     catalog = Catalog(
         schema=schema,
         # Points encrypted under another epoch's key would be no ciphertexts under this one's.
@@ -273,6 +273,14 @@ async def read_table(chain: ScoringChain, table: str, epoch: int = 0, bank: str 
         return facts
     stated = await chain.view("policies_of", table=table, bank=bank)
     return facts.under(read_policies(owners, stated))
+
+
+def _readable(data: bytes) -> Model | None:
+    """A registered model; None for bytes of no kind, which must not stop what does not name it."""
+    try:
+        return decode_model(data)
+    except ClientFault:
+        return None
 
 
 def make_plan(table: TableFacts, sql: str) -> Plan:

@@ -16,9 +16,10 @@ from typing import Final
 from chainnode._native import HeColumns, HeCorruptColumn
 from chainnode.he.engine import Engine, LocalEngine
 from chainnode.he.plan import Plan
-from chainnode.he.private_points import EncryptedPoints, PrivateScorecard, read_points
+from chainnode.he.private_points import EncryptedPoints, PrivateScorecard
 from chainnode.sdk.input_faults import InputFault
 from chainnode.sdk.private_constants import fetch_selectors
+from chainnode.sdk.private_models import fetch_points
 from chainnode.sdk.scoring import (
     COMPUTING,
     QueryFacts,
@@ -137,6 +138,7 @@ class Worker(ScoringService):
             InputFault: what of it cannot be computed on.
         """
         await self._tiles.open(self.chain, job.table, job.plan, job.facts)
+        await self._points(job)
         await fetch_selectors(self.chain, job.plan, job.facts)
 
     async def _refuse(self, query: bytes, fault: InputFault) -> None:
@@ -295,8 +297,8 @@ class Worker(ScoringService):
             raise InternalError("MODEL_KIND", "no private points", subject=record.name)
         known, points = self._last_points
         if known != record.hash() or points is None:
-            blobs = await gather_blobs(self.chain, [bytes.fromhex(item) for item in record.points])
-            points = read_points(record, blobs, await self._relin_key(job))
+            offset, *others = await fetch_points(self.chain, job.facts.table, record)
+            points = EncryptedPoints(offset, tuple(others), await self._relin_key(job))
             self._last_points = (record.hash(), points)
         return points
 

@@ -50,6 +50,7 @@ class Catalog(KeyCouncil):
     audit_demands: Map[tuple[str, str], bool]
     audits: Map[tuple[str, str, str, Bytes32, str], bool]
     check_verdicts: Map[tuple[str, str, str, Bytes32], bool]
+    registrars: Map[tuple[str, Bytes32], str]
 
     @call
     def create_table(
@@ -146,7 +147,8 @@ class Catalog(KeyCouncil):
     def approve_model(self, table: str, name: str, model: bytes) -> None:
         """Register a scorecard; usable once every owner approved the same points, then for ever.
 
-        A model with one feature reads that column, so owners decide."""
+        A model with one feature reads that column, so owners decide. Who registers it answers for
+        the ciphertexts that it names."""
         self._require_table_owner(table)
         if self.models.get((table, name), model) != model:
             raise Invalid("model")
@@ -156,6 +158,9 @@ class Catalog(KeyCouncil):
             names.append(name)
             self.model_names[table] = names
             self.models[(table, name)] = model
+            registered = (table, sha256(model))
+            if registered not in self.registrars:
+                self.registrars[registered] = ctx.sender_org
         self.model_approvals[(table, name, ctx.sender_org)] = True
         emit(CatalogChanged(table, ctx.sender_org, "model", name, sha256(model)))
 
@@ -177,6 +182,13 @@ class Catalog(KeyCouncil):
             if approved:
                 found.append(self.models[(table, name)])
         return found
+
+    @view
+    def registrar_of(self, table: str, model: Bytes32) -> str:
+        """Who registered the model whose record has this hash."""
+        if (table, model) not in self.registrars:
+            raise Invalid("model")
+        return self.registrars[(table, model)]
 
     @view
     def columns_of(self, table: str, owner: str, profile: str, epoch: u64) -> ColumnSet:

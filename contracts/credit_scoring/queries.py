@@ -24,6 +24,8 @@ from .records import (
     NAME_SIZE_MAX_BYTES,
     NOTHING,
     OUTPUTS_MAX,
+    POINTS_MALFORMED,
+    POINTS_MISSING,
     QUERY_CHECKING,
     QUERY_COMPUTING,
     QUERY_REFUSED,
@@ -157,7 +159,8 @@ class Queries(Catalog):
         """An organisation's worker or keyholder finds what a query reads unfit to compute on.
 
         As many as there may be liars and one more must name the same fault of the columns or the
-        selectors that the query is bound to; one organisation's word ends nothing."""
+        selectors that the query is bound to, or of a model of its table; one organisation's word
+        ends nothing."""
         self._require_running(query)
         epoch = self.asks[query].epoch
         if ctx.sender_name == self.council.get().keyholder_name:
@@ -395,12 +398,20 @@ class Queries(Catalog):
         return NOTHING
 
     def _require_evidence(self, query: Bytes32, fault: InputFault) -> None:
-        """A fault is the bank's, of the selectors its plan binds, or an owner's, of its columns."""
+        """A fault is the bank's, of the selectors its plan binds, or an owner's, of its columns or
+        of the model that it registered."""
         if fault.code == SELECTORS_MALFORMED or fault.code == SELECTORS_MISSING:
             if fault.owner != self.queries[query].bank:
                 raise Invalid("fault")
             if fault.root != self.asks[query].plan_hash:
                 raise Invalid("root")
+            return
+        if fault.code == POINTS_MALFORMED or fault.code == POINTS_MISSING:
+            model = (self.asks[query].table, fault.root)
+            if model not in self.registrars:
+                raise Invalid("root")
+            if fault.owner != self.registrars[model]:
+                raise Invalid("fault")
             return
         if fault.owner not in self._table(self.asks[query].table).owners or fault.code == "":
             raise Invalid("fault")
@@ -440,7 +451,7 @@ class Queries(Catalog):
                 continue
             code = self.input_faults[key].code
             # That a blob cannot be had is true at one node and not at another.
-            if code != COLUMNS_REPLACED and code != SELECTORS_MISSING:
+            if code != COLUMNS_REPLACED and code != SELECTORS_MISSING and code != POINTS_MISSING:
                 self._fault(query, organisation, "refused input without cause", "contract")
 
     def _finish_chunk(self, query: Bytes32, index: u64, result: Bytes32) -> None:

@@ -37,6 +37,8 @@ NOTHING = b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
 COLUMNS_REPLACED = "COLUMNS_REPLACED"
 SELECTORS_MALFORMED = "SELECTORS_MALFORMED"
 SELECTORS_MISSING = "SELECTORS_MISSING"
+POINTS_MALFORMED = "PRIVATE_POINTS_MALFORMED"
+POINTS_MISSING = "PRIVATE_POINTS_MISSING"
 
 ROUNDS = 2
 MEMBERS_MAX = 8
@@ -185,8 +187,9 @@ class InputFault:
     """What an organisation finds wrong with what a query reads.
 
     Of an owner's columns `root` is that of the publication, zeros for none; of selectors, which
-    the bank encrypted, it is the plan's hash, and `block` a selector's place. `owner` is whose
-    they are; `column` is empty if all of them are wrong."""
+    the bank encrypted, it is the plan's hash, and `block` a selector's place. Of private points it
+    is the SHA-256 of the model's record, `column` the model, and `block` a ciphertext's place.
+    `owner` is whose they are; `column` is empty if all of them are wrong."""
 
     code: str
     owner: str

@@ -313,11 +313,89 @@ def test_a_result_of_the_refused_selectors_names_the_liar() -> None:
     assert named(chain) == [("statistics", "refused input without cause")]
 
 
+POINTS = {
+    "code": "PRIVATE_POINTS_MALFORMED",
+    "owner": "statistics",
+    "profile": "M",
+    "root": hashlib.sha256(b"hidden points").digest(),
+    "column": "hidden",
+    "block": 2,
+}
+
+
+def asked_for_points() -> Deployed:
+    """A query of bank-a on a table with a model that statistics registered."""
+    chain = asked()
+    for name in ("statistics", "registry"):
+        approve(chain, name, b"hidden points")
+    return chain
+
+
+def approve(chain: Deployed, owner: str, model: bytes, name: str = "hidden") -> None:
+    chain.call("approve_model", sender=client(owner), table="sme", name=name, model=model)
+
+
+def test_points_that_two_organisations_find_malformed_end_the_query_and_name_the_registrar() -> (
+    None
+):
+    chain = asked_for_points()
+    refuse_input(chain, worker("guarantor"), **POINTS)
+    # Another ciphertext, or another fault of it, is another fault.
+    refuse_input(chain, worker("registry"), **(POINTS | {"block": 0}))
+    refuse_input(chain, worker("bank-a"), **(POINTS | {"code": "PRIVATE_POINTS_MISSING"}))
+    assert status(chain) == COMPUTING
+    refuse_input(chain, keyholder("registry"), **POINTS)
+    assert (status(chain), reason(chain)) == (REFUSED, "input refused")
+    assert named(chain) == [("statistics", "PRIVATE_POINTS_MALFORMED")]
+
+
 @pytest.mark.parametrize(
-    "gone", [{"code": "COLUMNS_REPLACED"}, SELECTORS | {"code": "SELECTORS_MISSING"}]
+    ("changes", "error"),
+    [
+        ({"owner": "bank-a"}, "fault"),
+        ({"owner": "registry"}, "fault"),
+        ({"owner": ""}, "fault"),
+        ({"root": digest("plan")}, "root"),
+        ({"root": digest("plan"), "owner": ""}, "root"),
+    ],
+)
+def test_points_are_those_of_a_model_of_the_table_and_its_registrars(
+    changes: dict[str, Any], error: str
+) -> None:
+    with pytest.raises(Reverted, match=error):
+        refuse_input(asked_for_points(), worker("guarantor"), **(POINTS | changes))
+
+
+def test_who_registers_a_model_first_answers_for_it_under_every_name() -> None:
+    chain = asked_for_points()
+    approve(chain, "registry", b"hidden points", "copied")
+    approve(chain, "registry", b"other points", "other")
+    found = {
+        data: chain.view("registrar_of", table="sme", model=hashlib.sha256(data).digest())
+        for data in (b"hidden points", b"other points")
+    }
+    assert found == {b"hidden points": "statistics", b"other points": "registry"}
+    with pytest.raises(Reverted, match="model"):
+        chain.view("registrar_of", table="sme", model=digest("plan"))
+
+
+def test_a_result_of_the_refused_points_names_the_liar() -> None:
+    chain = asked_for_points()
+    refuse_input(chain, worker("registry"), **POINTS)
+    compute(chain)
+    assert named(chain) == [("registry", "refused input without cause")]
+
+
+@pytest.mark.parametrize(
+    "gone",
+    [
+        {"code": "COLUMNS_REPLACED"},
+        SELECTORS | {"code": "SELECTORS_MISSING"},
+        POINTS | {"code": "PRIVATE_POINTS_MISSING"},
+    ],
 )
 def test_nobody_is_named_for_what_is_gone_at_its_node_only(gone: dict[str, Any]) -> None:
-    chain = asked()
+    chain = asked_for_points()
     refuse_input(chain, worker("statistics"), **gone)
     compute(chain)
     assert status(chain) == CHECKING

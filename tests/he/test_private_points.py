@@ -21,7 +21,7 @@ from chainnode.he.private_points import (
     check_points,
     decode_model,
     encrypt_points,
-    read_points,
+    require_point,
 )
 from chainnode.he.profiles import DEEP
 from chainnode.he.schema import Bins, Column, OneHot, TableSchema
@@ -47,7 +47,9 @@ class Scored:
     catalog: Catalog
 
     def points(self) -> EncryptedPoints:
-        return read_points(self.record, self.blobs, self.council.relin_key)
+        for place, blob in enumerate(self.blobs):
+            require_point(self.record, place, blob)
+        return EncryptedPoints(self.blobs[0], tuple(self.blobs[1:]), self.council.relin_key)
 
 
 @pytest.fixture(scope="module")
@@ -186,8 +188,8 @@ def test_points_of_another_council_or_no_ciphertexts_are_refused(scored: Scored)
         plan_query("SELECT CREDIT_SCORE('hidden') FROM loans", catalog)
     assert stale.value.code == "MODEL_STALE"
     for bad in (scored.blobs[1][:-8], b"\xff" * len(scored.blobs[1])):
-        with pytest.raises(PeerFault) as caught:
-            read_points(scored.record, [scored.blobs[0], bad, *scored.blobs[2:]], b"")
+        with pytest.raises(PeerFault, match="ciphertext 1") as caught:
+            require_point(scored.record, 1, bad)
         assert caught.value.code == "PRIVATE_POINTS_MALFORMED"
 
 

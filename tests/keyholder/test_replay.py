@@ -1,9 +1,11 @@
 """A regulator replays queries from the chain alone and finds who lied, or which node does."""
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from consortium import IDS, MODEL, OWNERS, SECTOR, Consortium
@@ -11,10 +13,13 @@ from local_chain import LocalChain
 from test_checked_columns import passed_by
 from test_lying_members import copy_hashes
 from test_refused_columns import outside_the_ring, republish
+from test_refused_points import registered
+from test_refused_points import truncated as truncated_points
 from test_refused_selectors import ask_with, truncated
 
 from chainnode.he.plan import Plan
 from chainnode.he.planner.policy import OwnerRules
+from chainnode.he.private_points import PrivateScorecard
 from chainnode.sdk import audits
 from chainnode.sdk.input_faults import InputFault
 from chainnode.sdk.replay import Check, Report, replay
@@ -54,6 +59,14 @@ class HidingChain(TamperingChain):
     async def follow(self, from_height: int) -> AsyncIterator[tuple[int, list[Step]]]:
         async for height, steps in LocalChain.follow(self, from_height):
             yield height, [step for step in steps if step.name != "MemberFault"]
+
+
+class MisnamingChain(LocalChain):
+    """A node that states another organisation as the one that registered a model."""
+
+    async def view(self, method: str, **kwargs: Any) -> Any:
+        stated = await super().view(method, **kwargs)
+        return "statistics" if method == "registrar_of" else stated
 
 
 async def replayed(
@@ -225,6 +238,54 @@ async def test_malformed_selectors_show_in_the_replay_and_a_refusal_of_sound_one
     steps = await deep.bank.audit_trail(deep.bank.last_query)
     refusers = {step.organisation for step in steps if step.step == "input refused by a member"}
     assert (difference.what, difference.who) == ("refused input", ", ".join(sorted(refusers)))
+
+
+@pytest.mark.timeout(180)
+async def test_malformed_points_show_in_the_replay_with_who_registered_them(
+    deep: Consortium, tmp_path: Path
+) -> None:
+    await registered(deep, truncated_points, first="registry")
+    with pytest.raises(InputFault):
+        await deep.bank.score("firms", "hidden")
+    checks = passed(await replayed(deep, tmp_path))
+    (refusal,) = [check for check in checks if check.what == "refused input"]
+    assert refusal.who == "registry" and "PRIVATE_POINTS_MALFORMED" in refusal.detail
+    assert [check.who for check in checks if check.what == "model"] == list(OWNERS)
+    # Whoever registered the model is taken from the receipts, not from a node's word.
+    differing = (await replayed(deep, tmp_path, MisnamingChain)).differences()
+    assert [(check.what, check.who) for check in differing] == [("refused input", "the node")]
+
+
+@pytest.mark.timeout(180)
+async def test_a_refusal_of_sound_points_names_the_members_that_refused(
+    deep: Consortium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await registered(deep)
+
+    async def lie(chain: ScoringChain, table: str, record: PrivateScorecard) -> tuple[bytes, ...]:
+        model = hashlib.sha256(record.encode()).digest()
+        raise InputFault("PRIVATE_POINTS_MALFORMED", "bank-a", "M", model, "hidden", 1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "fetch_points", lie)
+        with pytest.raises(InputFault):
+            await deep.bank.score("firms", "hidden")
+    (difference,) = (await replayed(deep, tmp_path)).differences()
+    steps = await deep.bank.audit_trail(deep.bank.last_query)
+    refusers = {step.organisation for step in steps if step.step == "input refused by a member"}
+    assert (difference.what, difference.who) == ("refused input", ", ".join(sorted(refusers)))
+
+
+@pytest.mark.timeout(180)
+async def test_an_answer_from_private_points_is_replayed_and_their_loss_is_the_nodes(
+    deep: Consortium, tmp_path: Path
+) -> None:
+    record = await registered(deep)
+    await deep.bank.score("firms", "hidden")
+    passed(await replayed(deep, tmp_path))
+    del deep.ledger.blobs[bytes.fromhex(record.points[1])]
+    differing = (await replayed(deep, tmp_path)).differences()
+    assert [(check.what, check.who) for check in differing] == [("refused input", "the node")]
 
 
 async def test_columns_refused_before_any_result_are_derived_too(
