@@ -657,14 +657,15 @@ class HeColumns:
         """Sum over blocks of the weighted columns: one two-polynomial ciphertext."""
     def sums(
         self,
-        terms: Sequence[Sequence[tuple[Sequence[str], Sequence[int], int]]],
+        outputs: Sequence[Sequence[Sequence[tuple[Sequence[str], Sequence[int], int]]]],
         limbs: int,
         first_block: int,
         block_count: int,
         threads: int = 1,
-    ) -> list[bytes]:
-        """Per term the bytes `sum` gives for its one factor, or `tensor_sum` for two to four; tiles
-        that many terms read come from memory once."""
+    ) -> bytes:
+        """The result container (`chainnode.he.engine.pack_container`) of each output's sum of
+        terms: of one factor what `sum` gives, of two to four what `tensor_sum` gives. Tiles that
+        many terms read come from memory once."""
     def product_sum(
         self,
         left: tuple[Sequence[str], Sequence[int], int],

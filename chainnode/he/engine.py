@@ -10,7 +10,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
@@ -182,16 +181,11 @@ class LocalEngine:
             return pack_container(list(pool.map(one, plan.sums().outputs)))
 
     def _sums(self, plan: Plan, columns: HeColumns, first: int, count: int) -> bytes:
-        outputs = plan.sums().outputs
-        terms = [
-            [_native_form(form) for form in term.factors]
-            for output in outputs
-            for term in output.terms
+        outputs = [
+            [[_native_form(form) for form in term.factors] for term in output.terms]
+            for output in plan.sums().outputs
         ]
-        sums = iter(columns.sums(terms, plan.limbs, first, count, self._threads))
-        return pack_container(
-            [_add(plan, list(islice(sums, len(output.terms)))) for output in outputs]
-        )
+        return columns.sums(outputs, plan.limbs, first, count, self._threads)
 
     def reduce(
         self,
@@ -208,11 +202,10 @@ class LocalEngine:
                 subject=plan.hash().hex(),
                 fix="wait for every chunk of the plan",
             )
-        combined = combine(plan, chunk_results)
         if plan.kind == "scores":
-            return combined
+            return combine(plan, chunk_results)
         results = []
-        for total in unpack_container(combined):
+        for total in _totals(plan, chunk_results):
             if len(total) > 2 * _polynomial_bytes(plan):
                 total = _native.he_relinearise(plan.profile, plan.limbs, total, relin_key)
             results.append(total)
@@ -243,11 +236,9 @@ def combine(plan: Plan, results: Sequence[bytes]) -> bytes:
     Sums are added without relinearisation: modular addition is exact, so that any split of the
     blocks gives the same bytes.
     """
-    opened = [unpack_container(result) for result in results]
     if plan.kind == "scores":
-        return pack_container([item for part in opened for item in part])
-    outputs = range(len(plan.sums().outputs))
-    return pack_container([_add(plan, [part[index] for part in opened]) for index in outputs])
+        return pack_container([item for part in results for item in unpack_container(part)])
+    return pack_container(_totals(plan, results))
 
 
 def pack_container(ciphertexts: Sequence[bytes]) -> bytes:
@@ -340,6 +331,13 @@ def _native_form(form: LinearForm) -> tuple[Sequence[str], Sequence[int], int]:
 
 def _polynomial_bytes(plan: Plan) -> int:
     return plan.limbs * PROFILES[plan.profile].slots * RESIDUE_BYTES
+
+
+def _totals(plan: Plan, results: Sequence[bytes]) -> list[bytes]:
+    """Every output's sum over containers."""
+    opened = [unpack_container(result) for result in results]
+    outputs = range(len(plan.sums().outputs))
+    return [_add(plan, [part[index] for part in opened]) for index in outputs]
 
 
 def _add(plan: Plan, ciphertexts: Sequence[bytes]) -> bytes:

@@ -216,6 +216,10 @@ class AggregatePart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limit: int = -1
     private: PrivateConstant | msgspec.UnsetType = msgspec.UNSET
 
+    def polynomials(self) -> int:
+        """Polynomials of all outputs before any is relinearised: the size of a chunk's result."""
+        return sum(output.degree() + 1 for output in self.outputs)
+
 
 class Cost(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What running the plan takes, all chunks together."""

@@ -70,7 +70,8 @@ def plan_query(sql: str, catalog: Catalog, chunk_count: int = 4) -> Plan:
     Args:
         sql: the query text.
         catalog: table, models and policy.
-        chunk_count: workers to split the blocks over; part of the plan and of its hash.
+        chunk_count: workers to split the blocks over, if so many chunks pay; part of the plan and
+            of its hash.
 
     Raises:
         ClientFault: `SQL_UNSUPPORTED`, `SQL_SYNTAX`, `SQL_TOO_LONG`, `SQL_TOO_DEEP`,
@@ -232,6 +233,9 @@ def _in_profile(
     limbs = degree_and_noise.fewest_limbs(profile, noise, parties)
     capacity = degree_and_noise.scalar_capacity_bits(profile, parties, limbs)
     degree_and_noise.check_noise(noise, capacity, profile, sql)
+    cost = _aggregate_cost(part, schema, limbs, profile)
+    sums_bytes = part.polynomials() * limbs * profile.slots * RESULT_RESIDUE_BYTES
+    split = chunks.worthwhile(cost.bytes_read, sums_bytes, chunk_count)
     plan = Plan(
         version=PLAN_VERSION,
         kind="aggregate",
@@ -241,10 +245,10 @@ def _in_profile(
         profile=profile.name,
         limbs=limbs,
         rows=schema.rows,
-        chunks=chunks.split(schema.block_count(profile.name), chunk_count),
+        chunks=chunks.split(schema.block_count(profile.name), split),
         noise_bits=noise,
         capacity_bits=capacity,
-        cost=_aggregate_cost(part, schema, limbs, profile),
+        cost=cost,
         aggregate=part,
     )
     stored = set(schema.stored_columns(profile.name))

@@ -316,10 +316,7 @@ def result_size_bytes(plan: Plan) -> int:
         polynomials = 2 * sum(blocks for _, blocks in plan.chunks) * len(plan.score_parts())
     else:
         # A private constant makes another result of these sums, of two polynomials each.
-        polynomials = max(
-            sum(output.degree() + 1 for output in plan.aggregate.outputs),
-            2 * result_count(plan),
-        )
+        polynomials = max(plan.aggregate.polynomials(), 2 * result_count(plan))
     return polynomials * plan.limbs * PROFILES[plan.profile].slots * RESIDUE_SIZE_BYTES
 
 

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
+import msgspec
 import numpy as np
 from he_council import Council
 from random_queries import Queries, RandomQuery, expected
@@ -27,6 +28,7 @@ from chainnode.he import encode
 from chainnode.he.answer import number
 from chainnode.he.engine import LocalEngine, validate_result
 from chainnode.he.plan import LinearForm, Plan
+from chainnode.he.planner.chunks import split
 from chainnode.he.profiles import PROFILES
 from chainnode.he.results import assemble
 from chainnode.he.sql import Catalog, Policy, plan_query
@@ -92,8 +94,10 @@ class Encrypted:
         }
 
     def open(self, plan: Plan) -> list[int]:
-        """Compute, reduce and release."""
+        """Compute in as many chunks as there are blocks, up to four, reduce and release."""
         council, engine = self._councils[plan.profile], LocalEngine(2)
+        blocks = sum(count for _, count in plan.chunks)
+        plan = msgspec.structs.replace(plan, chunks=split(blocks, 4))
         chunks = [
             engine.run_chunk(plan, index, self._columns[plan.profile], (), b"query")
             for index in range(len(plan.chunks))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from chainnode import _native as native
+from chainnode.he.engine import pack_container
 from chainnode.types.codec import merkle_root
 
 BLOCKS = 5
@@ -113,7 +114,7 @@ def test_every_packing_gives_the_same_bytes(
             store.sum(names, weights[0], *span),
             store.tensor_sum(factors[:2], *span),
             store.tensor_sum(factors, *span),
-            *store.sums([factors[:1], factors[:2], factors], *span),
+            store.sums([[factors[:1]], [factors[:2], factors]], *span),
         )
         for store in (opened(tmp_path / kind) for kind in ("eight", "six", "mixed"))
     }
@@ -134,16 +135,24 @@ def test_many_sums_in_one_pass_are_the_sums_one_by_one(
     pair = [(names[:1], [1], 1), (names[2:4], [1, -1], 0)]
     triple = [*pair, (names[4:], [-3], 2)]
     terms = [[single], pair, triple, [single], pair[::-1]]
-    assert store.sums(terms, *span) == [
+    alone = [
         store.sum(*single[:2], *span),
         store.tensor_sum(pair, *span),
         store.tensor_sum(triple, *span),
         store.sum(*single[:2], *span),
         store.tensor_sum(pair, *span),
     ]
+    assert store.sums([[term] for term in terms], *span) == pack_container(alone)
+    # Several terms of one output are added, a shorter one to the first polynomials of a longer.
+    together = store.sums([terms[:3], terms[3:]], *span)
+    longest = [len(alone[2]), len(alone[4])]
+    padded = [[item.ljust(longest[0], b"\0") for item in alone[:3]]]
+    padded.append([item.ljust(longest[1], b"\0") for item in alone[3:]])
+    added = [native.he_add("S", LIMBS, items) for items in padded]
+    assert together == pack_container(added)
     for bad in ([], [[]], [[single], [*triple, single]], [[single], [(["other"], [1], 0)]]):
         with pytest.raises(ValueError, match=r"factors|column"):
-            store.sums(bad, *span)
+            store.sums([[term] for term in bad], *span)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -164,7 +173,11 @@ def test_columns_read_from_disk_give_the_same_bytes(
                 [(names[:4], [1] * 4, 0), (names[4:], [9] * 5, 1)], LIMBS, first, count, threads
             ),
             lambda: store.sums(
-                [[(names[:5], [1] * 5, 0)], [(names[3:], [2] * 6, 0)]], LIMBS, first, count, threads
+                [[[(names[:5], [1] * 5, 0)]], [[(names[3:], [2] * 6, 0)]]],
+                LIMBS,
+                first,
+                count,
+                threads,
             ),
         )
         found: list[object] = []

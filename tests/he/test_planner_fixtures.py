@@ -5,12 +5,14 @@ on these bytes.
 """
 
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from chainnode.he.plan import Plan
+from chainnode.he.planner.chunks import READS_PER_RESULT, worthwhile
 from chainnode.he.sql import Catalog, Policy, explain, plan_query, refusal, verify_plan
 from chainnode.types.errors import ClientFault
 
@@ -63,6 +65,38 @@ def test_a_plan_of_its_own_text_verifies(catalog: Catalog, chunk_count: int) -> 
         "SELECT CREDIT_SCORE('m1') FROM firms",
     ):
         verify_plan(plan_query(sql, catalog, chunk_count), catalog)
+
+
+@pytest.mark.parametrize("workers", [1, 4, 16])
+def test_another_chunk_is_made_while_it_saves_more_than_it_adds(workers: int) -> None:
+    """The number with the least of reads / chunks + weighted sums x chunks, the larger of two."""
+    for sums in (1, 7, 1_000):
+        for read in (0, 1, *(sums * READS_PER_RESULT * n - n % 2 for n in range(300))):
+
+            def weight(count: int, read: int = read, sums: int = sums) -> Fraction:
+                return Fraction(read, count) + READS_PER_RESULT * sums * count
+
+            used = worthwhile(read, sums, workers)
+            counts = range(1, workers + 1)
+            assert used == max(counts, key=lambda count: (-weight(count), count))
+            assert worthwhile(read, sums, used) == used
+
+
+def test_few_blocks_of_many_sums_are_one_chunk_and_a_long_scan_has_one_a_worker(
+    catalog: Catalog,
+) -> None:
+    few = "SELECT COUNT(*), SUM(staff) FROM firms"
+    more = "SELECT sector, region, COUNT(*), SUM(staff) FROM firms GROUP BY sector, region"
+
+    def chunks(sql: str, rows: int) -> int:
+        schema = msgspec.structs.replace(catalog.schema, rows=rows)
+        return len(plan_query(sql, Catalog(schema, {}), 4).chunks)
+
+    sizes = (9_000, 100_000, 300_000, 1_000_000, 2_000_000)
+    assert [chunks(few, rows) for rows in sizes] == [1, 1, 1, 2, 3]
+    assert [chunks(more, rows) for rows in sizes] == [1, 1, 2, 3, 4]
+    score = "SELECT CREDIT_SCORE('m1') FROM firms"
+    assert len(plan_query(score, catalog, 2).chunks) == 2
 
 
 def test_forged_plans_are_refused(catalog: Catalog) -> None:

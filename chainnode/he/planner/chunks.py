@@ -1,6 +1,11 @@
-"""Rule 9, chunks: the blocks of a table split evenly over workers."""
+"""Rule 9, chunks: the blocks of a table split evenly over workers, where that pays."""
 
 from __future__ import annotations
+
+from typing import Final
+
+READS_PER_RESULT: Final = 16
+"""Bytes a kernel reads in the time in which a byte of sums is written, hashed, sent and added."""
 
 
 def split(block_count: int, chunk_count: int) -> tuple[tuple[int, int], ...]:
@@ -19,3 +24,23 @@ def split(block_count: int, chunk_count: int) -> tuple[tuple[int, int], ...]:
         chunks.append((first, count))
         first += count
     return tuple(chunks)
+
+
+def worthwhile(read_bytes: int, sums_bytes: int, chunk_count: int) -> int:
+    """Chunks that answer soonest, at most `chunk_count`.
+
+    Another worker saves the others a part of what they read, but each chunk has sums of its own,
+    however few its blocks. So the next chunk is made only if it saves more than it adds. What a
+
+    Args:
+        read_bytes: what all terms read, all blocks together.
+        sums_bytes: the sums of one chunk.
+        chunk_count: workers.
+    """
+    used = 1
+    while used < chunk_count:
+        # From read / used to read / (used + 1).
+        if read_bytes < READS_PER_RESULT * sums_bytes * used * (used + 1):
+            break
+        used += 1
+    return used

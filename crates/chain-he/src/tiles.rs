@@ -377,6 +377,33 @@ impl Columns {
         self.check_intact(&read, pass.limbs)?;
         Ok(out)
     }
+
+    /// The sums of each output: `counts` says how many terms in turn belong to one.
+    ///
+    /// A shorter ciphertext is a longer one whose last polynomials are zero.
+    pub fn add_up(
+        &self,
+        sums: Vec<Vec<u64>>,
+        counts: impl Iterator<Item = usize>,
+        limbs: usize,
+    ) -> Vec<Vec<u64>> {
+        let ring = self.profile.ring;
+        let mut sums = sums.into_iter();
+        counts
+            .map(|count| {
+                let mut terms: Vec<Vec<u64>> = sums.by_ref().take(count).collect();
+                terms.sort_by_key(Vec::len);
+                let mut total = terms.pop().unwrap_or_default();
+                for term in terms {
+                    let rows = total.chunks_exact_mut(ring.degree);
+                    for (row, (a, b)) in rows.zip(term.chunks_exact(ring.degree)).enumerate() {
+                        ring.add_row(a, b, row % limbs);
+                    }
+                }
+                total
+            })
+            .collect()
+    }
 }
 
 // The factors of a term at one limb.

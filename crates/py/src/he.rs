@@ -52,6 +52,28 @@ fn several<'py>(
     Ok(out.iter().map(block).collect())
 }
 
+// Frames ciphertexts as `chainnode.he.engine.pack_container` does, each written once.
+pub(crate) fn container<'py>(
+    py: Python<'py>,
+    ciphertexts: &[Vec<u64>],
+) -> PyResult<Bound<'py, PyBytes>> {
+    let frames: Vec<_> = ciphertexts.iter().map(|words| bytes_of(words)).collect();
+    let size_bytes = frames.iter().fold(4, |sum, frame| sum + 4 + frame.len());
+    let number = |length: usize| PyResult::Ok(u32::try_from(length)?.to_le_bytes());
+    PyBytes::new_with(py, size_bytes, |out| {
+        let (count, mut rest) = out.split_at_mut(4);
+        count.copy_from_slice(&number(frames.len())?);
+        for frame in &frames {
+            let (length, after) = rest.split_at_mut(4);
+            let (content, after) = after.split_at_mut(frame.len());
+            length.copy_from_slice(&number(frame.len())?);
+            content.copy_from_slice(frame);
+            rest = after;
+        }
+        Ok(())
+    })
+}
+
 /// A named parameter set.
 #[pyclass(frozen, module = "chainnode._native", get_all)]
 struct HeProfile {

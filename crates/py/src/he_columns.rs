@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
-use crate::he::{slices, value_error, words};
+use crate::he::{container, slices, value_error, words};
 
 type Side = (Vec<String>, Vec<i64>, i64);
 
@@ -153,29 +153,31 @@ impl HeColumns {
         })
     }
 
-    #[pyo3(signature = (terms, limbs, first_block, block_count, threads = 1))]
+    #[pyo3(signature = (outputs, limbs, first_block, block_count, threads = 1))]
     fn sums<'py>(
         &self,
         py: Python<'py>,
-        terms: Vec<Vec<Side>>,
+        outputs: Vec<Vec<Vec<Side>>>,
         limbs: usize,
         first_block: usize,
         block_count: usize,
         threads: usize,
-    ) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+    ) -> PyResult<Bound<'py, PyBytes>> {
         let pass = pass(limbs, first_block, block_count, threads);
-        let out = py
+        let sums = py
             .detach(|| {
-                let terms: Vec<Vec<Linear<'_>>> = terms
+                let terms: Vec<Vec<Linear<'_>>> = outputs
                     .iter()
+                    .flatten()
                     .map(|term| term.iter().map(linear).collect())
                     .collect();
                 let terms: Vec<&[Linear<'_>]> = terms.iter().map(Vec::as_slice).collect();
-                self.0.sums(&terms, pass)
+                let sums = self.0.sums(&terms, pass)?;
+                let counts = outputs.iter().map(Vec::len);
+                Ok(self.0.add_up(sums, counts, limbs))
             })
             .map_err(value_error)?;
-        let ciphertext = |words: &Vec<u64>| PyBytes::new(py, &bytes_of(words));
-        Ok(out.iter().map(ciphertext).collect())
+        container(py, &sums)
     }
 
     #[pyo3(signature = (left, right, limbs, first_block, block_count, threads = 1))]
