@@ -220,6 +220,13 @@ class AggregatePart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Polynomials of all outputs before any is relinearised: the size of a chunk's result."""
         return sum(output.degree() + 1 for output in self.outputs)
 
+    def gates(self) -> tuple[int, ...]:
+        """Indices of the outputs the council opens first, to itself alone: one count a group.
+
+        Where a result holds them is `private_constants.gate_places`.
+        """
+        return tuple(index for index, output in enumerate(self.outputs) if output.kind == "count")
+
 
 class Cost(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What running the plan takes, all chunks together."""

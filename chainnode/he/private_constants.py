@@ -192,7 +192,7 @@ def select(
     part, choices = plan.sums(), private_of(plan).choices
     if len(selectors) != choices:
         raise InternalError("SELECTORS_MISSING", "a private plan needs its selectors")
-    gates = [totals[index] for index in _gates(part)]
+    gates = [totals[index] for index in part.gates()]
     width = len(part.outputs) // len(part.groups)
     released = []
     for first in range(0, len(part.outputs), choices * width):
@@ -247,7 +247,7 @@ def _check(plan: Plan, number: int, selectors: Sequence[bytes], relin_key: bytes
 
 def gate_places(plan: Plan) -> tuple[int, ...]:
     """Where a result holds the counts that the council opens to itself first."""
-    gates = _gates(plan.sums())
+    gates = plan.sums().gates()
     return gates if plan.private_constant() is None else tuple(range(len(gates)))
 
 
@@ -255,7 +255,7 @@ def check_places(plan: Plan) -> tuple[int, ...]:
     """Where a result holds checks of selectors, opened with the counts: all of them are 0."""
     if plan.private_constant() is None:
         return ()
-    first = len(_gates(plan.sums()))
+    first = len(plan.sums().gates())
     return tuple(range(first, first + CHECKS))
 
 
@@ -265,7 +265,7 @@ def released_places(plan: Plan) -> tuple[int, ...]:
     private = plan.private_constant()
     if private is None:
         return tuple(range(outputs))
-    first = len(_gates(plan.sums())) + CHECKS
+    first = len(plan.sums().gates()) + CHECKS
     return tuple(range(first, first + outputs // private.choices))
 
 
@@ -273,14 +273,14 @@ def result_count(plan: Plan) -> int:
     """Ciphertexts of a result of an aggregate plan."""
     if plan.private_constant() is None:
         return len(plan.sums().outputs)
-    return len(_gates(plan.sums())) + CHECKS + len(released_places(plan))
+    return len(plan.sums().gates()) + CHECKS + len(released_places(plan))
 
 
 def selection_cost(part: AggregatePart, private: PrivateConstant) -> tuple[int, int, int]:
     """Products and relinearisations that choosing takes, and ciphertexts of its result."""
     released = len(part.outputs) // private.choices
     products = len(part.outputs) + CHECKS * private.choices
-    return products, released + CHECKS, len(_gates(part)) + CHECKS + released
+    return products, released + CHECKS, len(part.gates()) + CHECKS + released
 
 
 def released_plan(plan: Plan) -> Plan:
@@ -323,10 +323,6 @@ def private_of(plan: Plan) -> PrivateConstant:
     if private is None:
         raise InternalError("PLAN_KIND", "no private constant", subject=plan.hash().hex())
     return private
-
-
-def _gates(part: AggregatePart) -> tuple[int, ...]:
-    return tuple(index for index, output in enumerate(part.outputs) if output.kind == "count")
 
 
 def _constant_slots(plan: Plan, value: int) -> Slots:

@@ -22,23 +22,12 @@ __all__ = [
     "Average",
     "Row",
     "assemble",
-    "gate_outputs",
     "group_outputs",
     "lift",
     "open_models",
     "open_scores",
     "passes_gate",
 ]
-
-
-def gate_outputs(plan: Plan) -> tuple[int, ...]:
-    """Indices of the outputs the council opens first, to itself alone: one count a group.
-
-    Where a result holds them is `private_constants.gate_places`.
-    """
-    return tuple(
-        index for index, output in enumerate(plan.sums().outputs) if output.kind == "count"
-    )
 
 
 def group_outputs(plan: Plan, group: int) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from chainnode.he.differencing import OpenedGroup, opened_groups, too_close
 from chainnode.he.engine import pack_container, validate_result
 from chainnode.he.plan import Plan
 from chainnode.he.private_constants import SELECTORS_MALFORMED, released_places
-from chainnode.he.results import gate_outputs, passes_gate
+from chainnode.he.results import passes_gate
 from chainnode.keyholder.epochs import EpochKeeper
 from chainnode.keyholder.proofs import proven_result
 from chainnode.keyholder.shares import (
@@ -266,7 +266,7 @@ class Keyholder(ScoringService):
         plan = make_plan(table.under(facts.inputs.policies()), facts.sql)
         counts = self._store.counts_of(query) or await self._late_counts(facts, table, plan)
         return facts.table, opened_groups(
-            query.hex(), plan, counts or [None] * len(gate_outputs(plan))
+            query.hex(), plan, counts or [None] * len(plan.sums().gates())
         )
 
     async def _late_counts(

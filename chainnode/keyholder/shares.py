@@ -10,7 +10,7 @@ from chainnode.he.council import PieceSecret
 from chainnode.he.engine import pack_container
 from chainnode.he.plan import Plan
 from chainnode.he.private_constants import check_places, gate_places, require_checks
-from chainnode.he.results import gate_outputs, lift
+from chainnode.he.results import lift
 from chainnode.he.threshold import Sharing, open_parts
 from chainnode.sdk.scoring import QueryFacts
 
@@ -87,7 +87,7 @@ def open_counts(case: Case, parts: Mapping[int, bytes]) -> list[int]:
     Raises:
         PeerFault: `WRONG_SHARE` or `SELECTORS_MALFORMED`.
     """
-    plan, gates = case.plan, gate_outputs(case.plan)
+    plan, gates = case.plan, case.plan.sums().gates()
     ciphertexts = [case.ciphertexts[place] for place in checked_places(plan)]
     residues = open_parts(plan, case.sharing, ciphertexts, parts, case.facts.query.hex())
     require_checks(plan, residues[len(gates) :])

@@ -341,13 +341,12 @@ def plan_shape(plan: Plan) -> dict[str, int | str]:
             "output_count": outputs,
             "check_count": 0,
         }
-    gates = [output for output in plan.aggregate.outputs if output.kind == "count"]
     return {
         "profile": plan.profile,
         "kind": KIND_CHECK if plan.kind == "check" else KIND_AGGREGATE,
         "chunk_count": len(plan.chunks),
         "output_count": len(plan.aggregate.outputs),
-        "check_count": len(gates),
+        "check_count": len(plan.aggregate.gates()),
     }
 
 

@@ -142,7 +142,7 @@ def test_negative_sums_are_lifted_to_their_range(catalog: Catalog) -> None:
 
 def test_small_groups_are_refused_by_name(catalog: Catalog) -> None:
     plan = plan_query("SELECT region, COUNT(*), SUM(staff) FROM firms GROUP BY region", catalog)
-    assert results.gate_outputs(plan) == (0, 2)
+    assert plan.sums().gates() == (0, 2)
     assert results.group_outputs(plan, 1) == (2, 3)
     rows = results.assemble(plan, [4, 99, 5, 77])
     assert rows[0].values == ("1", None, None) and rows[0].refused == "group too small"
@@ -235,4 +235,4 @@ def test_a_plan_of_the_other_kind_is_not_computed(catalog: Catalog) -> None:
     plan = plan_query("SELECT COUNT(*) FROM firms", catalog)
     empty = msgspec.structs.replace(plan, aggregate=None)
     with pytest.raises(Exception, match="PLAN_KIND"):
-        results.gate_outputs(empty)
+        results.group_outputs(empty, 0)
