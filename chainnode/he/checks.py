@@ -23,7 +23,6 @@ import numpy as np
 
 from chainnode import _native
 from chainnode.he.plan import (
-    PLAN_VERSION,
     AggregatePart,
     Cost,
     LinearForm,
@@ -31,7 +30,7 @@ from chainnode.he.plan import (
     Plan,
     Term,
 )
-from chainnode.he.planner import chunks, degree_and_noise
+from chainnode.he.planner import build, degree_and_noise
 from chainnode.he.profiles import PROFILES, Profile, ProfileName
 from chainnode.he.schema import PRESENCE_COLUMN, Digits, TableSchema, rows_per_block
 from chainnode.types.errors import ClientFault
@@ -135,42 +134,27 @@ def check_plan(
             subject=statement.owner,
             fix="name a table, an owner and a profile that stores its indicators",
         )
-    room = degree_and_noise.scalar_capacity_bits(profile, parties)
+    capacity = degree_and_noise.scalar_capacity_bits(profile, parties)
     outputs: list[Output] = []
     for name, columns in groups.items():
         sums = (Term((LinearForm(columns, (1,) * len(columns)),)),)
         outputs += _repeated(f"{name}: sum", sums, profile, parties, blocks)
         bits = tuple(_bit(column) for column in columns)
-        if profile.factors_max() > 1 and _noise_bits(profile, bits, parties, blocks) <= room:
+        if profile.factors_max() > 1 and _noise_bits(profile, bits, parties, blocks) <= capacity:
             outputs += _repeated(f"{name}: bits", bits, profile, parties, blocks)
-    noise = max(output.noise_bits for output in outputs)
-    limbs = degree_and_noise.fewest_limbs(profile, noise, parties)
-    capacity = degree_and_noise.scalar_capacity_bits(profile, parties, limbs)
-    degree_and_noise.check_noise(noise, capacity, profile, statement.text())
-    return Plan(
-        version=PLAN_VERSION,
-        kind="check",
-        sql=statement.text(),
-        table=schema.table,
-        schema_hash=schema.hash().hex(),
-        profile=profile.name,
-        limbs=limbs,
-        rows=schema.rows,
-        chunks=chunks.split(blocks, chunk_count),
-        noise_bits=noise,
-        capacity_bits=capacity,
-        cost=_cost(outputs, blocks, 2 * limbs * profile.slots * 8),
-        aggregate=AggregatePart((), ((),), 0, tuple(outputs), ()),
-    )
+    text, noise = statement.text(), max(output.noise_bits for output in outputs)
+    room = build.sums_room(profile, noise, parties, text)
+    part = AggregatePart((), ((),), 0, tuple(outputs), ())
+    cost = _cost(outputs, blocks, 2 * room.limbs * profile.slots * 8)
+    return build.plan_of("check", text, schema, room, cost, chunk_count, part)
 
 
 def _cost(outputs: list[Output], blocks: int, block_bytes: int) -> Cost:
-    terms = [term for output in outputs for term in output.terms]
-    columns = sum(len(form.columns) for term in terms for form in term.factors)
+    work = build.work(outputs)
     return Cost(
-        bytes_read=columns * blocks * block_bytes,
-        products=sum(len(term.factors) - 1 for term in terms) * blocks,
-        relinearisations=sum(output.degree() > 1 for output in outputs),
+        bytes_read=work.columns * blocks * block_bytes,
+        products=work.products * blocks,
+        relinearisations=work.relinearisations,
         result_bytes=len(outputs) * block_bytes,
     )
 

@@ -12,7 +12,6 @@ import msgspec
 
 from chainnode.he import checks, private_constants, private_points
 from chainnode.he.plan import (
-    PLAN_VERSION,
     AggregatePart,
     Cost,
     LinearForm,
@@ -22,7 +21,7 @@ from chainnode.he.plan import (
     ScorePart,
     Term,
 )
-from chainnode.he.planner import aggregate, chunks, degree_and_noise, policy
+from chainnode.he.planner import aggregate, build, chunks, degree_and_noise, policy
 from chainnode.he.planner.bind import BoundQuery, bind
 from chainnode.he.planner.parse import parse
 from chainnode.he.planner.policy import Policy
@@ -122,23 +121,9 @@ def _score_plan(bound: BoundQuery, catalog: Catalog, chunk_count: int) -> Plan:
         cuts = () if score is None else score.cuts
         form, digest = model.linear_form(schema), model.hash().hex()
         parts.append(ScorePart(model.name, digest, form, model.offset, low, high, bound.ids, cuts))
-    blocks = schema.block_count(profile.name)
-    return Plan(
-        version=PLAN_VERSION,
-        kind="scores",
-        sql=bound.query.sql,
-        table=schema.table,
-        schema_hash=schema.hash().hex(),
-        profile=profile.name,
-        limbs=limbs,
-        rows=schema.rows,
-        chunks=chunks.split(blocks, chunk_count),
-        noise_bits=noise,
-        capacity_bits=capacity,
-        cost=_score_cost(models, schema, profile, limbs),
-        scores=parts[0],
-        further_scores=tuple(parts[1:]) or msgspec.UNSET,
-    )
+    room = build.Room(profile, limbs, noise, capacity)
+    cost = _score_cost(models, schema, profile, limbs)
+    return build.plan_of("scores", bound.query.sql, schema, room, cost, chunk_count, parts)
 
 
 def _score_ring(model: Model, form: LinearForm, parties: int) -> tuple[Profile, int, int]:
@@ -230,27 +215,11 @@ def _in_profile(
     if private is not None:
         check = degree_and_noise.selector_check_noise_bits(private.choices, parties)
         noise = max(noise, check)
-    limbs = degree_and_noise.fewest_limbs(profile, noise, parties)
-    capacity = degree_and_noise.scalar_capacity_bits(profile, parties, limbs)
-    degree_and_noise.check_noise(noise, capacity, profile, sql)
-    cost = _aggregate_cost(part, schema, limbs, profile)
-    sums_bytes = part.polynomials() * limbs * profile.slots * RESULT_RESIDUE_BYTES
-    split = chunks.worthwhile(cost.bytes_read, sums_bytes, chunk_count)
-    plan = Plan(
-        version=PLAN_VERSION,
-        kind="aggregate",
-        sql=sql,
-        table=schema.table,
-        schema_hash=schema.hash().hex(),
-        profile=profile.name,
-        limbs=limbs,
-        rows=schema.rows,
-        chunks=chunks.split(schema.block_count(profile.name), split),
-        noise_bits=noise,
-        capacity_bits=capacity,
-        cost=cost,
-        aggregate=part,
-    )
+    room = build.sums_room(profile, noise, parties, sql)
+    cost = _aggregate_cost(part, schema, room.limbs, profile)
+    sums_bytes = part.polynomials() * room.limbs * profile.slots * RESULT_RESIDUE_BYTES
+    chunk_count = chunks.worthwhile(cost.bytes_read, sums_bytes, chunk_count)
+    plan = build.plan_of("aggregate", sql, schema, room, cost, chunk_count, part)
     stored = set(schema.stored_columns(profile.name))
     for name in plan.columns():
         if name not in stored:
@@ -289,12 +258,7 @@ def _result_bytes(profile: Profile, limbs: int) -> int:
 
 def _aggregate_cost(part: AggregatePart, schema: TableSchema, limbs: int, profile: Profile) -> Cost:
     blocks = schema.block_count(profile.name)
-    columns = products = relinearisations = 0
-    for output in part.outputs:
-        for term in output.terms:
-            columns += sum(len(form.columns) for form in term.factors)
-            products += len(term.factors) - 1
-        relinearisations += output.degree() > 1
+    columns, products, relinearisations = build.work(part.outputs)
     kept, selectors = len(part.outputs), 0
     products *= blocks
     if not isinstance(part.private, msgspec.UnsetType):
