@@ -483,15 +483,13 @@ class HeSecretKey:
     def noise_budget_bits(self, ciphertext: bytes, limbs: int) -> int: ...
     def open(self, ciphertext: bytes, limbs: int) -> tuple[bytes, int]:
         """`decrypt` and `noise_budget_bits` in one pass."""
-    def public_key_share(self, common_seed: bytes) -> bytes:
-        """b_i = -(a s_i + t e_i) over data limbs and special prime, a from SHAKE of the seed."""
-    def relin_round1(self, common_seed: bytes) -> tuple[bytes, HeRelinEphemeral]: ...
     def first_shares(
         self, claim: tuple[bytes, bytes | None, bytes]
     ) -> tuple[bytes, tuple[bytes, HeRelinEphemeral] | None, bytes]:
-        """The key share, round 1 of relinearisation if it has a seed, and the proof that their
-        dealer knows the short secrets behind them. A claim is the key's seed, that of
-        relinearisation or None, and the place it is bound to."""
+        """The key share b_i = -(a s_i + t e_i) over data limbs and special prime, a from SHAKE of
+        the key's seed, round 1 of relinearisation if it has a seed, and the proof that their dealer
+        knows the short secrets behind them. A claim is the key's seed, that of relinearisation or
+        None, and the place it is bound to."""
     def relin_round2(self, ephemeral: HeRelinEphemeral, round1: bytes) -> bytes: ...
     def scalar_share(self, ciphertext: bytes, limbs: int, flood_seed: bytes, parties: int) -> bytes:
         """This member's share of the constant coefficient of a two-polynomial ciphertext: 8 bytes a

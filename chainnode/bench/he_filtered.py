@@ -21,6 +21,7 @@ import numpy.typing as npt
 from chainnode import _native as native
 from chainnode.bench.frame import Figures
 from chainnode.bench.he_seal import Exact, Seal, Slots, medians, seeds
+from chainnode.testing.he_council import joint_keys
 from chainnode.types.errors import InternalError
 
 PROFILE: Final = "M"
@@ -91,11 +92,7 @@ def _table(folder: Path, blocks: int) -> Table:
     limbs = len(profile.moduli)
     members = [native.HeSecretKey.generate(PROFILE) for _ in range(MEMBERS)]
     common = b"bench".ljust(32, b"\0")
-    first = [member.relin_round1(common) for member in members]
-    joint = native.he_aggregate_relin_round1(PROFILE, [share for share, _ in first])
-    second = [m.relin_round2(kept, joint) for m, (_, kept) in zip(members, first, strict=True)]
-    shares = [member.public_key_share(common) for member in members]
-    public_key = native.he_aggregate_public_key(PROFILE, common, shares)
+    public_key, relin_key = joint_keys(PROFILE, common, members)
     plain = _rows(blocks, profile.slots)
     encrypted: dict[str, list[bytes]] = {}
     for name, values in plain.items():
@@ -104,7 +101,6 @@ def _table(folder: Path, blocks: int) -> Table:
         native.HeColumns.write(str(folder / "q6"), name, PROFILE, limbs, sealed)
         encrypted[name] = sealed[:FILTER_BLOCKS]
     store = native.HeColumns.open(str(folder / "q6"), PROFILE)
-    relin_key = native.he_relin_key(PROFILE, joint, second)
     return Table(members, relin_key, plain, encrypted, store, limbs)
 
 

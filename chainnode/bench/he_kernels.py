@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from chainnode import _native as native
 from chainnode.bench.he_seal import Exact, Seal, medians, seeds
+from chainnode.testing.he_council import joint_keys
 
 DEGREE = 8192
 COLUMNS = 70
@@ -199,10 +200,7 @@ def _one_filter(folder: Path, seal: Any, rounds: int, exact: Exact) -> tuple[Fig
     for h, item, v in zip(high, low, values, strict=True):
         expected = np.asarray((expected + (h - item) * v) % profile.plain_modulus, "<u8")
     key = native.HeSecretKey.generate("S36")
-    seed = os.urandom(32)
-    share, kept = key.relin_round1(seed)
-    relin_key = native.he_relin_key("S36", share, [key.relin_round2(kept, share)])
-    public_key = key.public_key()
+    public_key, relin_key = joint_keys("S36", os.urandom(32), [key])
     for name, blocks in {"high": high, "low": low, "value": values}.items():
         data = native.he_encrypt_many(
             "S36", public_key, [b.tobytes() for b in blocks], seeds(FILTER_BLOCKS), limbs

@@ -27,6 +27,7 @@ from chainnode.he.profiles import PROFILES, ProfileName
 from chainnode.he.schema import Bins, Column, TableSchema
 from chainnode.he.scorecard import FeaturePoints, Scorecard
 from chainnode.he.sql import Catalog, plan_query
+from chainnode.testing.he_council import joint_keys
 
 SIZES: Final = {"100k": 100_000, "1m": 1_000_000}
 ROUNDS: Final = {"100k": 11, "1m": 5}
@@ -46,13 +47,7 @@ class Council:
         self.profile = profile
         self.keys = {name: native.HeSecretKey.generate(profile) for name in MEMBERS}
         seed = hashlib.sha256(profile.encode()).digest()
-        shares = [key.public_key_share(seed) for key in self.keys.values()]
-        self.public_key = native.he_aggregate_public_key(profile, seed, shares)
-        first = [key.relin_round1(seed) for key in self.keys.values()]
-        joint = native.he_aggregate_relin_round1(profile, [share for share, _ in first])
-        pairs = zip(self.keys.values(), first, strict=True)
-        second = [key.relin_round2(kept, joint) for key, (_, kept) in pairs]
-        self.relin_key = native.he_relin_key(profile, joint, second)
+        self.public_key, self.relin_key = joint_keys(profile, seed, list(self.keys.values()))
 
     def store(
         self, folder: Path, columns: Iterable[tuple[str, Sequence[bytes]]]

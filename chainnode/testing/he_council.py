@@ -26,6 +26,20 @@ from chainnode.he.schema import TableSchema
 PARTIES = 4
 
 
+def joint_keys(
+    profile: ProfileName, seed: bytes, members: Sequence[HeSecretKey]
+) -> tuple[bytes, bytes]:
+    """The public and the relinearisation key of the sum of some secrets."""
+    made = [member.first_shares((seed, seed, b"")) for member in members]
+    public_key = he_aggregate_public_key(profile, seed, [share for share, _, _ in made])
+    firsts = [relin for _, relin, _ in made if relin is not None]
+    joint = he_aggregate_relin_round1(profile, [share for share, _ in firsts])
+    seconds = [
+        member.relin_round2(kept, joint) for member, (_, kept) in zip(members, firsts, strict=True)
+    ]
+    return public_key, he_relin_key(profile, joint, seconds)
+
+
 class Council:
     """Keys of every member for one profile, and what they publish."""
 
@@ -33,15 +47,7 @@ class Council:
         seed = hashlib.sha256(profile.encode()).digest()
         self.profile = profile
         self.keys = [HeSecretKey.generate(profile) for _ in range(PARTIES)]
-        shares = [key.public_key_share(seed) for key in self.keys]
-        self.public_key = he_aggregate_public_key(profile, seed, shares)
-        first = [key.relin_round1(seed) for key in self.keys]
-        joint = he_aggregate_relin_round1(profile, [share for share, _ in first])
-        second = [
-            key.relin_round2(ephemeral, joint)
-            for key, (_, ephemeral) in zip(self.keys, first, strict=True)
-        ]
-        self.relin_key = he_relin_key(profile, joint, second)
+        self.public_key, self.relin_key = joint_keys(profile, seed, self.keys)
 
     def encrypt_table(
         self,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from he_council import PARTIES, Council
+from he_council import PARTIES, Council, joint_keys
 
 from chainnode import _native
 from chainnode._native import HeColumns
@@ -184,12 +184,8 @@ def test_a_false_sum_passes_with_less_than_2_to_the_minus_80(profile: ProfileNam
 @pytest.mark.parametrize("profile", ["S", "S36", "M"])
 def test_measured_noise_stays_below_the_bound(profile: ProfileName, tmp_path: Path) -> None:
     one = _native.HeSecretKey.generate(profile)
-    seed, ring = b"common", PROFILES[profile]
-    share = one.public_key_share(seed)
-    public_key = _native.he_aggregate_public_key(profile, seed, [share])
-    first, ephemeral = one.relin_round1(seed)
-    joint = _native.he_aggregate_relin_round1(profile, [first])
-    relin_key = _native.he_relin_key(profile, joint, [one.relin_round2(ephemeral, joint)])
+    ring = PROFILES[profile]
+    public_key, relin_key = joint_keys(profile, b"common", [one])
     table = schema(profile)
     for name, blocks in encode.owner_blocks(table, OWNER, cells(table.rows), profile):
         seeds = [hashlib.sha256(f"{name} {n}".encode()).digest() for n in range(len(blocks))]

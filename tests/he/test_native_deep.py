@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import seal
+from he_council import joint_keys
 
 from chainnode import _native as native
 from chainnode.he import seal_format
@@ -44,17 +45,7 @@ class Council:
 def council(profile: str) -> Council:
     seed = b"common randomness of the epoch"
     members = [native.HeSecretKey.generate(profile) for _ in range(PARTIES)]
-    first = [member.relin_round1(seed) for member in members]
-    round1 = native.he_aggregate_relin_round1(profile, [share for share, _ in first])
-    second = [m.relin_round2(kept, round1) for m, (_, kept) in zip(members, first, strict=True)]
-    return Council(
-        profile,
-        members,
-        native.he_aggregate_public_key(
-            profile, seed, [member.public_key_share(seed) for member in members]
-        ),
-        native.he_relin_key(profile, round1, second),
-    )
+    return Council(profile, members, *joint_keys(profile, seed, members))
 
 
 def random_slots(seed: int, bound: int, count: int) -> Slots:
@@ -159,10 +150,8 @@ def test_noise_of_every_degree_is_the_tables(tmp_path: Path, name: str) -> None:
     profile = native.he_profile(name)
     limbs = len(profile.moduli)
     key = native.HeSecretKey.generate(name)
-    seed = os.urandom(32)
-    share, kept = key.relin_round1(seed)
-    relin_key = native.he_relin_key(name, share, [key.relin_round2(kept, share)])
-    alone = Council(name, [key], key.public_key(), relin_key)
+    public_key, relin_key = joint_keys(name, os.urandom(32), [key])
+    alone = Council(name, [key], public_key, relin_key)
     names = [f"c{i}" for i in range(profile.factors_max)]
     data = {n: [random_slots(i, profile.plain_modulus, profile.slots)] for i, n in enumerate(names)}
     store = stored(tmp_path, alone, data)

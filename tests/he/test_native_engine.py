@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pytest
 import seal
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from he_council import joint_keys
 
 from chainnode import _native as native
 from chainnode.he import seal_format
@@ -177,18 +178,7 @@ class Council:
 def council(profile: str) -> Council:
     seed = b"common randomness of the epoch"
     members = [native.HeSecretKey.generate(profile) for _ in range(4)]
-    shares = [member.public_key_share(seed) for member in members]
-    first = [member.relin_round1(seed) for member in members]
-    round1 = native.he_aggregate_relin_round1(profile, [share for share, _ in first])
-    second = [
-        member.relin_round2(kept, round1) for member, (_, kept) in zip(members, first, strict=True)
-    ]
-    return Council(
-        profile,
-        members,
-        native.he_aggregate_public_key(profile, seed, shares),
-        native.he_relin_key(profile, round1, second),
-    )
+    return Council(profile, members, *joint_keys(profile, seed, members))
 
 
 def encrypt(group: Council, values: Slots, number: int, limbs: int = LIMBS) -> bytes:

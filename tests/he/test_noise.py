@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from he_council import Council
+from he_council import Council, joint_keys
 
 from chainnode import _native
 from chainnode.he import encode
@@ -46,12 +46,7 @@ class SoleKey:
         self.key = _native.HeSecretKey.generate(profile.name)
         self.limbs = profile.limbs
         seed = b"common"
-        share = self.key.public_key_share(seed)
-        self.public_key = _native.he_aggregate_public_key(profile.name, seed, [share])
-        first, ephemeral = self.key.relin_round1(seed)
-        joint = _native.he_aggregate_relin_round1(profile.name, [first])
-        second = self.key.relin_round2(ephemeral, joint)
-        self.relin_key = _native.he_relin_key(profile.name, joint, [second])
+        self.public_key, self.relin_key = joint_keys(profile.name, seed, [self.key])
 
     def encrypt(self, values: np.ndarray, label: str) -> bytes:
         block = encode.pack(values.astype(np.uint64), len(values))[0]

@@ -7,6 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from he_council import joint_keys
 
 from chainnode import _native
 from chainnode._native import HeSecretKey
@@ -64,8 +65,8 @@ def seed_of(member: str, part: str, target: bytes = b"") -> bytes:
 def joint(profile: str) -> Joint:
     secrets = {name: HeSecretKey.generate(profile) for name in MEMBERS}
     seed = council.common_seed(bytes(32), profile)
-    shares = [secret.public_key_share(seed) for secret in secrets.values()]
-    return Joint(profile, secrets, _native.he_aggregate_public_key(profile, seed, shares))
+    public_key, _ = joint_keys(profile, seed, list(secrets.values()))
+    return Joint(profile, secrets, public_key)
 
 
 @pytest.fixture(scope="module")

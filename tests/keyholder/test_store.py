@@ -25,7 +25,7 @@ def test_a_reopened_store_holds_the_same_keys(tmp_path: Path) -> None:
     found = pieces[4].keys
     # A key share's public part depends on the secret; the error in it is a few bits only.
     assert set(found) == set(made.keys) == {"S", "S36"}
-    assert len(found["S"].public_key_share(ciphertext_seed)) > 0
+    assert len(found["S"].first_shares((ciphertext_seed, None, b""))[0]) > 0
 
 
 def test_a_wrong_passphrase_opens_nothing(tmp_path: Path) -> None:

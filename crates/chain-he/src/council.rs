@@ -85,12 +85,7 @@ pub(crate) fn relin_uniform(profile: &Profile, seed: &[u8], digit: usize, limb: 
 }
 
 impl SecretKey {
-    /// b_i = -(a s_i + t e_i) over data limbs and special prime, a from the common seed.
-    pub fn public_key_share(&self, common_seed: &[u8]) -> HeResult<Vec<u64>> {
-        Ok(self.key_share(common_seed)?.0)
-    }
-
-    /// The share, and its error.
+    // b_i = -(a s_i + t e_i) over data limbs and special prime, a from the common seed; and e_i.
     pub(crate) fn key_share(
         &self,
         common_seed: &[u8],
@@ -105,13 +100,8 @@ impl SecretKey {
         Ok((out, error))
     }
 
-    /// Round 1: per digit h0 = -u a + s w + t e0 and h1 = s a + t e1.
-    pub fn relin_round1(&self, common_seed: &[u8]) -> HeResult<(Vec<u64>, RelinEphemeral)> {
-        let (share, ephemeral, _) = self.relin_shares(common_seed)?;
-        Ok((share, ephemeral))
-    }
-
-    /// Round 1, its secret, and the errors of all h0 and h1 in their order.
+    // Round 1: per digit h0 = -u a + s w + t e0 and h1 = s a + t e1; its secret, and the errors of
+    // all h0 and h1 in their order.
     pub(crate) fn relin_shares(&self, common_seed: &[u8]) -> HeResult<RelinShares> {
         let profile = self.profile;
         let (ring, degree) = (profile.ring, profile.ring.degree);

@@ -126,7 +126,7 @@ fn with_keys(profile: &'static Profile) {
     let name = |what: &str| format!("{what}, {}", profile.name);
     let target = PublicKey::parse(profile, &public).unwrap();
     measure(&name("public key share"), &mut key, load_key, |key| {
-        black_box(key.public_key_share(b"common").unwrap());
+        black_box(key.key_share(b"common").unwrap());
     });
     measure(&name("seal"), &mut key, load_key, |key| {
         black_box(key.seal(&[7; 32]).unwrap());

@@ -170,28 +170,6 @@ impl HeSecretKey {
             .map_err(value_error)
     }
 
-    fn public_key_share<'py>(
-        &self,
-        py: Python<'py>,
-        common_seed: &[u8],
-    ) -> PyResult<Bound<'py, PyBytes>> {
-        words(py, || self.0.public_key_share(common_seed))
-    }
-
-    fn relin_round1<'py>(
-        &self,
-        py: Python<'py>,
-        common_seed: &[u8],
-    ) -> PyResult<(Bound<'py, PyBytes>, HeRelinEphemeral)> {
-        let (share, ephemeral) = py
-            .detach(|| self.0.relin_round1(common_seed))
-            .map_err(value_error)?;
-        Ok((
-            PyBytes::new(py, &bytes_of(&share)),
-            HeRelinEphemeral(ephemeral),
-        ))
-    }
-
     fn first_shares<'py>(&self, py: Python<'py>, claim: Seeds) -> PyResult<FirstShares<'py>> {
         let claim = read_claim(self.0.profile, &claim);
         let made = py
