@@ -664,17 +664,6 @@ class HeColumns:
         """The result container (`chainnode.he.engine.pack_container`) of each output's sum of
         terms: of one factor what `sum` gives, of two to four what `tensor_sum` gives. Tiles that
         many terms read come from memory once."""
-    def product_sum(
-        self,
-        left: tuple[Sequence[str], Sequence[int], int],
-        right: tuple[Sequence[str], Sequence[int], int],
-        limbs: int,
-        first_block: int,
-        block_count: int,
-        threads: int = 1,
-    ) -> bytes:
-        """Sum over blocks of (linear left) x (linear right), each (columns, weights, constant):
-        one three-polynomial ciphertext, products added before any relinearisation."""
     def tensor_sum(
         self,
         factors: Sequence[tuple[Sequence[str], Sequence[int], int]],

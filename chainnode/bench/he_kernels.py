@@ -209,9 +209,8 @@ def _one_filter(folder: Path, seal: Any, rounds: int, exact: Exact) -> tuple[Fig
     store = native.HeColumns.open(str(folder / "filter"), "S36")
 
     def fused() -> bytes:
-        total = store.product_sum(
-            (["high", "low"], [1, -1], 0), (["value"], [1], 0), limbs, 0, FILTER_BLOCKS
-        )
+        factors = [(["high", "low"], [1, -1], 0), (["value"], [1], 0)]
+        total = store.tensor_sum(factors, limbs, 0, FILTER_BLOCKS)
         return native.he_relinearise("S36", limbs, total, relin_key)
 
     exact.slots(key.decrypt(fused(), limbs), expected, "the fused filtered sum")

@@ -319,7 +319,7 @@ def test_joint_key_sum_and_scalar_release(profile: str) -> None:
 
 
 @pytest.mark.parametrize(("profile", "limbs"), [("S36", 4), ("S", 3), ("S", 4)])
-def test_product_sum_relinearise_release(tmp_path: Path, profile: str, limbs: int) -> None:
+def test_tensor_sum_relinearise_release(tmp_path: Path, profile: str, limbs: int) -> None:
     group = council(profile)
     t = native.he_profile(profile).plain_modulus
     flags = [[random_slots(20 + 9 * c + b, 2) for b in range(3)] for c in range(2)]
@@ -330,12 +330,9 @@ def test_product_sum_relinearise_release(tmp_path: Path, profile: str, limbs: in
     store = native.HeColumns.open(str(tmp_path), profile)
     assert store.columns == ["amount", "p", "q"]
     assert store.block_count("p") == 3
-    product = store.product_sum(
-        (["p", "q"], [1, -3], 2), (["amount"], [1], 0), limbs, 1, 2, threads=2
-    )
-    assert product == store.product_sum(
-        (["p", "q"], [1, -3], 2), (["amount"], [1], 0), limbs, 1, 2, threads=1
-    )
+    factors = [(["p", "q"], [1, -3], 2), (["amount"], [1], 0)]
+    product = store.tensor_sum(factors, limbs, 1, 2, threads=2)
+    assert product == store.tensor_sum(factors, limbs, 1, 2, threads=1)
     closed = native.he_relinearise(profile, limbs, product, group.relin_key)
     answer, left = group.scalar(closed, limbs)
     expected = sum(

@@ -179,22 +179,6 @@ impl HeColumns {
             .map_err(value_error)?;
         container(py, &sums)
     }
-
-    #[pyo3(signature = (left, right, limbs, first_block, block_count, threads = 1))]
-    #[allow(clippy::too_many_arguments)]
-    fn product_sum<'py>(
-        &self,
-        py: Python<'py>,
-        left: Side,
-        right: Side,
-        limbs: usize,
-        first_block: usize,
-        block_count: usize,
-        threads: usize,
-    ) -> PyResult<Bound<'py, PyBytes>> {
-        let factors = vec![left, right];
-        self.tensor_sum(py, factors, limbs, first_block, block_count, threads)
-    }
 }
 
 fn pass(limbs: usize, first_block: usize, block_count: usize, threads: usize) -> Pass {
