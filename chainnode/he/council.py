@@ -35,6 +35,7 @@ BASE_PROFILES: Final[tuple[ProfileName, ...]] = ("S", "S36")
 """Profiles of every epoch; M is made only where the council asks for it."""
 
 HASH_SIZE_BYTES: Final = 32
+SECRET_SIZE_BYTES: Final = 32
 MALFORMED: Final = "CEREMONY_MESSAGE_MALFORMED"
 UNPROVEN: Final = "CEREMONY_PROOF_WRONG"
 MESSAGE_FAULTS: Final = (MALFORMED, UNPROVEN)
@@ -106,7 +107,7 @@ class PieceSecret:
         made: dict[ProfileName, HeSecretKey] = {
             profile: HeSecretKey.generate(profile) for profile in profiles
         }
-        return PieceSecret(made, secrets.token_bytes(32))
+        return PieceSecret(made, secrets.token_bytes(SECRET_SIZE_BYTES))
 
     def __repr__(self) -> str:
         return "PieceSecret(...)"
@@ -242,7 +243,7 @@ class Ceremony:
             if relin is not None:
                 relins.append(relin[0])
                 self._ephemerals[(index, profile)] = relin[1]
-        transport = secrets.token_bytes(32)
+        transport = secrets.token_bytes(SECRET_SIZE_BYTES)
         dealt = [piece.keys[profile].seal(transport) for profile in self._profiles]
         for holder in self._sharing.pieces[index]:
             context = self._context(index, holder)
@@ -269,13 +270,15 @@ class Ceremony:
             try:
                 box = dealt[len(self._profiles) + place]
                 key = release.open_sealed(sealing_key, box, context)
+                if len(key) != 2 * SECRET_SIZE_BYTES:
+                    raise ValueError("not a transport and a flood key")
                 keys: dict[ProfileName, HeSecretKey] = {
-                    profile: HeSecretKey.unseal(profile, dealt[position], key[:32])
+                    profile: HeSecretKey.unseal(profile, dealt[position], key[:SECRET_SIZE_BYTES])
                     for position, profile in enumerate(self._profiles)
                 }
             except (PeerFault, ValueError) as error:
                 raise _malformed(leader, f"its deal of piece {index} does not open") from error
-            received[index] = PieceSecret(keys, key[32:])
+            received[index] = PieceSecret(keys, key[SECRET_SIZE_BYTES:])
         return received
 
     def round2(self, first: FirstRound) -> list[bytes]:
@@ -332,24 +335,34 @@ def aggregate(first: FirstRound, second: Mapping[int, bytes]) -> KeySet:
         second: every piece's part of round 2.
 
     Raises:
-        PeerFault: `CEREMONY_MESSAGE_MALFORMED`.
+        PeerFault: `CEREMONY_MESSAGE_MALFORMED` naming the leader of a part.
     """
     sharing, multiplied = first.sharing, relin_profiles(first.profiles)
     public_keys = first.public_keys()
     finals = [
-        _message(sharing.leader(index), second[index], len(multiplied))
+        _message(sharing.leader(index), second.get(index, b""), len(multiplied))
         for index in range(len(sharing.pieces))
     ]
-    try:
-        relin_keys: dict[ProfileName, bytes] = {
-            profile: _native.he_relin_key(
-                profile, first.relin_totals[profile], [parts[place] for parts in finals]
-            )
-            for place, profile in enumerate(multiplied)
-        }
-    except ValueError as error:
-        raise _malformed(" or ".join(sharing.members), str(error)) from error
+    relin_keys: dict[ProfileName, bytes] = {
+        profile: _relin_key(first, profile, [parts[place] for parts in finals])
+        for place, profile in enumerate(multiplied)
+    }
     return KeySet(public_keys, relin_keys)
+
+
+def _relin_key(first: FirstRound, profile: ProfileName, shares: Sequence[bytes]) -> bytes:
+    """The key of the shares of all pieces, given in their order."""
+    total = first.relin_totals[profile]
+    try:
+        return _native.he_relin_key(profile, total, shares)
+    except ValueError:
+        # The engine does not know whose share it is.
+        for index, share in enumerate(shares):
+            try:
+                _native.he_relin_key(profile, total, [share])
+            except ValueError as error:
+                raise _malformed(first.sharing.leader(index), str(error)) from error
+        raise
 
 
 def _message(member: str, data: bytes, count: int) -> list[bytes]:
@@ -479,12 +492,16 @@ def check_vectors(
         PeerFault: `WRONG_SHARE` or `CEREMONY_MESSAGE_MALFORMED`; the epoch must not be used.
     """
     copies = {}
+    sizes = [release.RESIDUE_SIZE_BYTES * vector.limbs for vector in vectors]
     for name, data in posted.items():
         held = sharing.held_by(name)
-        copies[name] = dict(zip(held, _message(name, data, len(held)), strict=True))
+        parts = _message(name, data, len(held))
+        # What follows the last vector's share would differ from the other holders' unexplained.
+        if any(len(part) != sum(sizes) for part in parts):
+            raise _malformed(name, f"a share of the test is not {sum(sizes)} bytes")
+        copies[name] = dict(zip(held, parts, strict=True))
 
     def open_all(parts: Mapping[int, bytes]) -> None:
-        sizes = [release.RESIDUE_SIZE_BYTES * vector.limbs for vector in vectors]
         for place, vector in enumerate(vectors):
             start = sum(sizes[:place])
             shares = {
