@@ -49,7 +49,7 @@ MESSAGES = (
     "Organisation",
 )
 MEMORY = '(memory (export "memory") 1)'
-STRUCTURED = ("proofs", "he_bytes", "he_columns", "paillier")
+STRUCTURED = ("proofs", "he_bytes", "he_columns", "paillier", "ceremony")
 SIZES_BYTES = (16, 64, 300, 1_000)
 
 

@@ -1,6 +1,8 @@
 //! Ciphertexts, keys and shares with changed bytes: used only if every residue is in range.
 #![no_main]
 
+mod changes;
+
 use std::sync::OnceLock;
 
 use arbitrary::Arbitrary;
@@ -9,23 +11,13 @@ use chain_he::encoder::bytes_of;
 use chain_he::keys::SecretKey;
 use chain_he::params::{profile, Profile};
 use chain_he::poly::parse_ciphertext;
+use chain_he::proof::Claim;
 use chain_he::relin::relinearise;
 use chain_he::scheme::{add, add_plain, decrypt, encrypt, multiply_plain, tensor, PublicKey};
+use changes::Change;
 use libfuzzer_sys::fuzz_target;
 
 const LIMBS: usize = 2;
-const SIZE_MAX_BYTES: usize = 1 << 21;
-
-/// One change of right bytes.
-#[derive(Arbitrary, Debug)]
-enum Change {
-    Cut(u32),
-    Append(Vec<u8>),
-    Word(u32, u64),
-    Flip(u32, u8),
-    Prime(u32, i8),
-    Repeat(u8),
-}
 
 #[derive(Arbitrary, Debug)]
 struct Input {
@@ -57,7 +49,15 @@ fn material() -> &'static Material {
         let one = bytes_of(&one).into_owned();
         let product = tensor(profile, LIMBS, &one, &one).expect("multiplied");
         let product = bytes_of(&product).into_owned();
-        let (first, ephemeral) = secret.relin_round1(&[5; 32]).expect("round one");
+        let seed: &[u8] = &[5; 32];
+        let claim = Claim {
+            profile,
+            key_seed: seed,
+            relin_seed: Some(seed),
+            context: b"",
+        };
+        let made = secret.first_shares(&claim).expect("first shares");
+        let (first, ephemeral) = made.relin.expect("round one");
         let first = bytes_of(&first).into_owned();
         let second = secret.relin_round2(&ephemeral, &first).expect("round two");
         let second = bytes_of(&second).into_owned();
@@ -77,57 +77,13 @@ fn material() -> &'static Material {
 }
 
 fn changed(data: &[u8], input: &Input) -> Vec<u8> {
-    let mut out = data.to_vec();
-    for change in input.changes.iter().take(8) {
-        let length = out.len().max(1);
-        match change {
-            Change::Cut(size) => out.truncate(*size as usize % (length + 1)),
-            Change::Append(more) => out.extend_from_slice(&more[..more.len().min(64)]),
-            Change::Word(at, value) => write(&mut out, *at, *value),
-            Change::Flip(at, bits) => {
-                if let Some(byte) = out.get_mut(*at as usize % length) {
-                    *byte ^= bits;
-                }
-            }
-            Change::Prime(at, offset) => {
-                let modulus = material().profile.ring.modulus(*at as usize % LIMBS).value;
-                write(
-                    &mut out,
-                    *at,
-                    modulus.wrapping_add_signed(i64::from(*offset)),
-                );
-            }
-            Change::Repeat(times) if out.len() < SIZE_MAX_BYTES => {
-                out = out.repeat(1 + usize::from(times % 4));
-            }
-            Change::Repeat(_) => {}
-        }
-    }
-    out
-}
-
-fn write(out: &mut [u8], at: u32, value: u64) {
-    let words = out.len() / 8;
-    if words > 0 {
-        let start = at as usize % words * 8;
-        out[start..start + 8].copy_from_slice(&value.to_le_bytes());
-    }
+    changes::changed(material().profile, LIMBS, data, &input.changes)
 }
 
 /// The definition of a ciphertext, written once more.
 fn in_range(profile: &Profile, data: &[u8], limbs: usize) -> bool {
-    let row = profile.ring.degree * 8;
-    let polynomials = data.len() / (limbs * row);
-    polynomials >= 2
-        && polynomials <= 5
-        && data.len() == polynomials * limbs * row
-        && data.chunks_exact(row).enumerate().all(|(index, row)| {
-            let prime = profile.ring.modulus(index % limbs).value;
-            let words = row.chunks_exact(8);
-            words
-                .map(|w| u64::from_le_bytes(w.try_into().expect("eight")))
-                .all(|w| w < prime)
-        })
+    let polynomials = data.len() / (limbs * profile.ring.degree * 8);
+    (2..=5).contains(&polynomials) && changes::in_range(profile, data, polynomials, limbs)
 }
 
 fuzz_target!(|input: Input| {
