@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use chain_state::versions::{Effect, Memory, Version};
+use chain_state::versions::{Effect, Memory, Shards, Version};
 use chain_state::{share_out, stretches, BlockOverlay, Bounds, Form, Place, Places, State, Write};
 
 use crate::costs::Costs;
-use crate::meter::{clock_ns, Meter, Phase};
+use crate::meter::{clock_ns, tidy, Meter, Phase};
 use crate::parts::Parts;
 use crate::scheduler::{
     Claim, Hint, HintClass, HintKey, Lane, Records, Scheduler, Settings, Task, Worker,
@@ -67,10 +67,10 @@ impl Times {
 /// measured (lines, waking, inflation) is nominal.
 pub fn measured_costs(count: usize, workers: usize) -> Costs {
     let round = |published| {
-        let mut records = Records::default();
-        // Records are those of the block before.
-        block(&mut records, count, workers, published);
-        let one = |_| block(&mut records, count, workers, published);
+        let mut kept = Kept::default();
+        // Records and shards are those of the block before.
+        block(&mut kept, count, workers, published);
+        let one = |_| block(&mut kept, count, workers, published);
         (0..ROUNDS)
             .map(one)
             .reduce(Times::least)
@@ -146,13 +146,15 @@ fn timed<T>(work: impl FnOnce() -> T) -> (u64, T) {
     (clock_ns() - start_ns, done)
 }
 
+/// What is kept from one block for the next.
+#[derive(Default)]
+struct Kept {
+    records: Records<Claim>,
+    shards: Shards,
+}
+
 /// One block, operation by operation: each for all transactions before the next.
-fn block(
-    records: &mut Records<Claim>,
-    count: usize,
-    workers: usize,
-    published: Published,
-) -> Times {
+fn block(kept: &mut Kept, count: usize, workers: usize, published: Published) -> Times {
     let meter = Meter::new(workers);
     meter.enter("hints");
     let hints = Parts::make(&meter, count, 1, |range| {
@@ -163,8 +165,9 @@ fn block(
     let settings = Settings::for_workers(workers, 20_000, true).with_window(u32::MAX);
     let mut times = Times::default();
     let (begin, scheduler) = timed(|| {
-        let memory = Arc::new(Memory::new(BlockOverlay::default(), workers));
-        Scheduler::over(std::mem::take(records), memory, count, settings)
+        let Kept { records, shards } = std::mem::take(kept);
+        let memory = Memory::over(shards, BlockOverlay::default(), workers);
+        Scheduler::over(records, Arc::new(memory), count, settings)
     });
     times.begin = begin;
     times.prepare = timed(|| scheduler.prepare(hints.iter(), 0, 1)).0;
@@ -198,6 +201,8 @@ fn block(
         for (claim, effects) in claims.into_iter().zip(writes) {
             scheduler.finish(&mut worker, claim, effects, claim);
         }
+        // What executing would do: it asks for more than was freed here.
+        tidy();
     })
     .0;
     let state = State::default();
@@ -208,7 +213,7 @@ fn block(
         }
     })
     .0;
-    *records = after(scheduler, hints, workers, &mut times);
+    *kept = after(scheduler, hints, workers, &mut times);
     times
 }
 
@@ -218,7 +223,7 @@ fn after(
     hints: Parts<Hint>,
     workers: usize,
     times: &mut Times,
-) -> Records<Claim> {
+) -> Kept {
     let meter = Meter::new(workers);
     meter.enter("outputs");
     let count = scheduler.count() as usize;
@@ -239,14 +244,14 @@ fn after(
     let (memory, records) = scheduler.into_parts();
     let memory = Arc::into_inner(memory).expect("nobody else has it");
     meter.enter("collect");
-    let writes = memory.into_writes(&meter, |_, _| true);
+    let (_, writes, shards) = memory.into_writes(&meter, |_, _| true);
     let phases = meter.read();
     drop((outputs, writes));
     let shared = |phase: &Phase| phase.whole_ns() - phase.serial_ns();
     times.output = shared(&phases[0]);
     times.collect = shared(&phases[1]);
     times.join = phases.iter().map(Phase::serial_ns).sum();
-    records
+    Kept { records, shards }
 }
 
 #[cfg(test)]

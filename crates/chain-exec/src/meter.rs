@@ -16,6 +16,8 @@ use crate::sync::Mutex;
 
 /// What the allocator takes for large, and still cuts from what was freed.
 const LARGE_BYTES: usize = 16 << 10;
+/// Large pieces after which all is merged: for each it looks at ten thousand of those freed.
+const TIDY_MAX: usize = 8;
 
 /// One piece of work shared among the workers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -134,8 +136,10 @@ pub(crate) struct Meter {
 
 /// Have the allocator merge what was freed. It puts that off until somebody asks for a large piece:
 /// on this one thread whoever comes next would pay for what many workers freed, each for itself.
-fn tidy() {
-    drop(black_box(Vec::<u8>::with_capacity(LARGE_BYTES)));
+pub(crate) fn tidy() {
+    for _ in 0..TIDY_MAX {
+        drop(black_box(Vec::<u8>::with_capacity(LARGE_BYTES)));
+    }
 }
 
 impl Meter {

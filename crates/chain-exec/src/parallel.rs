@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
-use chain_state::versions::{Lens, Memory, NetWrites, Version};
+use chain_state::versions::{Lens, Memory, NetWrites, Shards, Version};
 use chain_state::{
     keys, share_out, stretches, Alone, BlockOverlay, SharedState, State, StateGuard, TxView,
     Workers,
@@ -68,6 +68,7 @@ pub(crate) struct Parallel {
     observed: Observed,
     /// Set up for the longest run so far.
     records: Records<(Executed, Access)>,
+    shards: Shards,
     /// Of the last run that was long enough to choose for.
     pub(crate) forecast: Forecast,
     /// Takes the place of the threads while a block is timed.
@@ -89,6 +90,7 @@ impl Parallel {
             window: None,
             observed: Observed::default(),
             records: Records::default(),
+            shards: Shards::default(),
             forecast: Forecast::default(),
             meter: None,
         }
@@ -306,7 +308,8 @@ impl Parallel {
         let (pool, workers) = (self.pool(), self.workers(run_of.count));
         let (count, ends_block) = (run_of.count, run_of.ends_block());
         let alone = block.is_empty() && ends_block;
-        let memory = Arc::new(Memory::new(block, workers.count()));
+        let shards = std::mem::take(&mut self.shards);
+        let memory = Arc::new(Memory::over(shards, block, workers.count()));
         let wait = engine == Engine::HintDag;
         let mut settings = Settings::for_workers(self.threads, self.cost_ns, wait);
         if !wait {
@@ -334,9 +337,12 @@ impl Parallel {
         let memory = Arc::into_inner(memory).expect("the workers let go of it");
         let left = if alone {
             let changes = |key: &[u8], value: Option<&[u8]>| base.get(key) != value;
-            Left::All(memory.into_writes(&*workers, changes).1)
+            let (_, writes, shards) = memory.into_writes(&*workers, changes);
+            self.shards = shards;
+            Left::All(writes)
         } else {
-            let (mut block, writes) = memory.into_writes(&*workers, |_, _| true);
+            let (mut block, writes, shards) = memory.into_writes(&*workers, |_, _| true);
+            self.shards = shards;
             for (key, value) in writes {
                 block.set(key, value);
             }

@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use chain_state::versions::{Lens, Memory, Version};
+use chain_state::versions::{Lens, Memory, Shards, Version};
 use chain_state::{
     share_out, stretches, AccessSet, Alone, BlockOverlay, Bounds, Form, Place, Places, State,
     TxView, Workers,
@@ -224,6 +224,7 @@ pub struct SyntheticBlock {
     fail: bool,
     pool: Pool,
     records: Mutex<Records<(u64, AccessSet)>>,
+    shards: Mutex<Shards>,
 }
 
 impl SyntheticBlock {
@@ -239,6 +240,7 @@ impl SyntheticBlock {
             fail,
             pool: Pool::new(threads, false),
             records: Mutex::default(),
+            shards: Mutex::default(),
         }
     }
 
@@ -293,7 +295,8 @@ impl SyntheticBlock {
         let count = self.trace.transactions.len();
         let mean = self.trace.work_ns() / count.max(1) as u64;
         let workers = self.pool.workers();
-        let memory = Arc::new(Memory::new(BlockOverlay::default(), workers));
+        let shards = std::mem::take(&mut *self.shards.lock());
+        let memory = Arc::new(Memory::over(shards, BlockOverlay::default(), workers));
         let settings = Settings::for_workers(workers, mean, wait);
         let records = std::mem::take(&mut *self.records.lock());
         let scheduler = Scheduler::over(records, Arc::clone(&memory), count, settings);
@@ -321,7 +324,8 @@ impl SyntheticBlock {
         *self.records.lock() = records;
         let memory = Arc::into_inner(memory).expect("the workers let go of it");
         let changes = |key: &[u8], value: Option<&[u8]>| self.state.get(key) != value;
-        let (_, writes) = memory.into_writes(workers, changes);
+        let (_, writes, shards) = memory.into_writes(workers, changes);
+        *self.shards.lock() = shards;
         (writes, digests.into_list(), counters)
     }
 }

@@ -228,7 +228,7 @@ fn check_with(block: &'static [Step], settings: Settings) {
         scheduler.take_outputs(0..block.len(), |_| outputs += 1);
         assert_eq!(outputs, block.len());
         let memory = Arc::into_inner(scheduler.into_parts().0).unwrap();
-        let (_, writes) = memory.into_writes(&Alone, |_, _| true);
+        let (_, writes, _) = memory.into_writes(&Alone, |_, _| true);
         let mut found = vec![0; 8];
         for (key, value) in writes {
             found[usize::from(key[1])] = number(&value.unwrap());

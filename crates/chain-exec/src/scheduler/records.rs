@@ -3,9 +3,7 @@
 //! Setting up records would be one worker's while the others wait. So they are set up once, and the
 //! workers who take what the transactions left leave them as new.
 
-use std::sync::Arc;
-
-use chain_state::versions::Cell;
+use chain_state::versions::{CellId, Written};
 
 use super::state::{pack, IDLE};
 use crate::sync::{AtomicU32, AtomicU64, Mutex, Ordering};
@@ -21,7 +19,7 @@ pub(super) enum Waiter {
 
 #[derive(Debug)]
 pub(super) struct Record<T> {
-    pub(super) written: Vec<Arc<Cell>>,
+    pub(super) written: Written,
     pub(super) output: Option<T>,
 }
 
@@ -41,7 +39,7 @@ impl<T> Slot<T> {
             aborts: AtomicU32::new(0),
             waiters: Mutex::new(Vec::new()),
             record: Mutex::new(Record {
-                written: Vec::new(),
+                written: Written::new(),
                 output: None,
             }),
         }
@@ -79,8 +77,8 @@ impl<T> Records<T> {
         self.heights.extend(heights);
     }
 
-    /// What a transaction left; its record is as new then.
-    pub(super) fn empty(&self, tx: usize) -> T {
+    /// What a transaction left, and a cell it wrote to; its record is as new then.
+    pub(super) fn empty(&self, tx: usize) -> (T, Option<CellId>) {
         let Slot {
             pending,
             aborts,
@@ -93,14 +91,17 @@ impl<T> Records<T> {
         aborts.store(0, Ordering::Relaxed);
         drop(std::mem::take(&mut *waiters.lock()));
         let mut record = record.lock();
-        record.written = Vec::new();
+        let written = std::mem::take(&mut record.written);
         let output = record.output.take();
-        output.expect("every transaction is final")
+        let output = output.expect("every transaction is final");
+        (output, written.first().copied())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use chain_state::versions::{Effect, Memory};
     use chain_state::{BlockOverlay, Write};
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chain_state::versions::{Effect, Memory, Version};
+use chain_state::versions::{Effect, Memory, Version, Written};
 
 use super::deferred::Deferred;
 use super::hints::{Hint, HintKey};
@@ -33,6 +33,10 @@ pub(super) const STALE: u64 = 7;
 /// Claimed; what it has published or is about to has additions to be settled in order.
 const UNSURE: u64 = 8;
 const STATUS_BITS: u32 = 4;
+
+/// Keys drawn from each range of outputs: from about one a stretch of the writes, the longest
+/// stretch would be many times as long as the others.
+const DRAWN_PER_RANGE: usize = 2;
 
 pub(super) fn pack(status: u64, incarnation: u32) -> u64 {
     u64::from(incarnation) << STATUS_BITS | status
@@ -166,7 +170,7 @@ impl<T> Scheduler<T> {
                         });
                 }
             }
-            let mut written = Vec::new();
+            let mut written = Written::new();
             for (keys, adds) in [(&hint.writes, false), (&hint.deltas, true)] {
                 for key in keys.iter().filter(mine) {
                     let cell = self.memory.expect_write(tx, key.hash, &key.bytes, adds);
@@ -174,7 +178,7 @@ impl<T> Scheduler<T> {
                 }
             }
             if !written.is_empty() {
-                slot.record.lock().written.append(&mut written);
+                slot.record.lock().written.extend(written);
             }
         }
     }
@@ -285,7 +289,7 @@ impl<T> Scheduler<T> {
                 worker.lane_due = self.frontier() == tx;
                 return;
             }
-            Memory::estimate(tx, &slot.record.lock().written);
+            self.memory.estimate(tx, &slot.record.lock().written);
         } else {
             // It will write these keys again, most likely: readers above wait instead of guessing.
             let mut record = slot.record.lock();
@@ -364,7 +368,7 @@ impl<T> Scheduler<T> {
             self.pace.0.invalidated();
             slot.aborts.fetch_add(1, Ordering::SeqCst);
             if next == ABORTING {
-                Memory::estimate(tx, &slot.record.lock().written);
+                self.memory.estimate(tx, &slot.record.lock().written);
                 self.put(tx, IDLE, incarnation + 1);
                 self.retry(tx);
             }
@@ -425,9 +429,19 @@ impl<T> Scheduler<T> {
     ///
     /// # Panics
     /// When one is not final, or was asked for before.
-    pub fn take_outputs(&self, range: std::ops::Range<usize>, put: impl FnMut(T)) {
+    pub fn take_outputs(&self, range: std::ops::Range<usize>, mut put: impl FnMut(T)) {
         let count = range.len();
-        range.map(|tx| self.records.empty(tx)).for_each(put);
+        // Whoever collects the writes would have to find keys to divide them by, alone.
+        let every = count.div_ceil(DRAWN_PER_RANGE);
+        let mut due = range.start;
+        for tx in range {
+            let (output, written) = self.records.empty(tx);
+            if let Some(written) = written.filter(|_| tx >= due) {
+                self.memory.draw(written);
+                due = tx + every;
+            }
+            put(output);
+        }
         self.taken.fetch_add(count, Ordering::SeqCst);
     }
 

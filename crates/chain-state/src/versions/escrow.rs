@@ -49,8 +49,9 @@ impl Account {
             Self::Added(escrow) if escrow.closed => {}
             Self::Added(escrow) => {
                 if let Content::Add(delta, _) = old {
-                    escrow.down -= delta.min(&0);
-                    escrow.up -= delta.max(&0);
+                    let delta = delta.get();
+                    escrow.down -= delta.min(0);
+                    escrow.up -= delta.max(0);
                 }
                 escrow.closed = !escrow.holds_with(new, guess);
                 return !escrow.closed;
@@ -100,7 +101,7 @@ impl Escrow {
         let delta = match (new, guess) {
             (Content::Empty, None) => return true,
             (Content::Empty, Some(_)) => 0,
-            (Content::Add(delta, form), Some(_)) if *form == self.form => *delta,
+            (Content::Add(delta, form), Some(_)) if *form == self.form => delta.get(),
             _ => return false,
         };
         let same = guess.is_some_and(|one| (one.room.form, one.under) == (self.form, self.base));
@@ -127,7 +128,7 @@ impl Escrow {
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
-    use super::super::slots::Slots;
+    use super::super::slots::{Delta, Slots};
     use super::*;
     use crate::number::Bounds;
     use crate::versions::Found;
@@ -170,7 +171,7 @@ mod tests {
                     1..4 => (Content::Empty, None),
                     4..7 => (Content::Empty, Some(guess(delta, 0, high))),
                     _ => (
-                        Content::Add(delta, Form::COUNTER),
+                        Content::Add(Delta::new(delta), Form::COUNTER),
                         Some(guess(delta, 0, high)),
                     ),
                 };
@@ -208,7 +209,7 @@ mod tests {
         let mut slots = Slots::default();
         let free = guess(1, i128::MIN, i128::MAX);
         for tx in 0..1_000 {
-            let content = Content::Add(1, Form::COUNTER);
+            let content = Content::Add(Delta::new(1), Form::COUNTER);
             let set = slots.set(tx, content, Some(free), 0, &mut |_| {
                 unreachable!("nothing is bounded")
             });

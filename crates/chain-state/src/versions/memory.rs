@@ -1,14 +1,14 @@
 //! Every key's versions in one block.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::BTreeSet;
 
-use hashbrown::HashTable;
+use smallvec::SmallVec;
 
 use super::ranges::Ranges;
-use super::slots::{Cell, Content, Slot};
+use super::shards::{Key, Shard, Shards};
+use super::slots::{Content, Delta, Set, Slot};
 use super::{key_hash, Effect, Found, Guess, Version};
-use crate::sync::{AtomicBool, AtomicU32, Mutex, Once, Ordering, RwLock};
+use crate::sync::{AtomicBool, AtomicU32, Mutex, MutexGuard, Once, Ordering, RwLock};
 use crate::view::Write;
 use crate::{BlockOverlay, State};
 
@@ -17,12 +17,24 @@ const PRODUCERS_MAX: usize = 16;
 /// Writers of a key up to which an addition to it reads: the chain they may make is short.
 const CALM_WRITERS_MAX: usize = 4;
 
-type Ordered = BTreeMap<Box<[u8]>, Arc<Cell>>;
+/// Where a key's cell lies in the memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CellId {
+    /// Of the hash of its key, to tell the cells of a transaction apart without a look at them.
+    tag: u32,
+    shard: u32,
+    at: u32,
+}
+
+/// The cells that a transaction has slots in.
+pub type Written = SmallVec<[CellId; 4]>;
+
+type Ordered = BTreeSet<Box<[u8]>>;
 
 /// The versions of one block above a finished state.
 #[derive(Debug)]
 pub struct Memory {
-    pub(super) shards: Box<[Mutex<HashTable<Arc<Cell>>>]>,
+    pub(super) shards: Shards,
     pub(super) under: BlockOverlay,
     final_below: AtomicU32,
     ranges: RwLock<Ranges>,
@@ -30,14 +42,20 @@ pub struct Memory {
     ordering: AtomicBool,
     ordered: Once,
     pub(super) order: RwLock<Ordered>,
+    /// Keys by which the block's writes will be divided.
+    pub(super) drawn: Mutex<Vec<Key>>,
 }
 
 impl Memory {
-    /// An empty memory above the block so far; about four shards per worker keep them apart.
+    /// An empty memory above the block so far.
     pub fn new(under: BlockOverlay, workers: usize) -> Self {
-        let shards = (workers * 4).clamp(8, 512).next_power_of_two();
+        Self::over(Shards::default(), under, workers)
+    }
+
+    /// The same with what the memory of an earlier block kept.
+    pub fn over(kept: Shards, under: BlockOverlay, workers: usize) -> Self {
         Self {
-            shards: (0..shards).map(|_| Mutex::default()).collect(),
+            shards: kept.suit(workers),
             under,
             final_below: AtomicU32::new(0),
             ranges: RwLock::default(),
@@ -45,6 +63,7 @@ impl Memory {
             ordering: AtomicBool::new(false),
             ordered: Once::new(),
             order: RwLock::default(),
+            drawn: Mutex::default(),
         }
     }
 
@@ -55,7 +74,7 @@ impl Memory {
 
     /// Which shard a key of this hash lies in; the table takes its bits from the hash's ends.
     pub fn shard(&self, hash: u64) -> usize {
-        (hash >> 24) as usize & (self.shards.len() - 1)
+        (hash >> 24) as usize & (self.shards.0.len() - 1)
     }
 
     /// Transactions before this position are final: nobody depends on what lies before them.
@@ -67,75 +86,70 @@ impl Memory {
         self.final_below.load(Ordering::Relaxed)
     }
 
-    fn find(&self, key: &[u8]) -> Option<Arc<Cell>> {
-        self.find_at(key_hash(key), key)
+    fn locked(&self, hash: u64) -> MutexGuard<'_, Shard> {
+        self.shards.0[self.shard(hash)].0.lock()
     }
 
-    fn find_at(&self, hash: u64, key: &[u8]) -> Option<Arc<Cell>> {
-        let shard = self.shards[self.shard(hash)].lock();
-        shard.find(hash, |cell| *cell.key == *key).cloned()
-    }
-
-    /// The cell of a key, made when there is none.
-    pub fn cell(&self, key: &[u8]) -> Arc<Cell> {
-        self.cell_at(key_hash(key), key)
-    }
-
-    fn cell_at(&self, hash: u64, key: &[u8]) -> Arc<Cell> {
-        let mut shard = self.shards[self.shard(hash)].lock();
-        if let Some(cell) = shard.find(hash, |cell| *cell.key == *key) {
-            return cell.clone();
+    fn id(&self, hash: u64, at: usize) -> CellId {
+        CellId {
+            tag: tag(hash),
+            // At most 512 shards, each of which numbers its cells in 32 bits.
+            shard: self.shard(hash) as u32,
+            at: at as u32,
         }
-        let cell = Arc::new(Cell {
-            hash,
-            key: key.into(),
-            slots: Mutex::default(),
-        });
+    }
 
-        shard.insert_unique(hash, cell.clone(), |cell| cell.hash);
+    fn locked_at(&self, id: CellId) -> (usize, MutexGuard<'_, Shard>) {
+        (id.at as usize, self.shards.0[id.shard as usize].0.lock())
+    }
+
+    /// Where the cell of a key lies in its shard, made when there is none.
+    fn find_or_make(&self, shard: &mut Shard, hash: u64, key: &[u8]) -> usize {
+        let (at, is_new) = shard.find_or_make(hash, key);
         // Under the shard's lock: once anyone else can find the cell, a range must find it too.
-        if self.ordering.load(Ordering::SeqCst) {
-            self.order.write().insert(key.into(), cell.clone());
+        if is_new && self.ordering.load(Ordering::SeqCst) {
+            self.order.write().insert(key.into());
         }
-        cell
+        at
     }
 
-    /// Every cell by key: kept from when the first range is read, since most blocks have none.
+    /// Every key with a cell: kept from when the first range is read, since most blocks have none.
     fn order(&self) -> &RwLock<Ordered> {
         self.ordered.call_once(|| {
             // Raised before a shard is visited: a new cell is put here by its maker or by this.
             self.ordering.store(true, Ordering::SeqCst);
-            for shard in &self.shards {
-                let shard = shard.lock();
-                let cells = shard.iter().map(|cell| (cell.key.clone(), cell.clone()));
-                self.order.write().extend(cells);
+            for shard in &self.shards.0 {
+                let shard = shard.0.lock();
+                let keys = shard.cells.iter().map(|cell| cell.key[..].into());
+                self.order.write().extend(keys);
             }
         });
         &self.order
     }
 
     /// Reserve a writer's slot, in any order of positions: an estimate until it publishes.
-    pub fn expect_write(&self, tx: u32, hash: u64, key: &[u8], adds: bool) -> Arc<Cell> {
-        let cell = self.cell_at(hash, key);
-        let mut slots = cell.slots.lock();
-        let at = slots.slots.partition_point(|slot| slot.tx < tx);
-        match slots.slots.get_mut(at).filter(|slot| slot.tx == tx) {
+    pub fn expect_write(&self, tx: u32, hash: u64, key: &[u8], adds: bool) -> CellId {
+        let mut shard = self.locked(hash);
+        let at = self.find_or_make(&mut shard, hash, key);
+        let slots = &mut shard.cells[at].slots.slots;
+        let before = slots.partition_point(|slot| slot.tx < tx);
+        match slots.get_mut(before).filter(|slot| slot.tx == tx) {
             Some(slot) => slot.adds &= adds,
-            None => slots.slots.insert(at, Slot::expected(tx, adds)),
+            None => slots.insert(before, Slot::expected(tx, adds)),
         }
-        drop(slots);
-        cell
+        self.id(hash, at)
     }
 
     /// Visit the writers expected below a position that a reader has to wait for, nearest first:
     /// those that add, up to the first that replaces.
     pub fn expected_below(&self, tx: u32, hash: u64, key: &[u8], mut visit: impl FnMut(u32)) {
-        let Some(cell) = self.find_at(hash, key) else {
+        let shard = self.locked(hash);
+        let Some(at) = shard.find(hash, key) else {
             return;
         };
-        let slots = cell.slots.lock();
-        let below = slots.slots.partition_point(|slot| slot.tx < tx);
-        for slot in slots.slots[..below].iter().rev().take(PRODUCERS_MAX) {
+        let slots = &shard.cells[at].slots.slots;
+        let below = slots.partition_point(|slot| slot.tx < tx);
+        for slot in slots[..below].iter().rev().take(PRODUCERS_MAX) {
             visit(slot.tx);
             if !slot.adds {
                 return;
@@ -145,15 +159,17 @@ impl Memory {
 
     /// Read a key as a transaction sees it, and depend on it when `depend`.
     pub fn read(&self, version: Version, key: &[u8], depend: bool) -> Found {
-        let cell = if depend {
-            self.cell(key)
+        let hash = key_hash(key);
+        let mut shard = self.locked(hash);
+        let at = if depend {
+            self.find_or_make(&mut shard, hash, key)
         } else {
-            match self.find(key) {
-                Some(cell) => cell,
+            match shard.find(hash, key) {
+                Some(at) => at,
                 None => return Found::Below(None),
             }
         };
-        let mut slots = cell.slots.lock();
+        let slots = &mut shard.cells[at].slots;
         let (found, above) = slots.look(version.tx, self.final_below());
         if depend && !matches!(found, Found::Blocked(_)) {
             slots.depend(version, above);
@@ -164,8 +180,10 @@ impl Memory {
     /// Read a key to which the transaction adds, and depend on it, if few are known to write it and
     /// all of those before have: then nobody needs to settle the addition in order.
     pub fn read_calm(&self, version: Version, key: &[u8]) -> Option<Found> {
-        let cell = self.find(key)?;
-        let mut slots = cell.slots.lock();
+        let hash = key_hash(key);
+        let mut shard = self.locked(hash);
+        let at = shard.find(hash, key)?;
+        let slots = &mut shard.cells[at].slots;
         // Its own slot is there where hints or an execution before told who writes the key.
         if slots.slots.len() > CALM_WRITERS_MAX || slots.at(version.tx).is_none() {
             return None;
@@ -194,40 +212,57 @@ impl Memory {
         } else {
             range.next()
         };
-        found.map(|(key, _)| key.to_vec())
+        found.map(|key| key.to_vec())
     }
 
     /// Publish an execution's effects; `written` lists the cells of the one before, then of this.
     /// Says whether an addition among them has to be settled in order.
     ///
     /// Whoever read what now differs is added to `stale`. `unsettle` is told of transactions whose
-    /// additions were let through and have to be settled after all; it is called under a key's
-    /// lock, for whoever publishes after must not become final before they know.
+    /// additions were let through and have to be settled after all; it is called under the lock of
+    /// the key's shard, for whoever publishes after must not become final before they know.
     pub fn publish(
         &self,
         tx: u32,
         effects: Vec<Effect>,
-        written: &mut Vec<Arc<Cell>>,
+        written: &mut Written,
         stale: &mut Vec<Version>,
         unsettle: &mut dyn FnMut(u32),
     ) -> bool {
         let earlier = std::mem::take(written);
         let mut pending = false;
-        for effect in effects {
-            let known = earlier.iter().find(|cell| *cell.key == effect.key[..]);
-            let cell = known.cloned().unwrap_or_else(|| self.cell(&effect.key));
-            let content = match effect.write {
+        for Effect {
+            key,
+            write,
+            assumed,
+        } in effects
+        {
+            let content = match write {
                 None => Content::Empty,
                 Some(Write::Put(value)) => Content::Put(value),
                 Some(Write::Delete) => Content::Delete,
-                Some(Write::Add(delta, form)) => Content::Add(delta, form),
+                Some(Write::Add(delta, form)) => Content::Add(Delta::new(delta), form),
             };
-            pending |= self.set(&cell, tx, (content, effect.assumed), stale, unsettle);
-            written.push(cell);
+            let hash = key_hash(&key);
+            let mut shard = self.locked(hash);
+            let known = earlier.iter().find(|id| id.tag == tag(hash));
+            let known = known.map(|id| id.at as usize);
+            let at = known
+                .filter(|at| shard.is_at(*at, hash, &key))
+                .unwrap_or_else(|| self.find_or_make(&mut shard, hash, &key));
+            let set = self.set(&mut shard, at, tx, (content, assumed), stale, unsettle);
+            drop(shard);
+            if set.changed {
+                self.break_scans(&key, tx, stale);
+            }
+            pending |= set.pending;
+            written.push(self.id(hash, at));
         }
-        for cell in earlier {
-            if !written.iter().any(|other| Arc::ptr_eq(other, &cell)) {
-                self.set(&cell, tx, (Content::Empty, None), stale, unsettle);
+        for id in earlier.into_iter().filter(|id| !written.contains(id)) {
+            let (at, mut shard) = self.locked_at(id);
+            let set = self.set(&mut shard, at, tx, (Content::Empty, None), stale, unsettle);
+            if set.changed {
+                self.break_scans(&shard.cells[at].key, tx, stale);
             }
         }
         pending
@@ -235,65 +270,80 @@ impl Memory {
 
     fn set(
         &self,
-        cell: &Cell,
+        shard: &mut Shard,
+        at: usize,
         tx: u32,
         (content, guess): (Content, Option<Guess>),
         stale: &mut Vec<Version>,
         unsettle: &mut dyn FnMut(u32),
-    ) -> bool {
+    ) -> Set {
         let final_below = self.final_below();
-        let mut slots = cell.slots.lock();
+        let slots = &mut shard.cells[at].slots;
         let set = slots.set(tx, content, guess, final_below, unsettle);
         if set.changed {
             slots.break_readers(tx, final_below, stale);
         }
-        drop(slots);
-        if set.changed && self.scanned.load(Ordering::SeqCst) {
-            stale.extend(self.ranges.read().over(&cell.key, tx));
+        set
+    }
+
+    /// A key has changed for whoever scanned over it.
+    fn break_scans(&self, key: &[u8], tx: u32, stale: &mut Vec<Version>) {
+        if self.scanned.load(Ordering::SeqCst) {
+            stale.extend(self.ranges.read().over(key, tx));
         }
-        set.pending
     }
 
     /// Reserve the slots of what an execution would have written, which was found wrong before it
     /// was published: it will run again and write the same keys, most likely.
-    pub fn expect_again(&self, tx: u32, effects: &[Effect], written: &mut Vec<Arc<Cell>>) {
-        for effect in effects.iter().filter(|effect| effect.write.is_some()) {
-            if written.iter().any(|cell| *cell.key == effect.key[..]) {
-                continue;
+    pub fn expect_again(&self, tx: u32, effects: &[Effect], written: &mut Written) {
+        for effect in effects {
+            let Some(write) = &effect.write else { continue };
+            let adds = matches!(write, Write::Add(..));
+            let id = self.expect_write(tx, key_hash(&effect.key), &effect.key, adds);
+            if !written.contains(&id) {
+                written.push(id);
             }
-            let adds = matches!(effect.write, Some(Write::Add(..)));
-            written.push(self.expect_write(tx, key_hash(&effect.key), &effect.key, adds));
         }
-        Self::estimate(tx, written);
+        self.estimate(tx, written);
     }
 
     /// Turn a transaction's slots into estimates: it will run again.
-    pub fn estimate(tx: u32, written: &[Arc<Cell>]) {
-        for cell in written {
-            if let Some(slot) = cell.slots.lock().at(tx) {
+    pub fn estimate(&self, tx: u32, written: &[CellId]) {
+        for id in written {
+            let (at, mut shard) = self.locked_at(*id);
+            if let Some(slot) = shard.cells[at].slots.at(tx) {
                 slot.estimate = true;
             }
         }
     }
 
+    /// Remember a key, to divide the block's writes by keys drawn in this way.
+    pub fn draw(&self, id: CellId) {
+        let (at, shard) = self.locked_at(id);
+        let key = shard.cells[at].key.clone();
+        drop(shard);
+        self.drawn.lock().push(key);
+    }
+
     /// Replace a transaction's additions by their sums, all earlier transactions being final.
     ///
     /// False, and nothing done, when an exact value below is not what it was taken to be.
-    pub fn settle(&self, tx: u32, written: &[Arc<Cell>], state: Option<&State>) -> bool {
+    pub fn settle(&self, tx: u32, written: &[CellId], state: Option<&State>) -> bool {
         let mut sums = Vec::new();
-        for cell in written {
-            let mut slots = cell.slots.lock();
-            let Some(slot) = slots.at(tx) else {
+        for id in written {
+            let (at, mut shard) = self.locked_at(*id);
+            let cell = &mut shard.cells[at];
+            let Some(slot) = cell.slots.at(tx) else {
                 continue;
             };
             let assumed = slot.assumed.as_deref().copied();
             let addition = match slot.content {
-                Content::Add(delta, form) => Some((delta, form)),
+                Content::Add(delta, form) => Some((delta.get(), form)),
                 _ if assumed.is_some() => None,
                 _ => continue,
             };
             let under = || self.below(state, &cell.key);
-            let found = slots.look(tx, self.final_below()).0;
+            let found = cell.slots.look(tx, self.final_below()).0;
             let summed;
             let below = match &found {
                 Found::Value(value) => Some(&value[..]),
@@ -309,11 +359,12 @@ impl Memory {
                 return false;
             }
             if let Some((delta, form)) = addition {
-                sums.push((cell, Content::Put(form.add(below, delta))));
+                sums.push((id, Content::Put(form.add(below, delta))));
             }
         }
-        for (cell, value) in sums {
-            if let Some(slot) = cell.slots.lock().at(tx) {
+        for (id, value) in sums {
+            let (at, mut shard) = self.locked_at(*id);
+            if let Some(slot) = shard.cells[at].slots.at(tx) {
                 slot.content = value;
             }
         }
@@ -323,4 +374,8 @@ impl Memory {
     fn below<'a>(&'a self, state: Option<&'a State>, key: &[u8]) -> Option<&'a [u8]> {
         state.and_then(|state| self.under.get(state, key))
     }
+}
+
+fn tag(hash: u64) -> u32 {
+    (hash >> 32) as u32
 }

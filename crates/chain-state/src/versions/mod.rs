@@ -11,6 +11,7 @@ mod escrow;
 mod lens;
 mod memory;
 mod ranges;
+mod shards;
 mod slots;
 
 use std::hash::{BuildHasher, RandomState};
@@ -21,8 +22,8 @@ use crate::view::Write;
 
 pub use collect::NetWrites;
 pub use lens::Lens;
-pub use memory::Memory;
-pub use slots::Cell;
+pub use memory::{CellId, Memory, Written};
+pub use shards::Shards;
 
 /// A transaction's position in its block and which of its executions is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

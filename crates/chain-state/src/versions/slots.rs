@@ -1,9 +1,10 @@
 //! One key's versions: its writers' slots by position, and who read them.
 
+use smallvec::SmallVec;
+
 use super::escrow::Account;
 use super::{Found, Guess, Version};
 use crate::number::Form;
-use crate::sync::Mutex;
 
 /// Additions that a reader sums up before it leaves their sum for the next one.
 const WALK_MAX: usize = 64;
@@ -15,7 +16,23 @@ pub(super) enum Content {
     Empty,
     Put(Vec<u8>),
     Delete,
-    Add(i128, Form),
+    Add(Delta, Form),
+}
+
+/// What is added. A number of sixteen bytes would have every slot begin at a multiple of them, and
+/// be a third longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, packed(8))]
+pub(super) struct Delta(i128);
+
+impl Delta {
+    pub(super) fn new(delta: i128) -> Self {
+        Self(delta)
+    }
+
+    pub(super) fn get(self) -> i128 {
+        self.0
+    }
 }
 
 #[derive(Debug)]
@@ -36,19 +53,12 @@ struct Reader {
     above: u32,
 }
 
+/// A key's versions; those of a key that few touch lie within its cell.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
-    pub(super) slots: Vec<Slot>,
-    readers: Vec<Reader>,
+    pub(super) slots: SmallVec<[Slot; 1]>,
+    readers: SmallVec<[Reader; 2]>,
     account: Account,
-}
-
-/// A key's writers and readers.
-#[derive(Debug)]
-pub struct Cell {
-    pub(super) hash: u64,
-    pub(super) key: Box<[u8]>,
-    pub(super) slots: Mutex<Slots>,
 }
 
 impl Slots {
@@ -65,7 +75,7 @@ impl Slots {
                 Content::Empty => continue,
                 Content::Add(delta, form) => {
                     let (sum, form) = added.unwrap_or((0, *form));
-                    added = Some((sum.wrapping_add(*delta), form));
+                    added = Some((sum.wrapping_add(delta.get()), form));
                     continue;
                 }
                 Content::Put(value) => Some(value),
@@ -106,7 +116,7 @@ impl Slots {
                 Content::Empty => continue,
                 Content::Add(delta, _) => {
                     last.get_or_insert(at);
-                    sum = sum.wrapping_add(*delta);
+                    sum = sum.wrapping_add(delta.get());
                     continue;
                 }
                 Content::Put(value) => Some(&value[..]),
