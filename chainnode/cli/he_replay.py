@@ -42,7 +42,7 @@ def replay_query(
             {
                 "what": check.what,
                 "who": check.who,
-                "outcome": "matches" if check.matches else "DIFFERS",
+                "outcome": check.outcome,
                 "detail": check.detail,
             }
             for check in report.checks
@@ -50,6 +50,9 @@ def replay_query(
         output,
     )
     facts, differences = report.facts, report.differences()
+    taken = sum(not check.derived for check in report.checks)
+    if taken:
+        say(f"{taken} of {len(report.checks)} lines are not derived: no public data shows them")
     say(f"{facts.bank} asked {facts.table}: {facts.sql}")
     say(f"{STATUS_NAMES[facts.status]}{facts.ending and ': '}{facts.ending}")
     if differences:

@@ -63,10 +63,12 @@ __all__ = [
 ]
 
 _QUIET_S: Final = 1.0
+_SHARE_RECORDS: Final = ("ShareCommitted", "ShareStated")
+"""Events that record the hashes behind a step; the step has its own line."""
 _ANSWERED: Final = "answered"
+"""How a query ends whose answer the bank has opened."""
 _UPLOADS_S: Final = 10.0
 """How long a share that was stated may be on its way before its giver is blamed."""
-"""How a query ends whose answer the bank has opened."""
 
 Scores = dict[str, dict[str, int]]
 """Score by enterprise, by model."""
@@ -239,7 +241,7 @@ class BankClient(DataOwner):
             steps += [
                 _audit(step.name, step.fields, height, step.tx_id)
                 for step in found
-                if step.fields.get("query") == query
+                if step.fields.get("query") == query and step.name not in _SHARE_RECORDS
             ]
         return steps
 

@@ -31,6 +31,15 @@ _LAYOUTS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         ("organisation", "text"),
         ("value", "bytes"),
     ),
+    "ColumnsAudited": (
+        ("table", "text"),
+        ("owner", "text"),
+        ("profile", "text"),
+        ("root", "hash"),
+        ("auditor", "text"),
+        ("outcome", "text"),
+        ("detail", "text"),
+    ),
     "CouncilStep": (("epoch", "u64"), ("step", "text"), ("organisation", "text")),
     "MemberFault": (
         ("query", "hash"),
@@ -44,6 +53,14 @@ _LAYOUTS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         ("step", "text"),
         ("organisation", "text"),
         ("detail", "text"),
+    ),
+    "ShareCommitted": (("query", "hash"), ("organisation", "text"), ("commitment", "hash")),
+    "ShareStated": (
+        ("query", "hash"),
+        ("organisation", "text"),
+        ("epoch", "u64"),
+        ("result", "hash"),
+        ("digests", "list"),
     ),
 }
 
@@ -131,10 +148,15 @@ def encoded(step: Step) -> bytes:
             out += int(value).to_bytes(8, "big")
         elif kind == "hash":
             out += bytes(value)
+        elif kind == "list":
+            out += len(value).to_bytes(4, "big") + b"".join(_sized(bytes(item)) for item in value)
         else:
-            data = value.encode() if kind == "text" else bytes(value)
-            out += len(data).to_bytes(4, "big") + data
+            out += _sized(value.encode() if kind == "text" else bytes(value))
     return out
+
+
+def _sized(data: bytes) -> bytes:
+    return len(data).to_bytes(4, "big") + data
 
 
 def _shown(step: Step) -> str:

@@ -9,14 +9,30 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Protocol
 
 from chainnode.he.plan import Plan
 from chainnode.he.planner.policy import OwnerRules
 from chainnode.sdk.input_faults import GONE, POINTS, InputFault
 from chainnode.sdk.proven_steps import history, prove
 from chainnode.sdk.query_inputs import NOTHING, OwnerInput, rules_bytes
+from chainnode.sdk.replay_case import (
+    FAILED_CHECK,
+    LATE,
+    PASSED_CHECK,
+    REFUSED_INPUT,
+    REFUSERS,
+    SILENT,
+    THE_CHAIN,
+    THE_NODE,
+    WITHOUT_CAUSE,
+    WRONG,
+    Case,
+    Check,
+    Report,
+    listed,
+)
+from chainnode.sdk.replay_shares import SHARE_FAULTS, related, share_checks
 from chainnode.sdk.scoring import (
     INPUT_REFUSED,
     KIND_CHECK,
@@ -24,7 +40,6 @@ from chainnode.sdk.scoring import (
     QueryFacts,
     ScoringChain,
     Step,
-    TableFacts,
     confirm_plan,
     read_query,
     read_table,
@@ -33,19 +48,10 @@ from chainnode.sdk.scoring import (
 from chainnode.types.errors import ChainnodeError
 from chainnode.types.validators import ValidatorSet
 
-WRONG: Final = "worker gave a wrong result"
-LATE: Final = "worker gave no result in time"
-SILENT: Final = "no share"
-UNCOMMITTED: Final = "share not committed in time"
-PASSED_CHECK: Final = "columns passed their check"
-FAILED_CHECK: Final = "columns failed their check"
-REFUSED_INPUT: Final = "refused input"
-REFUSERS: Final = "the members that refused"
-THE_NODE: Final = "the node"
-THE_CHAIN: Final = "the chain"
-THE_COUNCIL: Final = "council"
-_REQUIRED: Final = "audits required"
-_NOT_REQUIRED: Final = "audits not required"
+CONTRACT_FAULTS = (WRONG, LATE, SILENT, WITHOUT_CAUSE, *SHARE_FAULTS)
+"""What the contract itself names members for; what follows compares every one."""
+
+__all__ = ["Check", "Recompute", "Report", "replay"]
 
 
 class Recompute(Protocol):
@@ -62,118 +68,6 @@ class Recompute(Protocol):
     async def inspect(self, query: bytes) -> None:
         """Read all that a query is computed from. Raises `InputFault`."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing looked at.
-
-    Args:
-        what: is compared.
-        who: is at fault if it differs, or is meant by it.
-        matches: whether the chain says what was derived here.
-        detail: in words.
-    """
-
-    what: str
-    who: str
-    matches: bool
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What a replay found.
-
-    Args:
-        facts: the query's record, as the node states it.
-        checks: in the order they were made.
-    """
-
-    facts: QueryFacts
-    checks: tuple[Check, ...]
-
-    def differences(self) -> list[Check]:
-        """What does not match; empty for a query in which everything was as the chain says."""
-        return [check for check in self.checks if not check.matches]
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """A query, its table, and the proven steps: of the query, and what came before it."""
-
-    facts: QueryFacts
-    table: TableFacts
-    own: tuple[Step, ...]
-    before: tuple[Step, ...]
-
-    def steps(self, name: str, what: str = "") -> list[Step]:
-        """Of the query: events of a name, and of a step if one is given."""
-        return [
-            step
-            for step in self.own
-            if step.name == name and (not what or step.fields["step"] == what)
-        ]
-
-    def members(self, name: str, what: str) -> set[str]:
-        """Who took a step."""
-        return {str(step.fields["organisation"]) for step in self.steps(name, what)}
-
-    def named(self, fault: str) -> set[str]:
-        """Whom the contract named for a fault."""
-        return {
-            str(step.fields["organisation"])
-            for step in self.steps("MemberFault")
-            if (step.fields["fault"], step.fields["shown_by"]) == (fault, "contract")
-        }
-
-    def ending(self) -> str:
-        """Why it ended, by the proven step; empty while it has not."""
-        ended = self.steps("QueryStep", "ended")
-        return str(ended[-1].fields["detail"]) if ended else ""
-
-    def stated(self, owner: str, what: str, subject: str) -> list[bytes]:
-        """What an owner stated about the table before the query, oldest first."""
-        return [
-            bytes(step.fields["value"])
-            for step in self.before
-            if step.name == "CatalogChanged"
-            and (step.fields["organisation"], step.fields["step"], step.fields["subject"])
-            == (owner, what, subject)
-        ]
-
-    def registrar(self, model: bytes) -> str:
-        """Who was the first to state a model of this hash before the query; empty for nobody."""
-        for step in self.before:
-            registered = step.name == "CatalogChanged" and step.fields["step"] == "model"
-            if registered and bytes(step.fields["value"]) == model:
-                return str(step.fields["organisation"])
-        return ""
-
-    def requires_audits(self, owner: str) -> bool:
-        """Whether an owner's last word before the query was that audits are required."""
-        words = [
-            step.fields["step"] == _REQUIRED
-            for step in self.before
-            if step.name == "CatalogChanged"
-            and step.fields["organisation"] == owner
-            and step.fields["step"] in (_REQUIRED, _NOT_REQUIRED)
-        ]
-        return bool(words and words[-1])
-
-    def is_audited(self, owner: str, root: bytes) -> bool:
-        """Whether more of the council passed these columns than failed them before the query, and
-        no check of the council did."""
-        last = {
-            str(step.fields["auditor"]): bool(step.fields["outcome"] == "passed")
-            for step in self.before
-            if step.name == "ColumnsAudited"
-            and (step.fields["owner"], step.fields["profile"], step.fields["root"])
-            == (owner, self.facts.profile, root)
-        }
-        checked = last.pop(THE_COUNCIL, True)
-        words = [passed for auditor, passed in last.items() if auditor in self.table.members]
-        return checked and 2 * sum(words) > len(words)
 
 
 async def replay(
@@ -193,7 +87,7 @@ async def replay(
     facts = await read_query(chain, query)
     table = await read_table(chain, facts.table, facts.epoch)
     stated = await history(chain)
-    wanted = {step.tx_id for step in stated if _concerns(step, facts)}
+    wanted = {step.tx_id for step in stated if _concerns(step, facts)} | related(stated, query)
     proven, failed = await prove(chain, validators, stated, wanted)
     checks = [Check("step", THE_NODE, False, item.reason) for item in failed]
     if not failed:
@@ -204,8 +98,9 @@ async def replay(
     if not own or own[0].fields.get("step") != "submitted":
         checks.append(Check("submission", THE_NODE, False, "no proven step submits this query"))
         return Report(facts, tuple(checks))
-    case = Case(facts, table, own, tuple(proven[: proven.index(own[0])]))
-    checks += [*_terms(case), *_budget(case), *_inputs(case), *_members(case), *_ending(case)]
+    case = Case(facts, table, tuple(proven), own, tuple(proven[: proven.index(own[0])]))
+    checks += [*_terms(case), *_budget(case), *_inputs(case), *_ending(case)]
+    checks += [*_refusers(case), *_rules(case)]
     try:
         plan = confirm_plan(table, facts)
     except ChainnodeError as error:
@@ -215,6 +110,7 @@ async def replay(
         return Report(facts, tuple(checks))
     checks.append(Check("plan", facts.bank, True, f"{plan.hash().hex()} is that of its text"))
     checks += [*_models(case, plan), *_groups(case, plan), *await _results(case, plan, engine)]
+    checks += await share_checks(chain, case, plan)
     if case.ending() == INPUT_REFUSED:
         checks.append(await _refused(case, engine))
     return Report(facts, tuple(checks))
@@ -321,37 +217,6 @@ def _groups(case: Case, plan: Plan) -> Iterator[Check]:
     yield Check("groups", THE_CHAIN, said == (passed, failed), detail)
 
 
-def _members(case: Case) -> Iterator[Check]:
-    """Who was silent, where silence ended or outlasted the release."""
-    released = bool(case.steps("QueryStep", "released"))
-    approved = bool(case.steps("QueryStep", "approved"))
-    if not approved or not (released or case.ending() == "deadline"):
-        return
-    heard = case.members("QueryStep", "share")
-    if case.facts.kind == KIND_SCORES:
-        yield _commitments(case, heard)
-    silent = set(case.table.members) - heard
-    silent -= case.members("QueryStep", "refused by a member")
-    named = case.named(SILENT)
-    yield Check(
-        "silent members",
-        _listed(silent ^ named) or THE_CHAIN,
-        silent == named,
-        f"{_listed(silent) or 'nobody'} gave no share; named: {_listed(named) or 'nobody'}",
-    )
-    if released:
-        enough = len(heard) >= case.table.sharing.threshold
-        yield Check("shares", THE_CHAIN, enough, f"by {_listed(heard)}")
-
-
-def _commitments(case: Case, heard: set[str]) -> Check:
-    """Who showed hashes of a vector's shares without having committed to them."""
-    bound, named = case.members("QueryStep", "share commit"), case.named(UNCOMMITTED)
-    late = heard - bound
-    detail = f"{_listed(late) or 'nobody'} was late; named: {_listed(named) or 'nobody'}"
-    return Check("share commitments", _listed(late ^ named) or THE_CHAIN, late == named, detail)
-
-
 def _ending(case: Case) -> Iterator[Check]:
     same = case.ending() == case.facts.ending
     yield Check("ending", THE_NODE, same, case.facts.ending or "not ended")
@@ -397,13 +262,39 @@ def _judged(
     equal = sorted(who for who, value in stated.items() if value == own)
     needed = results_needed(len(case.table.members))
     if not final:
-        return Check(name, THE_CHAIN, len(equal) < needed, f"not final; right: {_listed(equal)}")
+        return Check(name, THE_CHAIN, len(equal) < needed, f"not final; right: {listed(equal)}")
     if final[-1] != own:
         liars = {who for who, value in stated.items() if value == final[-1] != due}
         detail = f"final is {final[-1].hex()}, computed {own.hex()}"
-        return Check(name, _listed(liars) or "the workers of its chunks", False, detail)
+        return Check(name, listed(liars) or "the workers of its chunks", False, detail)
     enough = len(equal) >= needed
-    return Check(name, THE_CHAIN, enough, f"{own.hex()[:16]} by {_listed(equal)}, {needed} needed")
+    return Check(name, THE_CHAIN, enough, f"{own.hex()[:16]} by {listed(equal)}, {needed} needed")
+
+
+def _refusers(case: Case) -> Iterator[Check]:
+    """Who found unfit what a result was computed from all the same."""
+    words: dict[str, str] = {}
+    for step in case.own:
+        if step.name == "QueryFinalised":
+            break
+        if step.fields.get("step") == "input refused by a member":
+            words[str(step.fields["organisation"])] = str(step.fields["detail"]).split()[0]
+    else:
+        words = {}
+    guilty = {name for name, code in words.items() if code not in GONE}
+    named = case.named(WITHOUT_CAUSE)
+    if guilty or named:
+        detail = f"{listed(guilty) or 'nobody'}; named: {listed(named) or 'nobody'}"
+        wrong = listed(guilty ^ named) or listed(guilty)
+        yield Check(WITHOUT_CAUSE, wrong, guilty == named, detail)
+
+
+def _rules(case: Case) -> Iterator[Check]:
+    """Faults that the contract has no rule for."""
+    for step in case.steps("MemberFault"):
+        fault, who = str(step.fields["fault"]), str(step.fields["organisation"])
+        if step.fields["shown_by"] == "contract" and fault not in CONTRACT_FAULTS:
+            yield Check("fault", who, False, f"no rule of the contract names anybody for: {fault}")
 
 
 async def _refused(case: Case, engine: Recompute) -> Check:
@@ -417,7 +308,7 @@ async def _refused(case: Case, engine: Recompute) -> Check:
         return Check(REFUSED_INPUT, THE_NODE, False, f"not read: {error}")
     gone = any(code in GONE for _, code in _shown_faults(case))
     said = "can be had here; that it could not then is their word" if gone else "is sound"
-    return Check(REFUSED_INPUT, _listed(refusers), gone, f"what the query reads {said}")
+    return Check(REFUSED_INPUT, listed(refusers), gone, f"what the query reads {said}")
 
 
 def _input_fault(case: Case, fault: InputFault) -> Check:
@@ -437,7 +328,3 @@ def _shown_faults(case: Case) -> set[tuple[str, str]]:
         for step in case.steps("MemberFault")
         if step.fields["shown_by"] == REFUSERS
     }
-
-
-def _listed(names: Iterator[str] | Sequence[str] | set[str]) -> str:
-    return ", ".join(sorted(names))

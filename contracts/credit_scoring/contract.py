@@ -31,6 +31,8 @@ from .records import (
     Invalid,
     NotAllowed,
     QueryStep,
+    ShareCommitted,
+    ShareStated,
     WrongState,
     bit_of,
 )
@@ -84,6 +86,7 @@ class CreditScoring(ColumnChecks, version="1.0", name="credit_scoring"):
         if self._count(query, "share") > 0:
             raise WrongState("shares", self._count(query, "share"))
         self._query_step(query, "share commit", commitment, "")
+        emit(ShareCommitted(query, ctx.sender_org, commitment))
 
     @call
     def share_post(
@@ -97,8 +100,11 @@ class CreditScoring(ColumnChecks, version="1.0", name="credit_scoring"):
         enough have; who has not committed by then still counts, and is named."""
         self._require_holder(query, QUERY_RELEASING)
         fault = ""
-        if self.asks[query].kind == KIND_SCORES:
+        scores = self.asks[query].kind == KIND_SCORES
+        if scores:
             self._require_commitments(query)
+        emit(ShareStated(query, ctx.sender_org, epoch, result, digests))
+        if scores:
             if (query, "share commit", ctx.sender_org) not in self.posts:
                 self._fault(query, ctx.sender_org, "share not committed in time", "contract")
             elif not self._opens(query, result, digests):
@@ -219,12 +225,15 @@ class CreditScoring(ColumnChecks, version="1.0", name="credit_scoring"):
             held = (pieces[index] // place) % 2 == 1
             if len(digests[index]) != (32 if held else 0):
                 return "malformed share"
-            if held:
-                key = (ctx.sender_org, digests[index])
-                # The same question asked again has the same result, and shares of the same bytes.
-                if self.digest_results.get(key, result) != result:
-                    return "share for another query"
-                self.digest_results[key] = result
+        for digest in digests:
+            # The same question asked again has the same result, and shares of the same bytes.
+            stated = self.digest_results.get((ctx.sender_org, digest), result)
+            if len(digest) > 0 and stated != result:
+                return "share for another query"
+        # Only of a share that counts, so that whoever reads the receipts can draw the same line.
+        for digest in digests:
+            if len(digest) > 0:
+                self.digest_results[(ctx.sender_org, digest)] = result
         return ""
 
     def _name_silent(self, query: Bytes32) -> None:

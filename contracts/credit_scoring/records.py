@@ -311,6 +311,28 @@ class QueryStep:
 
 
 @event
+class ShareCommitted:
+    """What a member bound itself to before any share of a vector was shown."""
+
+    query: Bytes32
+    organisation: str
+    commitment: Bytes32
+
+
+@event
+class ShareStated:
+    """What a member says its share is: for which result and epoch, and the hash of each piece.
+
+    With it a receipt alone shows whether the commitment was opened and whether copies differ."""
+
+    query: Bytes32
+    organisation: str
+    epoch: u64
+    result: Bytes32
+    digests: list[bytes]
+
+
+@event
 class MemberFault:
     """Evidence: what an organisation did wrong in a query, and who or what shows it."""
 

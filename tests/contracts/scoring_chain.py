@@ -148,30 +148,34 @@ def submit(chain: Deployed, query: bytes = QUERY, kind: int = 0, **changes: Any)
     chain.call("submit", sender=client("bank-a"), query=query, ask=ask, sql="SELECT COUNT(*)")
 
 
-def chunk_commit(chain: Deployed, index: int, name: str, result: bytes) -> None:
+def chunk_commit(
+    chain: Deployed, index: int, name: str, result: bytes, query: bytes = QUERY
+) -> None:
     salt = digest("salt " + name)
     commitment = hashlib.sha256(result + salt + name.encode()).digest()
-    chain.call("chunk_commit", sender=worker(name), query=QUERY, index=index, commitment=commitment)
+    chain.call("chunk_commit", sender=worker(name), query=query, index=index, commitment=commitment)
 
 
-def chunk_reveal(chain: Deployed, index: int, name: str, result: bytes) -> None:
+def chunk_reveal(
+    chain: Deployed, index: int, name: str, result: bytes, query: bytes = QUERY
+) -> None:
     chain.call(
         "chunk_reveal",
         sender=worker(name),
-        query=QUERY,
+        query=query,
         index=index,
         result=result,
         salt=digest("salt " + name),
     )
 
 
-def compute(chain: Deployed, chunks: int = 1) -> None:
+def compute(chain: Deployed, chunks: int = 1, query: bytes = QUERY, result: str = "result") -> None:
     for index in range(chunks + 1):
         pair = [ORGANISATIONS[(index + offset) % 4] for offset in range(2)]
         for name in pair:
-            chunk_commit(chain, index, name, digest(f"result {index}"))
+            chunk_commit(chain, index, name, digest(f"{result} {index}"), query)
         for name in pair:
-            chunk_reveal(chain, index, name, digest(f"result {index}"))
+            chunk_reveal(chain, index, name, digest(f"{result} {index}"), query)
 
 
 def digests(name: str, wrong: str = "", pieces: tuple[int, ...] = ()) -> list[bytes]:

@@ -1,5 +1,7 @@
 """Hashes of a vector's shares are committed to before anyone can see one to repeat."""
 
+import hashlib
+
 import pytest
 from scoring_chain import (
     ORGANISATIONS,
@@ -8,7 +10,9 @@ from scoring_chain import (
     RELEASING,
     check_groups,
     compute,
+    digest,
     digests,
+    events,
     keyholder,
     named,
     ready,
@@ -137,3 +141,38 @@ def test_only_keyholders_commit_once_and_to_vectors_alone() -> None:
     check_groups(sums)
     with pytest.raises(Reverted, match="kind"):
         share_commit(sums, LAZY)
+
+
+def test_receipts_hold_what_members_committed_to_and_what_they_stated() -> None:
+    chain = scoring()
+    for name in ORGANISATIONS:
+        share_commit(chain, name)
+    share_post(chain, LAZY, epoch=7, digests=[b"short", b""])
+    committed = events(chain, "ShareCommitted")
+    assert [item["organisation"] for item in committed] == ORGANISATIONS
+    bound = b"chainnode/share-commit/v1" + QUERY + digest("result 1")
+    bound += b"".join(digests("registry")) + b"registry"
+    assert committed[2]["commitment"] == hashlib.sha256(bound).digest()
+    # What does not count is on record too: it is evidence.
+    (stated,) = events(chain, "ShareStated")
+    assert stated == {
+        "query": QUERY,
+        "organisation": LAZY,
+        "epoch": 7,
+        "result": digest("result 1"),
+        "digests": [b"short", b""],
+    }
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_only_a_share_that_counted_is_held_against_a_later_one(counted: bool) -> None:
+    chain, again = ready(), b"\x08" * 32
+    for query, result in ((QUERY, "result"), (again, "other")):
+        submit(chain, query=query)
+        compute(chain, query=query, result=result)
+        check_groups(chain, query)
+    spoilt = digests(LAZY) if counted else [*digests(LAZY)[:-1], b"not empty"]
+    share_post(chain, LAZY, digests=spoilt)
+    share_post(chain, LAZY, query=again, result=digest("other 1"))
+    expected = "share for another query" if counted else "malformed share"
+    assert named(chain) == [(LAZY, expected)]

@@ -185,7 +185,9 @@ def replay_by_command(folder: Path, query: bytes) -> None:
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     checks = json.loads(ran.stdout)
-    assert {check["outcome"] for check in checks} == {"matches"}
+    sealed = {check["what"] for check in checks if check["outcome"] == "not derived"}
+    assert {check["outcome"] for check in checks} == {"matches", "not derived"}
+    assert sealed == {"counts", "opened shares"} and "2 of" in ran.stderr
     assert {"steps", "terms", "plan", "chunk 0", "result"} <= {check["what"] for check in checks}
 
 
