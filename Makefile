@@ -49,7 +49,7 @@ test-python: native
 	$(BIN)/python -m pytest -q
 
 test-interleavings: setup  ## the executor under a model checker, and with 96 threads that yield at random
-	cargo test --release --locked -q -p chain-exec --features shuttle --test interleavings
+	cargo test --release --locked -q -p chain-exec --features shuttle --test interleavings --test pool
 	cargo test --release --locked -q -p chain-exec --features yields --test oracle --test scheduler
 
 test-system: setup $(RAY_VENV)/.installed  ## tests that need more than the lock: a Ray cluster

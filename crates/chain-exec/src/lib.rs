@@ -49,6 +49,8 @@ pub use hints::{CallContext, Prediction, Templates};
 pub use measure::measured_costs;
 pub use meter::{Phase, Shared};
 pub use parallel::Strategy;
+#[cfg(feature = "shuttle")]
+pub use pool::Pool;
 pub use receipt::BlockResult;
 pub use simulate::{simulate, simulate_with, Makespan};
 pub use synthetic::{Choice, Ran, SyntheticBlock};

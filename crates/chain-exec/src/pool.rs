@@ -7,11 +7,11 @@ use std::cell::UnsafeCell;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::ptr::NonNull;
 use std::sync::{Arc, OnceLock};
-use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use chain_state::Workers;
 
+use crate::sync::thread::{self, JoinHandle, Thread};
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering};
 
 type Job = dyn Fn(usize) + Sync;
@@ -47,11 +47,12 @@ struct Shared {
     failed: AtomicBool,
     stop: AtomicBool,
     caller: Mutex<Option<Thread>>,
+    /// Set before the first shift.
     threads: OnceLock<Vec<Thread>>,
 }
 
 /// Threads waiting for work; the caller of a job is always worker 0.
-pub(crate) struct Pool {
+pub struct Pool {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     /// One job at a time.
@@ -67,11 +68,11 @@ impl std::fmt::Debug for Pool {
 impl Pool {
     /// A pool of so many workers, the caller included; `pinned` gives each thread of its own a
     /// core of those the process may use, and is without effect where the system refuses.
-    pub(crate) fn new(workers: usize, pinned: bool) -> Self {
+    pub fn new(workers: usize, pinned: bool) -> Self {
         let shared = Arc::new(Shared::default());
         let spawn = |worker| {
             let shared = Arc::clone(&shared);
-            let builder = std::thread::Builder::new().name(format!("execute-{worker}"));
+            let builder = thread::Builder::new().name(format!("execute-{worker}"));
             let thread = builder.spawn(move || {
                 if pinned {
                     crate::pinning::pin(worker);
@@ -91,7 +92,7 @@ impl Pool {
     }
 
     /// Number of workers, the caller included.
-    pub(crate) fn workers(&self) -> usize {
+    pub fn workers(&self) -> usize {
         self.threads.len() + 1
     }
 
@@ -99,7 +100,7 @@ impl Pool {
     ///
     /// # Panics
     /// When a worker did. The job must see to it that the others then end too.
-    pub(crate) fn run(&self, job: &(dyn Fn(usize) + Sync)) {
+    pub fn run(&self, job: &(dyn Fn(usize) + Sync)) {
         if self.threads.is_empty() {
             return job(0);
         }
@@ -110,7 +111,7 @@ impl Pool {
         let lent = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static Job>(job) };
         // SAFETY: nobody is at work, and it is this caller's turn.
         unsafe { *shared.job.0.get() = Some(lent.into()) };
-        *shared.caller.lock() = Some(std::thread::current());
+        *shared.caller.lock() = Some(thread::current());
         shared.at_work.0.store(self.threads.len(), Ordering::SeqCst);
         shared.shift.fetch_add(1, Ordering::SeqCst);
         shared.wake(0);
@@ -173,22 +174,31 @@ impl Shared {
 
 /// Wait for what another thread does before it unparks this one.
 fn wait(done: impl Fn() -> bool) {
+    // No time passes under a model checker: there it sleeps at once.
+    if cfg!(not(feature = "shuttle")) && asks(&done) {
+        return;
+    }
+    while !done() {
+        thread::park();
+    }
+}
+
+/// Whether it is done before this thread had better sleep.
+fn asks(done: &impl Fn() -> bool) -> bool {
     for _ in 0..POLLS {
         if done() {
-            return;
+            return true;
         }
         std::hint::spin_loop();
     }
     let start = Instant::now();
     while start.elapsed() < AWAKE {
         if done() {
-            return;
+            return true;
         }
-        std::thread::yield_now();
+        thread::yield_now();
     }
-    while !done() {
-        std::thread::park();
-    }
+    false
 }
 
 fn serve(shared: &Shared, worker: usize) {

@@ -9,6 +9,7 @@ mod chosen {
     pub use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
     pub use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
     pub use std::sync::Once;
+    pub use std::thread;
 
     pub fn wait<'a, T>(awake: &Condvar, mut guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
         awake.wait(&mut guard);
@@ -21,6 +22,7 @@ mod chosen {
     pub use shuttle::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
     pub use shuttle::sync::Once;
     pub use shuttle::sync::{Condvar, MutexGuard};
+    pub use shuttle::thread;
 }
 #[cfg(all(feature = "yields", not(feature = "shuttle")))]
 mod chosen {
@@ -29,10 +31,13 @@ mod chosen {
     };
     pub use parking_lot::MutexGuard;
     pub use std::sync::Once;
+    pub use std::thread;
 }
 
 pub use std::sync::atomic::Ordering;
 
+/// Threads, their sleep and their wake-up.
+pub use chosen::thread;
 /// Sleep until notified; the lock is free meanwhile.
 pub use chosen::wait;
 pub use chosen::{
