@@ -32,6 +32,7 @@ from chainnode.sdk.scoring import (
     CHECKING,
     COMPUTING,
     KIND_CHECK,
+    KIND_SCORES,
     RELEASED,
     RELEASING,
     QueryFacts,
@@ -384,9 +385,34 @@ class Keyholder(ScoringService):
 
     async def _upload_after_release(self, facts: QueryFacts) -> None:
         """The last hash shown may differ from this member's, and release the query."""
-        case, parts = self._confirmed.get(facts.query), self._parts_of.get(facts.query)
-        if facts.status == RELEASED and case and parts and case.plan.aggregate is None:
+        if facts.status != RELEASED or facts.kind != KIND_SCORES:
+            return
+        case = self._confirmed.get(facts.query) if facts.query in self._parts_of else None
+        case = case or await self._confirm_again(facts)
+        if case is not None:
+            # Equal bytes whenever they are made: a share depends on keys and the result alone.
+            parts = await self._parts(case)
             await self._upload(case, parts, _digests(case, parts), facts.phase_ms)
+
+    async def _confirm_again(self, facts: QueryFacts) -> Case | None:
+        """The case of a released query that this process, started since, has not seen.
+
+        None unless others still need bytes of this member: where the holder that was to upload
+        a piece states another hash, or none, and nobody has this one's share."""
+        tx_id = self.finalised.get(facts.query)
+        sharing = await read_sharing(self.chain, facts.epoch)
+        posted = await read_digests(self.chain, sharing, facts.query)
+        for place, digest in posted.get(self.organisation, {}).items():
+            first = threshold.giver(sharing, place, facts.query)
+            if tx_id is None or posted.get(first, {}).get(place) == digest:
+                continue
+            try:
+                await self.chain.get_blob(digest)
+            except ClientFault as error:
+                if error.code != "BLOB_NOT_FOUND":
+                    raise
+                return await self._confirm(facts, tx_id)
+        return None
 
     async def _upload(
         self, case: Case, parts: dict[int, bytes], digests: list[bytes], phase_ms: int

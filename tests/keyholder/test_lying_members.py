@@ -5,6 +5,7 @@ import hashlib
 import struct
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from chainnode.types.errors import PeerFault
 COUNT = "SELECT COUNT(*) FROM firms"
 SUM = "SELECT SUM(turnover) FROM firms"
 LIAR = "guarantor"
+DISPUTED = "disputed share"
 
 Parts = dict[int, bytes]
 
@@ -114,6 +116,53 @@ async def test_a_share_on_its_way_to_the_bank_is_waited_for(consortium: Consorti
         await consortium.bank.score("firms", MODEL.name)
     assert LIAR in refused.value.members
     assert "cannot be read" not in refused.value.message
+
+
+async def test_a_keyholder_restarted_before_the_release_still_uploads_a_disputed_share(
+    consortium: Consortium, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stated the hash; that another holder states a different one, it learns after a restart."""
+    for owner in OWNERS:
+        await consortium.client(owner).set_consent("firms", "bank-a", IDS)
+    restarted = consortium.keyholders["bank-a"]
+    seat = list(consortium.keyholders).index("bank-a")
+    # The liar is the holder of piece 0 that uploads first: bank-a has uploaded nothing of it.
+    ids = SimpleNamespace(token_bytes=lambda size: b"\x01" * size)
+    monkeypatch.setattr("chainnode.sdk.bank.secrets", ids)
+    liar = consortium.keyholders[LIAR]
+    lie_about_parts(liar, lambda parts: parts | {0: parts[0][:-8] + bytes(8)})
+    honest = liar.attempt
+
+    async def last(method: str, **kwargs: Any) -> bool:
+        if method == "share_post":
+            view = liar.chain.view
+            while sum(map(bool, await view("digests_of", query=kwargs["query"]))) < 3:
+                await asyncio.sleep(0.02)
+            consortium.tasks[seat].cancel()
+            done = await honest(method, **kwargs)
+            consortium.tasks[seat] = asyncio.create_task(started_again(restarted).run())
+            return done
+        return await honest(method, **kwargs)
+
+    liar.attempt = last  # type: ignore[method-assign]
+    with pytest.raises(WrongShare) as refused:
+        await consortium.bank.score("firms", MODEL.name)
+    assert LIAR in refused.value.members
+    assert "cannot be read" not in refused.value.message
+    assert "bank-a" not in {name for name, fault in await consortium.faults() if fault != DISPUTED}
+
+
+def started_again(keyholder: Keyholder) -> Keyholder:
+    """The same organisation's keyholder as a new process has it: what is on disk, and no memory."""
+    return Keyholder(
+        keyholder.chain,
+        keyholder.organisation,
+        keyholder.folder,
+        keyholder._store,
+        keyholder._validators,
+        keyholder._recompute,
+        tick_ms=50,
+    )
 
 
 async def test_garbage_for_one_piece_is_told_by_what_opens(consortium: Consortium) -> None:
