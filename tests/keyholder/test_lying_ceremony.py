@@ -9,7 +9,7 @@ from consortium import Consortium, build
 from local_chain import ORGANISATIONS, LocalChain, LocalLedger
 
 from chainnode._native import he_profile
-from chainnode.he.council import Ceremony, PieceSecret
+from chainnode.he.council import Ceremony, FirstRound, PieceSecret
 from chainnode.he.engine import pack_container, unpack_container
 from chainnode.sdk.scoring import EPOCH_ACTIVE, EPOCH_FAILED
 
@@ -124,6 +124,23 @@ async def test_a_lying_dealer_fails_the_epoch_and_is_named_on_chain(
     assert "keys" not in {step["step"] for step in steps}
     if lie != "cut short":
         assert f"{liar} has not proven that it knows its secret" in str(steps[-1]["step"])
+
+
+async def test_a_malformed_second_part_fails_the_epoch_and_is_named_on_chain(
+    beginning: Consortium, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = Ceremony.round2
+
+    def round2(own: Ceremony, first: FirstRound) -> list[bytes]:
+        parts = honest(own, first)
+        if own._member != "guarantor":
+            return parts
+        return [part[:8] + b"\xff" * 8 + part[16:] for part in parts]
+
+    monkeypatch.setattr(Ceremony, "round2", round2)
+    steps = await ended(beginning)
+    assert str(steps[-1]["step"]).startswith("failed: guarantor: round 2 share: a residue")
+    assert "keys" not in {step["step"] for step in steps}
 
 
 async def test_after_a_failed_epoch_the_next_one_can_be_made(
