@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from consortium import DEEP, Consortium, Prepared, build, prepare
+from consortium import DEEP, Clock, Consortium, Prepared, build, prepare
 from local_chain import LocalLedger
 
 
@@ -43,6 +43,13 @@ async def deep(three_of_four_deep: Prepared, tmp_path: Path) -> AsyncIterator[Co
         yield made
     finally:
         await made.stop()
+
+
+@pytest.fixture
+async def clock(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Clock]:
+    made = Clock(monkeypatch)
+    yield made
+    await made.stop()
 
 
 @pytest.fixture

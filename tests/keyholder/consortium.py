@@ -2,13 +2,14 @@
 
 import asyncio
 import shutil
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from local_chain import LocalChain, LocalLedger
+from local_chain import DEADLINE_MS, LocalChain, LocalLedger
 
 from chainnode.he.encode import Cell
 from chainnode.he.engine import Engine
@@ -115,6 +116,44 @@ class Consortium:
         for task in self.tasks:
             task.cancel()
         for task in self.tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+DEADLINE_S = DEADLINE_MS / 1_000 + 1
+HALF_DEADLINE_S = DEADLINE_MS / 2_000 + 1
+
+
+class Clock:
+    """The time of the chain and of every service, which a test moves on instead of waiting.
+
+    A deadline passes when everybody who is alive has done its part, however slow the machine is."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self._ahead_s = 0.0
+        self._tasks: list[asyncio.Task[None]] = []
+        real = time.time
+        patch.setattr(time, "time", lambda: real() + self._ahead_s)
+
+    def jumps(self, consortium: Consortium, *jumps: tuple[str, int, float]) -> None:
+        """Move on once so many of a step were taken from now on, by so many seconds; in order."""
+        begin = len(consortium.ledger.blocks)
+
+        def taken(wanted: str) -> int:
+            blocks = consortium.ledger.blocks[begin:]
+            return sum(s.fields.get("step") == wanted for _, steps in blocks for s in steps)
+
+        async def jump() -> None:
+            for wanted, count, seconds in jumps:
+                while taken(wanted) < count:
+                    await asyncio.sleep(0.02)
+                self._ahead_s += seconds
+
+        self._tasks.append(asyncio.create_task(jump()))
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
 

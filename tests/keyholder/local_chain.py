@@ -33,6 +33,8 @@ from chainnode.types.vote import CommitCertificate, CommitSignature
 SOURCE = Path(__file__).resolve().parents[2] / "contracts" / "credit_scoring"
 ORGANISATIONS = ("bank-a", "guarantor", "registry", "statistics")
 CHAIN_ID = "test"
+DEADLINE_MS = 5_000
+"""Longer than a loaded machine needs: a test in which it passes may move the clock (`Clock`)."""
 
 
 def plain(value: Any) -> Any:
@@ -53,8 +55,8 @@ class LocalLedger:
         query_deadline_ms: int = 600_000,
         profiles: Sequence[str] = ("S", "S36"),
         organisations: Sequence[str] = ORGANISATIONS,
-        share_deadline_ms: int = 1_500,
-        chunk_deadline_ms: int = 1_000,
+        share_deadline_ms: int = DEADLINE_MS,
+        chunk_deadline_ms: int = DEADLINE_MS,
     ) -> None:
         self.organisations = tuple(organisations)
         council = {

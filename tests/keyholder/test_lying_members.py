@@ -9,7 +9,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from consortium import IDS, MODEL, OWNERS, ROWS, Consortium, build, plain_score
+from consortium import (
+    DEADLINE_S,
+    HALF_DEADLINE_S,
+    IDS,
+    MODEL,
+    OWNERS,
+    ROWS,
+    Clock,
+    Consortium,
+    build,
+    plain_score,
+)
 from local_chain import LocalLedger
 
 from chainnode.he import release, threshold
@@ -203,7 +214,7 @@ async def test_with_three_holders_a_piece_even_the_smallest_lie_names_one(
 async def repeat_another(liar: Keyholder, case: Case) -> list[bytes]:
     """What a member says that spares itself the work: its co-holders' hashes, once they stand."""
     hashes: dict[int, bytes] = {}
-    for _ in range(200):
+    for _ in range(1_000):
         for stated in (await read_digests(liar.chain, case.sharing, case.facts.query)).values():
             hashes |= stated
         if len(hashes) == len(case.sharing.pieces):
@@ -248,7 +259,9 @@ async def test_a_copied_hash_of_a_sum_is_worth_nothing_without_the_share(
 
 async def test_a_copied_hash_of_scores_comes_too_late_and_is_named(
     consortium: Consortium,
+    clock: Clock,
 ) -> None:
+    clock.jumps(consortium, ("share commit", 3, HALF_DEADLINE_S))
     for owner in OWNERS:
         await consortium.client(owner).set_consent("firms", "bank-a", IDS[:20])
     copy_hashes(consortium.keyholders[LIAR], lambda case: b"")
@@ -288,7 +301,10 @@ async def test_hashes_of_scores_are_committed_before_any_is_shown(consortium: Co
     assert steps == ["share commit"] * 4 + ["share"] * 4
 
 
-async def test_a_silent_member_is_named_and_the_answer_is_exact(consortium: Consortium) -> None:
+async def test_a_silent_member_is_named_and_the_answer_is_exact(
+    consortium: Consortium, clock: Clock
+) -> None:
+    clock.jumps(consortium, ("share", 3, DEADLINE_S))
     index = list(consortium.keyholders).index(LIAR)
     consortium.tasks[index].cancel()
     rows = await consortium.bank.query("firms", COUNT)
@@ -296,7 +312,10 @@ async def test_a_silent_member_is_named_and_the_answer_is_exact(consortium: Cons
     assert await consortium.faults() == {(LIAR, "no share")}
 
 
-async def test_scores_are_released_without_a_dead_keyholder(consortium: Consortium) -> None:
+async def test_scores_are_released_without_a_dead_keyholder(
+    consortium: Consortium, clock: Clock
+) -> None:
+    clock.jumps(consortium, ("share commit", 3, HALF_DEADLINE_S), ("share", 3, DEADLINE_S))
     for owner in OWNERS:
         await consortium.client(owner).set_consent("firms", "bank-a", IDS[:20])
     consortium.tasks[list(consortium.keyholders).index("bank-a")].cancel()

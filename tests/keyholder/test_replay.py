@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from consortium import IDS, MODEL, OWNERS, SECTOR, Consortium
+from consortium import HALF_DEADLINE_S, IDS, MODEL, OWNERS, SECTOR, Clock, Consortium
 from local_chain import LocalChain
 from test_checked_columns import passed_by
 from test_lying_members import copy_hashes
@@ -112,8 +112,11 @@ async def test_an_honest_query_matches_in_every_point(
 
 
 async def test_a_replay_derives_who_showed_a_share_without_having_committed(
-    consortium: Consortium, tmp_path: Path
+    consortium: Consortium,
+    tmp_path: Path,
+    clock: Clock,
 ) -> None:
+    clock.jumps(consortium, ("share commit", 3, HALF_DEADLINE_S))
     for owner in OWNERS:
         await consortium.client(owner).set_consent("firms", "bank-a", IDS[:20])
     copy_hashes(consortium.keyholders["registry"], lambda case: b"")

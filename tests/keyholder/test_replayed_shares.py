@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from consortium import IDS, MODEL, OWNERS, Consortium
+from consortium import DEADLINE_S, HALF_DEADLINE_S, IDS, MODEL, OWNERS, Clock, Consortium
 from local_chain import LocalChain
 from test_checked_columns import passed_by
 from test_lying_members import (
@@ -302,8 +302,11 @@ async def test_a_bank_that_accuses_without_cause_is_named_where_receipts_contrad
 
 
 async def test_who_gave_no_share_cannot_have_given_a_wrong_one(
-    consortium: Consortium, tmp_path: Path
+    consortium: Consortium,
+    tmp_path: Path,
+    clock: Clock,
 ) -> None:
+    clock.jumps(consortium, ("share", 3, DEADLINE_S))
     consortium.tasks[list(consortium.keyholders).index(LIAR)].cancel()
     await consortium.bank.query("firms", COUNT)
     query = consortium.bank.last_query
@@ -325,8 +328,11 @@ async def test_an_accusation_over_sealed_shares_is_the_banks_word(
 
 
 async def test_a_late_share_is_still_told_from_a_wrongly_opened_one(
-    scoring: Consortium, tmp_path: Path
+    scoring: Consortium,
+    tmp_path: Path,
+    clock: Clock,
 ) -> None:
+    clock.jumps(scoring, ("share commit", 3, HALF_DEADLINE_S))
     copy_hashes(scoring.keyholders[LIAR], lambda case: b"")
     await scoring.bank.score("firms", MODEL.name)
     report = await replayed(scoring, tmp_path)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from consortium import ROWS, Consortium
+from consortium import DEADLINE_S, ROWS, Clock, Consortium
 
 from chainnode.worker.worker import Worker
 
@@ -108,7 +108,8 @@ async def test_a_lost_store_is_fetched_again(consortium: Consortium) -> None:
     assert list(tiles(consortium).rglob("presence.0.0.tiles"))
 
 
-async def test_a_crashed_worker_is_named_and_replaced(consortium: Consortium) -> None:
+async def test_a_crashed_worker_is_named_and_replaced(consortium: Consortium, clock: Clock) -> None:
+    clock.jumps(consortium, ("committed", 1, DEADLINE_S), ("committed", 3, DEADLINE_S))
     place = list(consortium.workers).index(VICTIM)
     consortium.tasks[len(consortium.keyholders) + place].cancel()
     # Of the chunk and of the reduction.
