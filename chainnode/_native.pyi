@@ -201,8 +201,8 @@ class Executor:
         """How blocks are executed from now on; results never depend on it.
 
         threads: 1 to 1024, by default one per core; 1 is the plain serial engine. engine: `gate`
-        chooses per block, `serial`, `dag` (wait for the producers hints name) and `stm` (speculate)
-        fix it. pinned: each thread but the caller keeps to one core, where the system lets it."""
+        chooses per block, `serial`, `dag` (wait for the producers hints name), `stm` (speculate) and
+        `blind` (speculate, nothing prepared) fix it. pinned: each thread but the caller keeps to one core, where the system lets it."""
     def load(self, entries: Sequence[tuple[bytes, bytes]]) -> None:
         """Add stored state, any order, any number of calls, before the first block."""
     def load_window(self, tx_ids: Sequence[bytes], expiry_heights: Sequence[int]) -> None:
@@ -229,8 +229,8 @@ class Executor:
     ) -> tuple[BlockResult, BlockTiming]:
         """Execute a block as `execute_block` does and time it as it divides among workers.
 
-        workers: 1 to 1024; 1 is the plain serial engine, more follow the hints. This thread alone
-        does all parts, one after another."""
+        workers: 1 to 1024; 1 is the plain serial engine, for more the gate chooses. This thread
+        alone does all parts, one after another."""
     def evaluate(
         self, sender: bytes, contract: str, method: str, args: bytes, gas_limit: int
     ) -> bytes:
@@ -381,12 +381,12 @@ def simulate(
     """Run a trace on virtual workers with the scheduler's own code in virtual time.
 
     costs: overrides by the names of `scheduler_costs`. engine: `dag` waits for the producers that
-    complete hints name, `stm` speculates, `auto` takes `dag` from 95 % complete hints. window,
-    batch, push: for ablations (window 1_000_000 is none, batch 1 is none, without push a wrong
+    complete hints name, `stm` speculates, `blind` does so with nothing prepared, `auto` is the
+    one of them that the gate takes, and charges for the choice. window, batch, push: for ablations (window 1_000_000 is none, batch 1 is none, without push a wrong
     guess is found when it comes up to be final). Deterministic."""
 
 def predict_engine(trace: Trace, threads: int) -> str:
-    """`serial`, `dag` or `stm`: what the gate picks, the trace's hints taken as given."""
+    """`serial`, `dag`, `stm` or `blind`: what the gate picks, the trace's hints taken as given."""
 
 @final
 class BlockTimes:
@@ -405,12 +405,12 @@ def bench_blocks(
 ) -> list[BlockTimes]:
     """Really execute a trace as spinning transactions, engines in turn, `repeats` times.
 
-    engines: any of `serial`, `dag`, `stm`, `gate`. Costs are spun as a calibrated number of
-    instructions. Values written depend on all that was read; `RuntimeError` when two runs or two
+    engines: any of `serial`, `dag`, `stm`, `blind`, `gate`. Costs are spun as a calibrated number
+    of instructions. Values written depend on all that was read; `RuntimeError` when two runs or two
     engines differ."""
 
 def compare_random_blocks(first_seed: int, count: int, threads: int) -> list[str]:
-    """Execute random blocks serially and in parallel (`dag` and `stm`); names those that differ."""
+    """Execute random blocks serially and in parallel on every engine; names those that differ."""
 
 # --- Paillier (chain-paillier) --------------------------------------------------------------------
 

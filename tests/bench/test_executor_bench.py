@@ -179,22 +179,40 @@ def test_a_makespan_lies_between_what_no_scheduler_beats_and_what_a_greedy_one_r
 
 
 def test_what_one_worker_does_alone_is_charged_undivided() -> None:
-    trace = Workload(20, transactions=2_000).trace()
-    one, many = (_native.simulate(trace, workers) for workers in (1, 96))
+    trace = Workload(20, transactions=8_000).trace()
+    one, many = (_native.simulate(trace, workers, engine="dag") for workers in (1, 96))
     costs = _native.scheduler_costs()
     # Three jobs follow the execution; each worker is to be thought of, no transaction and no key.
     for workers, found in ((1, one), (96, many)):
         alone = workers * (costs["begin_ns"] + 3 * costs["join_ns"])
         assert alone <= found.serial_part_ns <= 1.1 * alone + 4
-    longer = _native.simulate(Workload(20, transactions=4_000).trace(), 96)
+    longer = _native.simulate(Workload(20, transactions=16_000).trace(), 96, engine="dag")
     assert longer.serial_part_ns == many.serial_part_ns < many.around_ns < longer.around_ns
-    cheap = _native.simulate(trace, 96, costs={"join_ns": costs["join_ns"] - 100})
+    cheap = _native.simulate(trace, 96, engine="dag", costs={"join_ns": costs["join_ns"] - 100})
     assert 3 * 100 * 96 <= many.makespan_ns - cheap.makespan_ns <= 1.1 * 3 * 100 * 96 + 4
     # Whoever waits for more than 50 us falls asleep and is woken: seven steps of a tree, each time.
-    late = _native.simulate(trace, 96, costs={"join_ns": 50_000 / 96})
+    late = _native.simulate(trace, 96, engine="dag", costs={"join_ns": 50_000 / 96})
     assert late.makespan_ns - many.makespan_ns > 3 * 7 * costs["wake_ns"]
-    dear = _native.simulate(trace, 96, costs={"begin_ns": costs["begin_ns"] + 100})
+    dear = _native.simulate(trace, 96, engine="dag", costs={"begin_ns": costs["begin_ns"] + 100})
     assert 100 * 96 <= dear.makespan_ns - many.makespan_ns <= 1.1 * 100 * 96 + 4
+    # Where the gate chooses one worker looks at 256 transactions, of 2 to 4 accesses here.
+    chosen = _native.simulate(trace, 96)
+    survey_ns = chosen.serial_part_ns - many.serial_part_ns
+    assert 2 * 256 * costs["survey_ns"] <= survey_ns <= 1.1 * 4 * 256 * costs["survey_ns"]
+
+
+def test_a_small_block_is_collected_by_as_many_as_it_is_worth() -> None:
+    costs = _native.scheduler_costs()
+    crews = []
+    for transactions in (100, 500, 2_000, 10_000):
+        trace = Workload(20, transactions=transactions).trace()
+        found = _native.simulate(trace, 96, engine="dag")
+        joining_ns = found.serial_part_ns / 1.1 - 96 * costs["begin_ns"]
+        crews.append(round(joining_ns / (3 * costs["join_ns"])))
+    assert crews == sorted(set(crews))
+    assert crews[0] == 1
+    assert 20 < crews[1] < 40
+    assert crews[3] == 96
 
 
 def test_measured_costs_have_the_names_of_the_assumed_ones() -> None:

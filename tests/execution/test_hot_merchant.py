@@ -9,7 +9,7 @@ from chainnode._proto import types_pb2
 from chainnode.bench import asset_block
 
 PAYMENTS = 400
-ENGINES = [(1, "stm"), (2, "stm"), (2, "dag"), (4, "stm"), (8, "dag"), (2, "gate")]
+ENGINES = [(1, "stm"), (2, "blind"), (2, "dag"), (4, "stm"), (8, "dag"), (2, "gate")]
 OK, REVERTED = types_pb2.RECEIPT_STATUS_OK, types_pb2.RECEIPT_STATUS_REVERTED
 OVERFLOW = 2
 

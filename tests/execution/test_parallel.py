@@ -23,7 +23,7 @@ from chainnode.types.codec import encode
 
 ASSET = Path(__file__).resolve().parents[2] / "contracts" / "asset" / "contract.py"
 OK = types_pb2.RECEIPT_STATUS_OK
-ENGINES = [(1, "stm"), (2, "stm"), (2, "dag"), (4, "dag"), (2, "gate")]
+ENGINES = [(1, "stm"), (2, "stm"), (2, "dag"), (4, "dag"), (4, "blind"), (2, "gate")]
 
 
 @cache
@@ -184,18 +184,20 @@ def test_a_graph_names_the_contracts_keys_and_the_longest_chain() -> None:
 
 def test_engine_and_threads_are_checked() -> None:
     executor = _native.Executor(CHAIN_ID)
-    with pytest.raises(ValueError, match="one of gate, serial, dag, stm"):
+    with pytest.raises(ValueError, match="one of gate, serial, dag, stm, blind"):
         executor.set_engine(2, "best")
     with pytest.raises(ValueError, match="1 to 1024"):
         executor.set_engine(0)
 
 
 def test_the_gate_follows_what_the_hints_say() -> None:
-    apart, chain = _native.Trace(), _native.Trace()
+    apart, pairs, chain = _native.Trace(), _native.Trace(), _native.Trace()
     for key in range(200):
         apart.add(20_000, reads=[(key, 0)], writes=[key])
+        pairs.add(20_000, reads=[(key // 2, 0)], writes=[key // 2])
         chain.add(20_000, reads=[(0, 0)], writes=[0])
-    assert _native.predict_engine(apart, 2) == "dag"
+    assert _native.predict_engine(pairs, 2) == "dag"
+    assert _native.predict_engine(apart, 2) == "blind"
     assert _native.predict_engine(apart.without_hints(), 2) == "stm"
     assert _native.predict_engine(apart, 1) == "serial"
     assert _native.predict_engine(chain, 96) == "serial"

@@ -22,7 +22,15 @@ from chainnode.contract.compiler import compile_source
 from chainnode.types.codec import encode
 
 BLOCKS = int(os.environ.get("CHAINNODE_PLAIN_BLOCKS", "120"))
-ENGINES = [(1, "serial"), (1, "stm"), (2, "gate"), (2, "stm"), (8, "dag"), (96, "stm")]
+ENGINES = [
+    (1, "serial"),
+    (1, "stm"),
+    (2, "gate"),
+    (2, "stm"),
+    (4, "blind"),
+    (8, "dag"),
+    (96, "stm"),
+]
 NAMES = ("one", "two")
 # Into purses of 16 bits, of the payer's too.
 PAID = [0, 1, 2, 3, 4, 2**15, 2**16 - 1, 2**16, -1, -(2**15), 2**80]

@@ -17,6 +17,8 @@ pub struct Costs {
     pub add_ns: u64,
     /// Settling one addition in order, apart from its lines.
     pub delta_ns: u64,
+    /// Looking at one hinted access of a block's samples, by one worker before the others begin.
+    pub survey_ns: u64,
     /// Preparing one hinted access, spread over the workers.
     pub prepare_ns: u64,
     /// Finding the height of one transaction's hinted chain, by one worker beside the others.
@@ -49,6 +51,7 @@ impl Costs {
             commit_ns: 10,
             add_ns: 160,
             delta_ns: 60,
+            survey_ns: 15,
             prepare_ns: 120,
             climb_ns: 30,
             begin_ns: 50,

@@ -189,12 +189,12 @@ impl Executor {
         workers: usize,
     ) -> Result<(BlockResult, Vec<Phase>), ExecutionError> {
         let mut core = self.core.lock();
-        let engine = if workers > 1 {
-            Engine::HintDag
+        let strategy = if workers > 1 {
+            Strategy::Gate
         } else {
-            Engine::Serial
+            Strategy::Always(Engine::Serial)
         };
-        let metered = Parallel::metered(Strategy::Always(engine), workers.max(1));
+        let metered = Parallel::metered(strategy, workers.max(1));
         let own = std::mem::replace(&mut core.parallel, metered);
         let result = self.execute_within(&mut core, context, batch, verified);
         let phases = std::mem::replace(&mut core.parallel, own).phases();

@@ -1,11 +1,11 @@
 //! Which engine a block gets, from what it is predicted to hold. Node-local: results are the same.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::ops::Range;
 
 use crate::graph::Access;
-use crate::parts::Parts;
 use crate::scheduler::Hint;
+use crate::survey::{Outline, Survey};
 
 /// Total work below which no block is worth waking anyone.
 const WORK_MIN_NS: u64 = 200_000;
@@ -18,33 +18,21 @@ const OVERHEAD_NS: u64 = 2_000;
 /// Predicted share of the serial time above which serial is kept.
 const TIME_SHARE_MAX: f64 = 0.95;
 
+/// Share of the transactions looked at that read what earlier ones of them write, up to which a block
+/// is quiet. Of 256 drawn from a block, 1 % mean that one of 12,800 pairs conflicts: with 96 in flight
+/// fewer than one in a hundred is executed twice, and preparing hints costs more than that.
+const CONFLICT_SHARE_QUIET_MAX: f64 = 0.01;
+
 /// Stretches of a long block that are looked at, and their length.
 const SAMPLES: usize = 8;
-const SAMPLE: usize = 64;
+const SAMPLE: usize = 32;
+pub(crate) const DRAWN: usize = SAMPLES * SAMPLE;
 /// Critical path over work above which samples leave open whether a block is worth it.
 const PATH_SHARE_SAMPLED_MAX: f64 = 0.5;
 
-/// Takes a key's hash for what it is.
-#[derive(Default)]
-struct AsIs(u64);
-
-impl Hasher for AsIs {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("only hashes are hashed")
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-}
-
 /// Positions of a block's samples: of a short one all.
-fn samples(count: usize) -> Vec<std::ops::Range<usize>> {
-    if count <= SAMPLES * SAMPLE {
+pub(crate) fn samples(count: usize) -> Vec<Range<usize>> {
+    if count <= DRAWN {
         return std::iter::once(0..count).collect();
     }
     let start = |sample| sample * (count - SAMPLE) / (SAMPLES - 1);
@@ -62,6 +50,8 @@ pub enum Engine {
     HintDag,
     /// In parallel, speculating.
     Stm,
+    /// In parallel, speculating, with nothing prepared.
+    Blind,
 }
 
 /// What a block is expected to hold.
@@ -75,6 +65,8 @@ pub struct Forecast {
     pub path_ns: u64,
     /// Share of the transactions whose hints are complete.
     pub complete_share: f64,
+    /// Share of the transactions looked at that read what earlier ones of them write.
+    pub conflict_share: f64,
 }
 
 impl Forecast {
@@ -85,53 +77,58 @@ impl Forecast {
         hints: impl IntoIterator<Item = &'a Hint>,
         cost_ns: impl Fn(usize) -> u64,
     ) -> Self {
-        // By hash alone: two keys of one hash make a path look longer, nothing else.
-        let mut ends: HashMap<u64, u64, BuildHasherDefault<AsIs>> = HashMap::default();
-        let (mut work_ns, mut path_ns, mut complete, mut count) = (0, 0, 0, 0);
-        for (index, hint) in hints.into_iter().enumerate() {
-            count += 1;
-            let cost = cost_ns(index);
-            let end_of = |hash| ends.get(&hash).copied().unwrap_or(0);
-            let start = hint.reads.iter().map(|key| end_of(key.hash)).max();
-            let end = start.unwrap_or(0) + cost;
-            work_ns += cost;
-            path_ns = path_ns.max(end);
-            complete += u32::from(hint.is_complete());
-            for key in &hint.writes {
-                ends.insert(key.hash, end);
-            }
-            for key in &hint.deltas {
-                let latest = ends.entry(key.hash).or_default();
-                *latest = end.max(*latest);
-            }
-        }
-        Self {
-            count,
-            work_ns,
-            path_ns,
-            complete_share: f64::from(complete) / count.max(1) as f64,
-        }
+        let outline = Outline::of(hints);
+        let mut survey = Survey::new(outline.len());
+        survey.look(&outline, cost_ns);
+        survey.forecast(outline.len())
     }
 
-    /// Predict a long block from samples, all transactions at one cost in nanoseconds.
+    /// Predict a block of `count` from the outlines of its samples, none of which goes beyond one
+    /// stretch, all transactions at one cost in nanoseconds.
     ///
     /// Of stretches of a block the paths together are no shorter than the block's own, so that a
     /// block whose samples are worth it is: only of one whose are not must everything be looked at.
-    pub(crate) fn sampled(hints: &Parts<Hint>, cost_ns: u64) -> Self {
-        let mut sum = Self::default();
-        for range in samples(hints.len()) {
-            let one = Self::from_hints(hints.range(range), |_| cost_ns);
-            sum.complete_share += one.complete_share * one.count as f64;
-            sum.path_ns += one.path_ns;
-            sum.count += one.count;
+    pub(crate) fn sampled<'a>(
+        outlines: impl IntoIterator<Item = &'a Outline>,
+        count: usize,
+        cost_ns: u64,
+    ) -> Self {
+        let mut survey = Survey::new(count.min(DRAWN));
+        let mut seen = 0;
+        for outline in outlines {
+            if count > DRAWN && seen % SAMPLE == 0 {
+                survey.begin_stretch();
+            }
+            survey.look(outline, |_| cost_ns);
+            seen += outline.len();
         }
-        let scale = hints.len() as f64 / sum.count.max(1) as f64;
-        Self {
-            count: hints.len(),
-            work_ns: cost_ns * hints.len() as u64,
-            path_ns: (sum.path_ns as f64 * scale) as u64,
-            complete_share: sum.complete_share / sum.count.max(1) as f64,
+        survey.forecast(count)
+    }
+
+    /// Predict a block as the executor does, from samples at their mean cost, and from all of it where
+    /// they do not show that it is worth other workers' while.
+    pub fn of_block<'a>(
+        hints: impl Iterator<Item = &'a Hint> + Clone,
+        costs_ns: &[u64],
+        workers: usize,
+    ) -> Self {
+        let count = costs_ns.len();
+        let mean_ns = costs_ns.iter().sum::<u64>() / count.max(1) as u64;
+        let outline = |range: Range<usize>| {
+            let drawn = hints.clone().skip(range.start);
+            Outline::of(drawn.take(range.len()))
+        };
+        let drawn: Vec<Outline> = samples(count).into_iter().map(outline).collect();
+        let sampled = Self::sampled(&drawn, count, mean_ns);
+        match sampled.engine(workers) {
+            Engine::Serial => Self::from_hints(hints, |index| costs_ns[index]),
+            _ => sampled,
         }
+    }
+
+    /// Share of a block of so many transactions that are looked at.
+    pub(crate) fn share_seen(count: usize) -> f64 {
+        DRAWN as f64 / count.max(DRAWN) as f64
     }
 
     /// Predicted time on so many workers, tracking included, in nanoseconds.
@@ -150,10 +147,19 @@ impl Forecast {
             || share > TIME_SHARE_MAX
         {
             Engine::Serial
-        } else if self.complete_share >= COMPLETE_SHARE_MIN {
-            Engine::HintDag
         } else {
+            self.parallel_engine()
+        }
+    }
+
+    /// The engine where one worker will not do.
+    pub(crate) fn parallel_engine(&self) -> Engine {
+        if self.complete_share < COMPLETE_SHARE_MIN {
             Engine::Stm
+        } else if self.conflict_share <= CONFLICT_SHARE_QUIET_MAX {
+            Engine::Blind
+        } else {
+            Engine::HintDag
         }
     }
 }
@@ -196,6 +202,7 @@ fn longest(accesses: &[Access]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::parts::Parts;
     use crate::scheduler::{HintClass, HintKey};
 
     fn block(count: usize, key: impl Fn(usize) -> usize) -> Parts<Hint> {
@@ -213,7 +220,7 @@ mod tests {
 
     #[test]
     fn samples_never_make_a_block_look_more_parallel_than_it_is() {
-        for count in [1, 100, 512, 513, 5_000] {
+        for count in [1, 100, 256, 257, 5_000] {
             let blocks = [
                 block(count, |index| index),
                 block(count, |_| 0),
@@ -226,7 +233,9 @@ mod tests {
             ];
             for (number, hints) in blocks.iter().enumerate() {
                 let exact = Forecast::from_hints(hints.iter(), |_| 20_000);
-                let sampled = Forecast::sampled(hints, 20_000);
+                let outline = |range| Outline::of(hints.range(range));
+                let drawn: Vec<Outline> = samples(count).into_iter().map(outline).collect();
+                let sampled = Forecast::sampled(&drawn, count, 20_000);
                 assert_eq!(
                     (sampled.count, sampled.work_ns),
                     (exact.count, exact.work_ns)
@@ -234,7 +243,10 @@ mod tests {
                 assert!((sampled.complete_share - exact.complete_share).abs() < 1e-9);
                 let least = exact.path_ns * 95 / 100;
                 assert!(sampled.path_ns >= least, "block {number} of {count}");
-                if count <= SAMPLES * SAMPLE {
+                let costs_ns = vec![20_000; count];
+                let found = Forecast::of_block(hints.iter(), &costs_ns, 8);
+                assert!(found == sampled || found == exact);
+                if count <= DRAWN {
                     assert_eq!(sampled, exact);
                 }
             }
@@ -242,12 +254,31 @@ mod tests {
     }
 
     #[test]
+    fn a_block_is_quiet_where_few_meet_anywhere_in_it() {
+        let engine = |hints: Parts<Hint>| {
+            let costs_ns = vec![20_000; hints.len()];
+            Forecast::of_block(hints.iter(), &costs_ns, 8).engine(8)
+        };
+        for count in [200, 600, 10_000] {
+            assert_eq!(engine(block(count, |index| index)), Engine::Blind);
+            // Neighbours in pairs; one key in every twentieth place.
+            let pairs = block(count, |index| index / 2);
+            assert_eq!(engine(pairs), Engine::HintDag);
+            let rare = |index: usize| if index.is_multiple_of(20) { 0 } else { index };
+            assert_eq!(engine(block(count, rare)), Engine::HintDag);
+            // Of what no hint tells nothing is known, quiet or not.
+            let unknown: Vec<Hint> = (0..count).map(|_| Hint::default()).collect();
+            assert_eq!(engine(Parts::from(unknown)), Engine::Stm);
+        }
+    }
+
+    #[test]
     fn samples_lie_within_the_block_and_apart() {
-        for count in [0, 1, 512, 513, 600, 10_000] {
+        for count in [0, 1, 256, 257, 600, 10_000] {
             let all: Vec<usize> = samples(count).into_iter().flatten().collect();
             assert!(all.iter().all(|at| *at < count));
             assert!(all.windows(2).all(|pair| pair[0] < pair[1]));
-            assert_eq!(all.len(), count.min(512));
+            assert_eq!(all.len(), count.min(DRAWN));
             assert!(count == 0 || (all[0] == 0 && all[all.len() - 1] == count - 1));
         }
     }

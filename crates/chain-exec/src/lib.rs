@@ -30,6 +30,7 @@ mod record;
 pub mod scheduler;
 mod serial;
 mod simulate;
+mod survey;
 mod sync;
 mod synthetic;
 mod threads;
@@ -52,5 +53,5 @@ pub use parallel::Strategy;
 #[cfg(feature = "shuttle")]
 pub use pool::Pool;
 pub use receipt::BlockResult;
-pub use simulate::{simulate, simulate_with, Makespan};
+pub use simulate::{simulate, simulate_with, Makespan, Manner};
 pub use synthetic::{Choice, Ran, SyntheticBlock};

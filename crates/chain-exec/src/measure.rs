@@ -1,17 +1,21 @@
 //! What the operations of the real scheduler and memory cost on this machine.
 
+use std::hint::black_box;
 use std::sync::Arc;
 
 use chain_state::versions::{Effect, Memory, Shards, Version};
 use chain_state::{share_out, stretches, BlockOverlay, Bounds, Form, Place, Places, State, Write};
 
 use crate::costs::Costs;
+use crate::foretold::cut;
+use crate::gate::{samples, Forecast, DRAWN};
 use crate::meter::{clock_ns, tidy, Meter, Phase};
 use crate::parts::Parts;
 use crate::scheduler::{
     Claim, Hint, HintClass, HintKey, Lane, Records, Scheduler, Settings, Task, Worker,
 };
 use crate::simulate::JOBS_AFTER;
+use crate::survey::Outline;
 use crate::trace::key_bytes;
 
 /// Keys that each transaction reads, and writes or adds to.
@@ -34,6 +38,7 @@ enum Published {
 #[derive(Clone, Copy, Default)]
 struct Times {
     begin: u64,
+    survey: u64,
     prepare: u64,
     climb: u64,
     draw: u64,
@@ -49,6 +54,7 @@ impl Times {
     fn least(self, other: Self) -> Self {
         Self {
             begin: self.begin.min(other.begin),
+            survey: self.survey.min(other.survey),
             prepare: self.prepare.min(other.prepare),
             climb: self.climb.min(other.climb),
             draw: self.draw.min(other.draw),
@@ -87,6 +93,7 @@ pub fn measured_costs(count: usize, workers: usize) -> Costs {
         commit_ns: nothing.commit / count,
         add_ns: adds.finish.saturating_sub(nothing.finish) / keys,
         delta_ns: tight.commit.saturating_sub(nothing.commit) / keys,
+        survey_ns: puts.survey / (2 * KEYS as u64 * count.min(DRAWN as u64)),
         prepare_ns: puts.prepare / (2 * keys),
         climb_ns: puts.climb / count,
         begin_ns: puts.begin / workers,
@@ -170,6 +177,10 @@ fn block(kept: &mut Kept, count: usize, workers: usize, published: Published) ->
         Scheduler::over(records, Arc::new(memory), count, settings)
     });
     times.begin = begin;
+    let drawn = cut(&samples(count.min(DRAWN)), workers, 8);
+    let outline = |piece| Outline::of(hints.range(piece));
+    let drawn: Vec<Outline> = drawn.into_iter().map(outline).collect();
+    times.survey = timed(|| black_box(Forecast::sampled(&drawn, DRAWN, 20_000))).0;
     times.prepare = timed(|| scheduler.prepare(hints.iter(), 0, 1)).0;
     times.climb = timed(|| scheduler.climb()).0;
     let mut worker = Worker::default();
@@ -279,6 +290,7 @@ mod tests {
             ("write", here.write_ns),
             ("add", here.add_ns),
             ("delta", here.delta_ns),
+            ("survey", here.survey_ns),
             ("prepare", here.prepare_ns),
             ("collect", here.collect_ns),
             ("output", here.output_ns),

@@ -55,7 +55,8 @@ impl Phase {
     pub fn time_ns(&self, workers: usize, costs: &Costs) -> u64 {
         let slowed = |time_ns| costs.slowed(workers, time_ns);
         let piece = |piece: &Shared| {
-            let start_ns = costs.start_ns(workers, slowed(piece.gap_ns));
+            let crew = piece.parts_ns.len().min(workers);
+            let start_ns = costs.start_ns(crew, slowed(piece.gap_ns));
             slowed(piece.gap_ns + makespan_ns(&piece.parts_ns, workers)) + start_ns
         };
         self.shared.iter().map(piece).sum::<u64>() + slowed(self.rest_ns)

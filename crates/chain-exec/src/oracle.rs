@@ -101,7 +101,7 @@ pub fn compare(seed: u64, threads: usize) -> Result<(), String> {
     let state = random_state(&mut random);
     let block = SyntheticBlock::new(trace, state, threads, true);
     let serial = block.run(Choice::Serial);
-    for choice in [Choice::HintDag, Choice::Stm] {
+    for choice in [Choice::HintDag, Choice::Stm, Choice::Blind] {
         let parallel = block.run(choice);
         if (&parallel.digests, &parallel.writes) != (&serial.digests, &serial.writes) {
             return Err(format!("seed {seed}, {threads} threads, {choice:?}"));

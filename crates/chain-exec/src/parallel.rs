@@ -15,27 +15,32 @@ use chain_vm::Machine;
 use parking_lot::Mutex;
 
 use crate::block::{Executed, Item, Rules};
-use crate::foretold::{call_of, hint, hints, Called};
-use crate::gate::{path_share, Engine, Forecast};
+use crate::foretold::{between, call_of, cut, hint, hints, Called, Hints, Piece};
+use crate::gate::{path_share, samples, Engine, Forecast};
 use crate::graph::Access;
 use crate::hints::Templates;
 use crate::meter::{Meter, Phase};
 use crate::observed::Observed;
 use crate::parts::Parts;
-use crate::pool::Pool;
+use crate::pool::{crew_for, Crew, Pool};
 use crate::receipt::{BlockResult, Lists};
 use crate::scheduler::{Claim, Hint, Records, Scheduler, Settings};
 use crate::threads::{run, Execution, Program};
 
 /// Runs shorter than this are over before another thread has woken.
 const RUN_MIN: usize = 16;
-/// Below this a worker costs more than its share of the hints.
+/// Below this a worker costs more than its share of the hints; of those drawn, which all others wait
+/// for, a few are worth one.
 const HINTS_PER_WORKER_MIN: usize = 64;
+const HINTS_PER_WORKER_DRAWN_MIN: usize = 8;
 /// Calls of a block that are learnt from at most, drawn evenly: more tell little and cost time.
 const LEARNT_MAX: usize = 1_024;
 /// Pieces of work below which no other thread is woken, and where the engine is fixed.
-const SHARED_MIN: usize = 128;
+pub(crate) const SHARED_MIN: usize = 128;
 const SHARED_MIN_FIXED: usize = 32;
+/// What is done for a transaction in one job after the execution, as far as the number of workers is
+/// concerned.
+pub(crate) const AFTER_NS: u64 = 600;
 /// What a transaction is taken to cost before any was measured.
 const COST_FIRST_NS: u64 = 20_000;
 
@@ -120,21 +125,28 @@ impl Parallel {
 
     /// Whether anything but the serial engine can be chosen at all.
     pub(crate) fn is_on(&self) -> bool {
-        let forced = matches!(
-            self.strategy,
-            Strategy::Always(Engine::HintDag | Engine::Stm)
-        );
-        self.strategy != Strategy::Always(Engine::Serial) && (self.threads > 1 || forced)
+        match self.strategy {
+            Strategy::Always(engine) => engine != Engine::Serial,
+            Strategy::Gate => self.gate_workers() > 1,
+        }
+    }
+
+    /// As many of the executor's threads as so many pieces of so much work are worth; the caller alone
+    /// for few.
+    pub(crate) fn crew(&mut self, pieces: usize, piece_ns: u64) -> Crew {
+        let workers = self.workers(pieces);
+        let count = crew_for(pieces, piece_ns, workers.count());
+        Crew::of(workers, count)
     }
 
     /// The executor's threads, for so many pieces of work; the caller alone for few.
-    pub(crate) fn workers(&mut self, pieces: usize) -> Arc<dyn Workers> {
+    pub(crate) fn workers(&mut self, pieces: usize) -> Arc<dyn Workers + Send> {
         let least = match self.strategy {
             Strategy::Gate => SHARED_MIN,
             Strategy::Always(_) => SHARED_MIN_FIXED,
         };
         match &self.meter {
-            Some(meter) => Arc::clone(meter) as Arc<dyn Workers>,
+            Some(meter) => Arc::clone(meter) as Arc<dyn Workers + Send>,
             None if self.threads < 2 => Arc::new(Alone),
             None if pieces < least => Arc::new(Alone),
             None => self.pool(),
@@ -183,42 +195,65 @@ impl Parallel {
         run: Range<usize>,
         view: &TxView<StateGuard>,
         beside: Option<&SharedState>,
-    ) -> (Engine, Parts<Hint>) {
+    ) -> (Engine, Hints) {
         if run.len() < RUN_MIN {
-            return (Engine::Serial, Parts::from(Vec::new()));
+            return (Engine::Serial, Hints::default());
         }
         self.enter("hints");
         let workers = self.workers(run.len());
         let templates = self.templates_of(items, run.clone(), view, &*workers);
         let observed = &self.observed;
-        let part = |part: Range<usize>| run.start + part.start..run.start + part.end;
-        let hints = match beside {
-            Some(state) => Parts::make(&*workers, run.len(), HINTS_PER_WORKER_MIN, |range| {
+        let foretell = |piece: Range<usize>, view: &TxView<StateGuard>| {
+            let items = items.range(run.start + piece.start..run.start + piece.end);
+            let hints = hints(rules, items, view, &templates, observed);
+            Piece::new(piece.start, hints)
+        };
+        let foretold = |pieces: Vec<Range<usize>>, then: fn(Piece) -> Piece| -> Hints {
+            let Some(state) = beside else {
+                let pieces = pieces.into_iter();
+                return pieces.map(|piece| then(foretell(piece, view))).collect();
+            };
+            let made = share_out(&*workers, pieces, |piece| {
                 let view = TxView::new(state.read_arc(), BlockOverlay::default());
-                hints(rules, items.range(part(range)), &view, &templates, observed)
-            }),
-            None => Parts::from(hints(
-                rules,
-                items.range(run.clone()),
-                view,
-                &templates,
-                observed,
-            )),
+                then(foretell(piece, &view))
+            });
+            made.into_iter().collect()
         };
-        let mut forecast = self.completed(Forecast::sampled(&hints, self.cost_ns));
+        let drawn = samples(run.len());
+        let pieces = cut(&drawn, workers.count(), HINTS_PER_WORKER_DRAWN_MIN);
+        let hints = foretold(pieces, Piece::outlined);
+        let sampled = Forecast::sampled(hints.outlines(), run.len(), self.cost_ns);
+        let rest = || {
+            let rest = between(&drawn, run.len());
+            foretold(cut(&rest, workers.count(), HINTS_PER_WORKER_MIN), |piece| {
+                piece
+            })
+        };
+        let mut forecast = self.completed(sampled);
         self.foretold = forecast.complete_share >= 1.0;
-        let engine = match self.strategy {
+        let gated = self.strategy == Strategy::Gate;
+        let mut engine = match self.strategy {
             Strategy::Always(engine) => engine,
-            Strategy::Gate => {
-                if forecast.engine(self.threads) == Engine::Serial {
-                    let cost_ns = self.cost_ns;
-                    forecast = self.completed(Forecast::from_hints(hints.iter(), |_| cost_ns));
-                }
-                forecast.engine(self.threads)
-            }
+            Strategy::Gate => forecast.engine(self.gate_workers()),
         };
+        if engine == Engine::Blind {
+            self.forecast = forecast;
+            return (engine, hints);
+        }
+        let hints = hints.with(rest());
+        if gated && engine == Engine::Serial {
+            let cost_ns = self.cost_ns;
+            forecast = self.completed(Forecast::from_hints(hints.iter(), |_| cost_ns));
+            engine = forecast.engine(self.gate_workers());
+        }
         self.forecast = forecast;
         (engine, hints)
+    }
+
+    /// Workers that the gate chooses for.
+    fn gate_workers(&self) -> usize {
+        let metered = self.meter.as_ref().map(|meter| meter.count());
+        metered.unwrap_or(self.threads)
     }
 
     /// What hints leave out, the last block may tell.
@@ -298,18 +333,19 @@ impl Parallel {
     pub(crate) fn execute(
         &mut self,
         engine: Engine,
-        hints: Parts<Hint>,
+        hints: Hints,
         run_of: RunOf,
         block: BlockOverlay,
         base: &State,
     ) -> (BlockResult, Left) {
         self.enter("schedule");
         let start = Instant::now();
-        let (pool, workers) = (self.pool(), self.workers(run_of.count));
+        let (pool, workers) = (self.pool(), self.crew(run_of.count, AFTER_NS));
         let (count, ends_block) = (run_of.count, run_of.ends_block());
         let alone = block.is_empty() && ends_block;
         let shards = std::mem::take(&mut self.shards);
-        let memory = Arc::new(Memory::over(shards, block, workers.count()));
+        let sharing = self.workers(run_of.count).count();
+        let memory = Arc::new(Memory::over(shards, block, sharing));
         let wait = engine == Engine::HintDag;
         let mut settings = Settings::for_workers(self.threads, self.cost_ns, wait);
         if !wait {
@@ -325,23 +361,29 @@ impl Parallel {
             machines: Arc::clone(&self.machines),
         };
         self.enter("execute");
-        let (program, scheduler, counters) = run(&pool, program, scheduler, &hints);
+        let nothing = Hints::default();
+        let prepared = if engine == Engine::Blind {
+            &nothing
+        } else {
+            &hints
+        };
+        let (program, scheduler, counters) = run(&pool, program, scheduler, prepared);
         self.enter("collect");
         drop(program);
         if !wait {
             self.window = Some(scheduler.window());
         }
-        let result = outputs(&*workers, &scheduler, hints);
+        let result = outputs(&workers, &scheduler, hints);
         let (memory, records) = scheduler.into_parts();
         self.records = records;
         let memory = Arc::into_inner(memory).expect("the workers let go of it");
         let left = if alone {
             let changes = |key: &[u8], value: Option<&[u8]>| base.get(key) != value;
-            let (_, writes, shards) = memory.into_writes(&*workers, changes);
+            let (_, writes, shards) = memory.into_writes(&workers, changes);
             self.shards = shards;
             Left::All(writes)
         } else {
-            let (mut block, writes, shards) = memory.into_writes(&*workers, |_, _| true);
+            let (mut block, writes, shards) = memory.into_writes(&workers, |_, _| true);
             self.shards = shards;
             for (key, value) in writes {
                 block.set(key, value);
@@ -366,14 +408,13 @@ pub(crate) enum Left {
 fn outputs(
     workers: &dyn Workers,
     scheduler: &Scheduler<(Executed, Access)>,
-    hints: Parts<Hint>,
+    hints: Hints,
 ) -> BlockResult {
     let count = scheduler.count() as usize;
     let ranges = stretches(count, workers.count());
     let mut lists = Lists::new(count);
     let places = lists.cut(&ranges).into_iter().zip(ranges);
-    let hints = hints.into_iter().map(Some).chain(std::iter::repeat(None));
-    let parts = places.zip(hints).collect();
+    let parts = places.zip(hints.into_groups(workers.count())).collect();
     let gas_used = share_out(workers, parts, |((mut places, range), hints)| {
         drop(hints);
         let mut gas_used = 0u64;

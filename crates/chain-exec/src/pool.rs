@@ -4,6 +4,7 @@
 //! machine, and pinned to the same first cores they would wait for each other while others idle.
 
 use std::cell::UnsafeCell;
+use std::ops::Range;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::ptr::NonNull;
 use std::sync::{Arc, OnceLock};
@@ -16,6 +17,12 @@ use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering};
 
 type Job = dyn Fn(usize) + Sync;
 
+const CREW_BITS: u32 = 16;
+
+fn crew_of(shift: u64) -> usize {
+    (shift & ((1 << CREW_BITS) - 1)) as usize
+}
+
 /// Polls before a thread between two jobs gives its core to whoever wants it, and how long it goes
 /// on asking before it sleeps: the jobs of a block follow each other closely.
 const POLLS: u32 = 64;
@@ -27,8 +34,8 @@ pub(crate) const AWAKE: Duration = Duration::from_micros(50);
 struct Posted(UnsafeCell<Option<NonNull<Job>>>);
 
 // SAFETY: what is pointed to may be called by several threads at once. The cell is written by the
-// caller whose turn it is, before it announces the shift, and read by workers after they saw that
-// and before they are counted out, for which the caller waits before it writes again.
+// caller whose turn it is, before it announces the shift, and read by workers of its crew after they
+// saw that and before they are counted out, for which the caller waits before it writes again.
 unsafe impl Send for Posted {}
 // SAFETY: as above.
 unsafe impl Sync for Posted {}
@@ -40,7 +47,8 @@ struct Apart<T>(T);
 
 #[derive(Default)]
 struct Shared {
-    /// Counts the jobs; a worker that sees it grow has one.
+    /// Counts the jobs in its upper bits, and says in the lower ones how many workers have this one: one
+    /// word, so that a worker without work never takes the count of one job for another's.
     shift: AtomicU64,
     job: Posted,
     at_work: Apart<AtomicUsize>,
@@ -101,7 +109,12 @@ impl Pool {
     /// # Panics
     /// When a worker did. The job must see to it that the others then end too.
     pub fn run(&self, job: &(dyn Fn(usize) + Sync)) {
-        if self.threads.is_empty() {
+        self.run_by(self.workers(), job);
+    }
+
+    /// Have so many workers do the job once; the others are neither woken nor waited for.
+    fn run_by(&self, crew: usize, job: &(dyn Fn(usize) + Sync)) {
+        if crew < 2 {
             return job(0);
         }
         let turn = self.turn.lock();
@@ -112,9 +125,12 @@ impl Pool {
         // SAFETY: nobody is at work, and it is this caller's turn.
         unsafe { *shared.job.0.get() = Some(lent.into()) };
         *shared.caller.lock() = Some(thread::current());
-        shared.at_work.0.store(self.threads.len(), Ordering::SeqCst);
-        shared.shift.fetch_add(1, Ordering::SeqCst);
-        shared.wake(0);
+        shared.at_work.0.store(crew - 1, Ordering::SeqCst);
+        // Only this caller, whose turn it is, changes it.
+        let jobs = (shared.shift.load(Ordering::SeqCst) >> CREW_BITS) + 1;
+        let shift = jobs << CREW_BITS | crew as u64;
+        shared.shift.store(shift, Ordering::SeqCst);
+        shared.wake(0, crew);
         let own = catch_unwind(AssertUnwindSafe(|| job(0)));
         wait(|| shared.at_work.0.load(Ordering::SeqCst) == 0);
         let failed = shared.failed.swap(false, Ordering::SeqCst);
@@ -132,11 +148,10 @@ impl Workers for Pool {
     }
 
     fn each(&self, parts: usize, work: &(dyn Fn(usize) + Sync)) {
-        // All are waited for in any case: the first part of each is its own, so that they need not
-        // queue to draw it.
-        let workers = self.workers();
+        // The first part of each is its own, so that they need not queue to draw it.
+        let workers = self.workers().min(parts);
         let next = AtomicUsize::new(workers);
-        self.run(&|worker| {
+        self.run_by(workers, &|worker| {
             let mut part = worker;
             while part < parts {
                 work(part);
@@ -146,6 +161,43 @@ impl Workers for Pool {
                 part = next.fetch_add(1, Ordering::Relaxed);
             }
         });
+    }
+}
+
+/// What a job costs for each worker that has a part in it, in nanoseconds: `join_ns` and two visits to
+/// a line in [`crate::Costs`].
+const WORKER_NS: u64 = 330;
+
+/// How many of the workers so many pieces of work are worth, that take so many nanoseconds each.
+///
+/// A job of w workers takes `pieces * piece_ns / w + WORKER_NS * w`, which is least at the square root
+/// of the two's ratio.
+pub(crate) fn crew_for(pieces: usize, piece_ns: u64, workers: usize) -> usize {
+    let best = (pieces as u64 * piece_ns / WORKER_NS).isqrt();
+    usize::try_from(best).map_or(workers, |best| best.clamp(1, workers.max(1)))
+}
+
+/// Some of the workers, for jobs that are too small for all.
+pub(crate) struct Crew {
+    workers: Arc<dyn Workers + Send>,
+    count: usize,
+}
+
+impl Crew {
+    /// So many of the workers; all where there are fewer.
+    pub(crate) fn of(workers: Arc<dyn Workers + Send>, count: usize) -> Self {
+        let count = count.min(workers.count()).max(1);
+        Self { workers, count }
+    }
+}
+
+impl Workers for Crew {
+    fn count(&self) -> usize {
+        self.count
+    }
+
+    fn each(&self, parts: usize, work: &(dyn Fn(usize) + Sync)) {
+        self.workers.each(parts, work);
     }
 }
 
@@ -163,10 +215,11 @@ impl Drop for Pool {
 impl Shared {
     /// Each worker wakes two more: the last one is awake after as many steps as a binary tree of
     /// them is deep, not after as many as there are workers.
-    fn wake(&self, worker: usize) {
+    fn wake(&self, worker: usize, crew: usize) {
         let threads = self.threads.get().map_or(&[][..], Vec::as_slice);
         // Worker 1 is the first thread.
-        for thread in threads.iter().skip(2 * worker).take(2) {
+        let woken: Range<usize> = 2 * worker..(2 * worker + 2).min(crew - 1);
+        for thread in threads.get(woken).unwrap_or_default() {
             thread.unpark();
         }
     }
@@ -209,10 +262,14 @@ fn serve(shared: &Shared, worker: usize) {
         if stop() {
             return;
         }
-        seen += 1;
-        shared.wake(worker);
+        seen = shared.shift.load(Ordering::SeqCst);
+        let crew = crew_of(seen);
+        if worker >= crew {
+            continue;
+        }
+        shared.wake(worker, crew);
         // SAFETY: the shift was announced after the job was posted, and its caller waits until this
-        // worker is counted out.
+        // worker, who is of its crew, is counted out.
         let job = unsafe { (*shared.job.0.get()).expect("a shift has a job").as_ref() };
         if catch_unwind(AssertUnwindSafe(|| job(worker))).is_err() {
             shared.failed.store(true, Ordering::SeqCst);
@@ -248,6 +305,37 @@ mod tests {
                 assert!(parts.into_iter().all(|count| count.into_inner() == 1));
             }
         }
+    }
+
+    #[test]
+    fn a_small_job_is_done_by_as_many_as_it_has_parts() {
+        let pool = Pool::new(8, false);
+        for round in 0..2_000 {
+            let parts = 1 + round % 11;
+            let done: Vec<AtomicUsize> = (0..parts).map(|_| AtomicUsize::new(0)).collect();
+            let names = Mutex::new(std::collections::HashSet::new());
+            pool.each(parts, &|part| {
+                done[part].fetch_add(1, Ordering::Relaxed);
+                names.lock().insert(std::thread::current().id());
+            });
+            assert!(done.into_iter().all(|count| count.into_inner() == 1));
+            assert!(names.lock().len() <= parts);
+        }
+        let crew = Crew::of(Arc::new(pool), 3);
+        assert_eq!(crew.count(), 3);
+        let names = Mutex::new(Vec::new());
+        crew.each(3, &|part| names.lock().push(part));
+        names.lock().sort_unstable();
+        assert_eq!(*names.lock(), [0, 1, 2]);
+    }
+
+    #[test]
+    fn a_crew_is_smaller_where_there_is_less_to_do() {
+        assert_eq!(crew_for(10, 1_000, 96), 5);
+        assert_eq!(crew_for(1_000, 600, 96), 42);
+        assert_eq!(crew_for(10_000, 600, 96), 96);
+        assert_eq!(crew_for(10_000, 600, 4), 4);
+        assert_eq!(crew_for(0, 600, 4), 1);
     }
 
     #[test]

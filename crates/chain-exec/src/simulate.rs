@@ -13,6 +13,9 @@ use chain_state::versions::{Effect, Found, Memory, Version};
 use chain_state::{BlockOverlay, Bounds, Write};
 
 use crate::costs::Costs;
+use crate::gate::{Engine, Forecast};
+use crate::parallel::{AFTER_NS, SHARED_MIN};
+use crate::pool::crew_for;
 use crate::scheduler::{Claim, Counters, Hint, Lane, Scheduler, Settings, Task, Worker, RUN_MAX};
 use crate::trace::{key_bytes, Trace, TraceTransaction};
 
@@ -35,41 +38,77 @@ pub struct Makespan {
     pub busy_ns: u64,
 }
 
-/// Run a trace on virtual workers under the settings that suit them.
+/// How a trace is run.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// The engine; the serial one stands for whichever of the others hints allow.
+    pub engine: Engine,
+    /// Whether it was chosen for this block, and the choice takes its time.
+    pub is_chosen: bool,
+    /// What suits it.
+    pub settings: Settings,
+}
+
+impl Manner {
+    /// One engine with the settings that suit it and so many workers.
+    pub fn of(engine: Engine, trace: &Trace, workers: usize) -> Self {
+        let mean_ns = trace.work_ns() / trace.transactions.len().max(1) as u64;
+        let wait = engine == Engine::HintDag;
+        Self {
+            engine,
+            is_chosen: false,
+            settings: Settings::for_workers(workers, mean_ns, wait),
+        }
+    }
+
+    /// The parallel engine that the gate chooses, or would if the block were worth it.
+    pub fn chosen(trace: &Trace, workers: usize) -> Self {
+        let one = &trace.transactions;
+        let hints: Vec<Hint> = one.iter().map(TraceTransaction::hint).collect();
+        let costs_ns: Vec<u64> = one.iter().map(|one| one.cost_ns).collect();
+        let forecast = Forecast::of_block(hints.iter(), &costs_ns, workers);
+        Self {
+            // One worker is the serial engine, whatever the block.
+            is_chosen: workers > 1,
+            ..Self::of(forecast.parallel_engine(), trace, workers)
+        }
+    }
+}
+
+/// Run a trace on virtual workers as the gate would have it run in parallel.
 pub fn simulate(trace: &Trace, workers: usize, costs: &Costs) -> Makespan {
-    let hinted = trace.transactions.iter().map(TraceTransaction::hint);
-    let complete = hinted.filter(Hint::is_complete).count();
-    let mean = trace.work_ns() / trace.transactions.len().max(1) as u64;
-    let wait = complete * 100 >= trace.transactions.len() * 95;
-    simulate_with(
-        trace,
-        workers,
-        costs,
-        Settings::for_workers(workers, mean, wait),
-    )
+    simulate_with(trace, workers, costs, Manner::chosen(trace, workers))
 }
 
 /// Run a trace on virtual workers.
 ///
 /// # Panics
 /// When `workers` is 0.
-pub fn simulate_with(trace: &Trace, workers: usize, costs: &Costs, settings: Settings) -> Makespan {
+pub fn simulate_with(trace: &Trace, workers: usize, costs: &Costs, manner: Manner) -> Makespan {
     assert!(workers > 0, "somebody has to work");
-    let hints: Vec<Hint> = trace
-        .transactions
-        .iter()
-        .map(TraceTransaction::hint)
-        .collect();
+    let one = &trace.transactions;
+    let mut hints: Vec<Hint> = one.iter().map(TraceTransaction::hint).collect();
+    let hinted = |hints: &[Hint]| {
+        let keys = |hint: &Hint| hint.reads.len() + hint.writes.len() + hint.deltas.len();
+        hints.iter().map(keys).sum::<usize>()
+    };
+    let survey_ns = if manner.is_chosen {
+        let seen = hinted(&hints) as f64 * Forecast::share_seen(hints.len());
+        costs.slowed(workers, (costs.survey_ns as f64 * seen) as u64)
+    } else {
+        0
+    };
+    if manner.engine == Engine::Blind {
+        hints.clear();
+    }
     let memory = Arc::new(Memory::new(BlockOverlay::default(), workers));
-    let scheduler = Scheduler::new(memory, trace.transactions.len(), settings);
+    let scheduler = Scheduler::new(memory, trace.transactions.len(), manner.settings);
     scheduler.prepare(&hints, 0, 1);
     let slowdown = costs.slowdown(workers);
-    let hinted: usize = hints
-        .iter()
-        .map(|hint| hint.reads.len() + hint.writes.len() + hint.deltas.len())
-        .sum();
+    let hinted = hinted(&hints);
     // Every worker walks all hints, a nanosecond each, and prepares those of its shards.
     let prepare = costs.prepare_ns * hinted as u64 / workers as u64 + hinted as u64;
+    let start_ns = (prepare as f64 * slowdown) as u64 + survey_ns;
     let mut simulation = Simulation {
         trace,
         costs,
@@ -81,7 +120,7 @@ pub fn simulate_with(trace: &Trace, workers: usize, costs: &Costs, settings: Set
         unsettled: vec![Vec::new(); trace.transactions.len()],
         busy_ns: 0,
     };
-    let (end, counters) = simulation.run(workers, (prepare as f64 * slowdown) as u64);
+    let (end, counters) = simulation.run(workers, start_ns);
     let around = Around::of(trace, workers, costs);
     let makespan_ns = end + around.start_ns + around.begin_ns + around.after_ns;
     let verify: u64 = trace.transactions.iter().map(|one| one.verify_ns).sum();
@@ -89,7 +128,7 @@ pub fn simulate_with(trace: &Trace, workers: usize, costs: &Costs, settings: Set
     Makespan {
         makespan_ns,
         around_ns: around.begin_ns + around.after_ns,
-        serial_part_ns: around.serial_ns,
+        serial_part_ns: around.serial_ns + survey_ns,
         serial_ns,
         speedup: serial_ns as f64 / makespan_ns.max(1) as f64,
         counters,
@@ -118,6 +157,14 @@ fn looks(one: &TraceTransaction) -> Vec<(u64, Look)> {
 /// and putting the stretches of keys in order.
 pub(crate) const JOBS_AFTER: u64 = 3;
 
+/// Workers who take what so many transactions left, as the executor has it.
+fn crew_after(count: usize, workers: usize) -> usize {
+    if count < SHARED_MIN {
+        return 1;
+    }
+    crew_for(count, AFTER_NS, workers)
+}
+
 /// What a block takes beside its execution.
 struct Around {
     begin_ns: u64,
@@ -137,10 +184,11 @@ impl Around {
             .copied()
             .collect();
         let written = written.len() as u64;
+        let crew = crew_after(trace.transactions.len(), workers);
         let begin_ns = costs.slowed(workers, costs.begin_ns * workers as u64);
-        let shared = (costs.output_ns * count + costs.collect_ns * written) / workers as u64;
-        let join_ns = costs.slowed(workers, costs.join_ns * workers as u64);
-        let job_ns = join_ns + costs.start_ns(workers, join_ns);
+        let shared = (costs.output_ns * count + costs.collect_ns * written) / crew as u64;
+        let join_ns = costs.slowed(workers, costs.join_ns * crew as u64);
+        let job_ns = join_ns + costs.start_ns(crew, join_ns);
         Self {
             begin_ns,
             start_ns: costs.start_ns(workers, u64::MAX),

@@ -9,14 +9,15 @@ use std::time::Instant;
 
 use chain_state::versions::{Lens, Memory, Shards, Version};
 use chain_state::{
-    share_out, stretches, AccessSet, Alone, BlockOverlay, Bounds, Form, Place, Places, State,
-    TxView, Workers,
+    share_out, stretches, AccessSet, BlockOverlay, Bounds, Form, Place, Places, State, TxView,
+    Workers,
 };
 
+use crate::foretold::Hints;
 use crate::gate::{Engine, Forecast};
-use crate::parts::Parts;
-use crate::pool::Pool;
-use crate::scheduler::{Claim, Counters, Hint, Records, Scheduler, Settings};
+use crate::parallel::AFTER_NS;
+use crate::pool::{crew_for, Crew, Pool};
+use crate::scheduler::{Claim, Counters, Records, Scheduler, Settings};
 use crate::sync::Mutex;
 use crate::threads::{run, Execution, Program};
 use crate::trace::{key_bytes, Trace, TraceTransaction};
@@ -33,6 +34,8 @@ pub enum Choice {
     HintDag,
     /// In parallel, speculating; hints reserve slots.
     Stm,
+    /// In parallel, speculating, nothing prepared.
+    Blind,
     /// As the gate chooses.
     Gate,
 }
@@ -219,10 +222,11 @@ impl Program for Spin {
 #[derive(Debug)]
 pub struct SyntheticBlock {
     trace: Arc<Trace>,
-    hints: Parts<Hint>,
+    hints: Hints,
+    costs_ns: Vec<u64>,
     state: Arc<State>,
     fail: bool,
-    pool: Pool,
+    pool: Arc<Pool>,
     records: Mutex<Records<(u64, AccessSet)>>,
     shards: Mutex<Shards>,
 }
@@ -234,11 +238,12 @@ impl SyntheticBlock {
         rounds_per_us();
         let hints = trace.transactions.iter().map(TraceTransaction::hint);
         Self {
-            hints: Parts::from(hints.collect::<Vec<_>>()),
+            hints: Hints::from(hints.collect::<Vec<_>>()),
+            costs_ns: trace.transactions.iter().map(|one| one.cost_ns).collect(),
             trace: Arc::new(trace),
             state: Arc::new(state),
             fail,
-            pool: Pool::new(threads, false),
+            pool: Arc::new(Pool::new(threads, false)),
             records: Mutex::default(),
             shards: Mutex::default(),
         }
@@ -251,15 +256,17 @@ impl SyntheticBlock {
             Choice::Serial => Engine::Serial,
             Choice::HintDag => Engine::HintDag,
             Choice::Stm => Engine::Stm,
+            Choice::Blind => Engine::Blind,
             Choice::Gate => {
-                let cost = |index: usize| self.trace.transactions[index].cost_ns;
-                Forecast::from_hints(self.hints.iter(), cost).engine(self.pool.workers())
+                let workers = self.pool.workers();
+                Forecast::of_block(self.hints.iter(), &self.costs_ns, workers).engine(workers)
             }
         };
         let (writes, digests, counters) = match engine {
             Engine::Serial => self.serial(),
-            Engine::HintDag => self.parallel(true),
-            Engine::Stm => self.parallel(false),
+            Engine::HintDag => self.parallel(true, &self.hints),
+            Engine::Stm => self.parallel(false, &self.hints),
+            Engine::Blind => self.parallel(false, &Hints::default()),
         };
         Ran {
             time_ns: start.elapsed().as_nanos() as u64,
@@ -291,12 +298,16 @@ impl SyntheticBlock {
         )
     }
 
-    fn parallel(&self, wait: bool) -> (Writes, Vec<u64>, Counters) {
+    fn parallel(&self, wait: bool, hints: &Hints) -> (Writes, Vec<u64>, Counters) {
         let count = self.trace.transactions.len();
         let mean = self.trace.work_ns() / count.max(1) as u64;
         let workers = self.pool.workers();
         let shards = std::mem::take(&mut *self.shards.lock());
         let memory = Arc::new(Memory::over(shards, BlockOverlay::default(), workers));
+        let crew = match count {
+            0..SHARED_MIN => 1,
+            _ => crew_for(count, AFTER_NS, workers),
+        };
         let settings = Settings::for_workers(workers, mean, wait);
         let records = std::mem::take(&mut *self.records.lock());
         let scheduler = Scheduler::over(records, Arc::clone(&memory), count, settings);
@@ -306,13 +317,10 @@ impl SyntheticBlock {
             memory,
             fail: self.fail,
         };
-        let (program, scheduler, counters) = run(&self.pool, program, scheduler, &self.hints);
+        let (program, scheduler, counters) = run(&self.pool, program, scheduler, hints);
         drop(program);
-        let workers: &dyn Workers = if count < SHARED_MIN {
-            &Alone
-        } else {
-            &self.pool
-        };
+        let pool = Arc::clone(&self.pool);
+        let workers = &Crew::of(pool, crew);
         let mut digests = Places::new(count);
         let ranges = stretches(count, workers.count());
         let places = digests.cut(ranges.iter().map(ExactSizeIterator::len));

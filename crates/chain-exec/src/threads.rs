@@ -3,9 +3,9 @@
 use chain_state::State;
 
 use crate::bed::Bed;
-use crate::parts::Parts;
+use crate::foretold::Hints;
 use crate::pool::Pool;
-use crate::scheduler::{Claim, Counters, Effect, Hint, Lane, Scheduler, Task, Worker};
+use crate::scheduler::{Claim, Counters, Effect, Lane, Scheduler, Task, Worker};
 use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering};
 
 /// Polls before a worker without work gives its core to another, and before it sleeps.
@@ -40,7 +40,7 @@ pub(crate) trait Program: Sync {
 struct Block<'a, P: Program> {
     program: P,
     scheduler: Scheduler<P::Output>,
-    hints: &'a Parts<Hint>,
+    hints: &'a Hints,
     workers: usize,
     prepared: AtomicUsize,
     failed: AtomicBool,
@@ -54,7 +54,7 @@ pub(crate) fn run<P: Program>(
     pool: &Pool,
     program: P,
     scheduler: Scheduler<P::Output>,
-    hints: &Parts<Hint>,
+    hints: &Hints,
 ) -> (P, Scheduler<P::Output>, Counters) {
     let block = Block {
         program,
@@ -108,6 +108,9 @@ impl<P: Program> Block<'_, P> {
 
     /// All parts are prepared before anyone executes: an edge must not come after its producer.
     fn prepare(&self, index: usize) {
+        if self.hints.is_empty() {
+            return;
+        }
         self.scheduler
             .prepare(self.hints.iter(), index, self.workers);
         self.prepared.fetch_add(1, Ordering::SeqCst);

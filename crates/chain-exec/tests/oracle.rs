@@ -225,13 +225,10 @@ fn every_engine_gives_the_serial_result() {
     quiet();
     let wanted = std::env::var("CHAINNODE_ORACLE_BLOCKS");
     let wanted: u64 = wanted.map_or(200, |count| count.parse().expect("a number of blocks"));
-    let (stm, dag) = (
-        Strategy::Always(Engine::Stm),
-        Strategy::Always(Engine::HintDag),
-    );
+    let [stm, dag, blind] = [Engine::Stm, Engine::HintDag, Engine::Blind].map(Strategy::Always);
     let engines = if cfg!(feature = "yields") {
         // Far more threads than cores, which step aside in the middle of everything.
-        vec![(96, stm), (96, dag)]
+        vec![(96, stm), (96, dag), (96, blind)]
     } else {
         let most = if wanted < 1_000 { 24 } else { 96 };
         let gate = Strategy::Gate;
@@ -240,6 +237,7 @@ fn every_engine_gives_the_serial_result() {
             (2, stm),
             (2, dag),
             (4, stm),
+            (4, blind),
             (8, dag),
             (most, stm),
             (2, gate),

@@ -64,6 +64,22 @@ fn parts_are_done_once_each() {
 }
 
 #[test]
+fn workers_without_a_part_miss_no_job_and_no_later_one() {
+    check(|| {
+        let pool = Pool::new(4, false);
+        for parts in [2, 3, 1, 4, 2] {
+            let done = counters(parts);
+            pool.each(parts, &|part| {
+                shuttle::thread::yield_now();
+                done[part].fetch_add(1, Ordering::SeqCst);
+            });
+            assert_eq!(counted(&done), vec![1; parts]);
+        }
+        assert_eq!(done_by_each(&pool), [1; 4]);
+    });
+}
+
+#[test]
 fn callers_take_turns() {
     check(|| {
         let pool = Arc::new(Pool::new(3, false));

@@ -178,7 +178,8 @@ impl Executor {
             "serial" => exec::Strategy::Always(exec::Engine::Serial),
             "dag" => exec::Strategy::Always(exec::Engine::HintDag),
             "stm" => exec::Strategy::Always(exec::Engine::Stm),
-            _ => return Err(value_error("engine: one of gate, serial, dag, stm")),
+            "blind" => exec::Strategy::Always(exec::Engine::Blind),
+            _ => return Err(value_error("engine: one of gate, serial, dag, stm, blind")),
         };
         if !(1..=THREADS_MAX).contains(&threads) {
             return Err(value_error(format!("threads: 1 to {THREADS_MAX}")));

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use chain_exec::scheduler::{Counters, HintClass, Settings};
+use chain_exec::scheduler::{Counters, HintClass};
 use chain_exec::trace::{self, Scan, TraceTransaction};
-use chain_exec::{simulate_with, Choice, Costs, Engine, Forecast, Ran, SyntheticBlock};
+use chain_exec::{simulate_with, Choice, Costs, Engine, Forecast, Manner, Ran, SyntheticBlock};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -30,6 +30,7 @@ fn engine_name(engine: Engine) -> &'static str {
         Engine::Serial => "serial",
         Engine::HintDag => "dag",
         Engine::Stm => "stm",
+        Engine::Blind => "blind",
     }
 }
 
@@ -151,6 +152,7 @@ pub(crate) fn band(name: &str, overrides: &HashMap<String, f64>) -> PyResult<Cos
             "commit_ns" => &mut costs.commit_ns,
             "add_ns" => &mut costs.add_ns,
             "delta_ns" => &mut costs.delta_ns,
+            "survey_ns" => &mut costs.survey_ns,
             "prepare_ns" => &mut costs.prepare_ns,
             "climb_ns" => &mut costs.climb_ns,
             "begin_ns" => &mut costs.begin_ns,
@@ -195,6 +197,7 @@ fn named(costs: &Costs) -> HashMap<&'static str, f64> {
         ("commit_ns", costs.commit_ns),
         ("add_ns", costs.add_ns),
         ("delta_ns", costs.delta_ns),
+        ("survey_ns", costs.survey_ns),
         ("prepare_ns", costs.prepare_ns),
         ("climb_ns", costs.climb_ns),
         ("begin_ns", costs.begin_ns),
@@ -231,24 +234,20 @@ fn simulate(
     }
     let costs = band(band_name, &costs)?;
     let trace = &trace.0;
-    let wait = match engine {
-        "dag" => true,
-        "stm" => false,
-        "auto" => {
-            let hints = trace.transactions.iter();
-            let complete = hints.filter(|one| one.hint_class == HintClass::Complete);
-            complete.count() * 100 >= trace.transactions.len() * 95
-        }
-        _ => return Err(value_error("engine: one of auto, dag, stm")),
+    let mut manner = match engine {
+        "auto" => Manner::chosen(trace, workers),
+        "dag" => Manner::of(Engine::HintDag, trace, workers),
+        "stm" => Manner::of(Engine::Stm, trace, workers),
+        "blind" => Manner::of(Engine::Blind, trace, workers),
+        _ => return Err(value_error("engine: one of auto, dag, stm, blind")),
     };
-    let mean = trace.work_ns() / trace.transactions.len().max(1) as u64;
-    let mut settings = Settings::for_workers(workers, mean, wait);
+    let settings = &mut manner.settings;
     if let Some(window) = window {
-        settings = settings.with_window(window.max(1));
+        *settings = settings.with_window(window.max(1));
     }
     settings.batch = batch.unwrap_or(settings.batch).max(1);
     settings.push = push;
-    let found = py.detach(|| simulate_with(trace, workers, &costs, settings));
+    let found = py.detach(|| simulate_with(trace, workers, &costs, manner));
     let Counters {
         executions,
         blocked,
@@ -274,8 +273,8 @@ fn simulate(
 fn predict_engine(trace: &Trace, threads: usize) -> &'static str {
     let one = &trace.0.transactions;
     let hints: Vec<_> = one.iter().map(TraceTransaction::hint).collect();
-    let forecast = Forecast::from_hints(&hints, |index| one[index].cost_ns);
-    engine_name(forecast.engine(threads))
+    let costs_ns: Vec<u64> = one.iter().map(|one| one.cost_ns).collect();
+    engine_name(Forecast::of_block(hints.iter(), &costs_ns, threads).engine(threads))
 }
 
 #[pyclass(frozen, get_all, module = "chainnode._native")]
@@ -294,8 +293,13 @@ fn choice(name: &str) -> PyResult<Choice> {
         "serial" => Choice::Serial,
         "dag" => Choice::HintDag,
         "stm" => Choice::Stm,
+        "blind" => Choice::Blind,
         "gate" => Choice::Gate,
-        _ => return Err(value_error("engines: each of serial, dag, stm, gate")),
+        _ => {
+            return Err(value_error(
+                "engines: each of serial, dag, stm, blind, gate",
+            ))
+        }
     })
 }
 
