@@ -30,7 +30,8 @@ def worthwhile(read_bytes: int, sums_bytes: int, chunk_count: int) -> int:
     """Chunks that answer soonest, at most `chunk_count`.
 
     Another worker saves the others a part of what they read, but each chunk has sums of its own,
-    however few its blocks. So the next chunk is made only if it saves more than it adds. What a
+    however few its blocks. So the next chunk is made only if it saves more than it adds. The
+    rule is one of whole numbers, so that whoever plans the question makes the same chunks.
 
     Args:
         read_bytes: what all terms read, all blocks together.

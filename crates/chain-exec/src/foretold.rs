@@ -66,7 +66,7 @@ impl Hints {
     }
 
     /// The outlines of those that the gate looks at.
-    pub(crate) fn outlines(&self) -> impl Iterator<Item = &Outline> {
+    pub(crate) fn outlines(&self) -> impl Iterator<Item = &Outline> + Clone {
         self.0.iter().filter_map(|piece| piece.outline.as_ref())
     }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::graph::Access;
 use crate::scheduler::Hint;
-use crate::survey::{Outline, Survey};
+use crate::survey::{Outline, Survey, Writers};
 
 /// Total work below which no block is worth waking anyone.
 const WORK_MIN_NS: u64 = 200_000;
@@ -78,22 +78,25 @@ impl Forecast {
         cost_ns: impl Fn(usize) -> u64,
     ) -> Self {
         let outline = Outline::of(hints);
-        let mut survey = Survey::new(outline.len());
+        let mut writers = Writers::default();
+        let mut survey = Survey::over(&mut writers, outline.keys());
         survey.look(&outline, cost_ns);
         survey.forecast(outline.len())
     }
 
     /// Predict a block of `count` from the outlines of its samples, none of which goes beyond one
-    /// stretch, all transactions at one cost in nanoseconds.
+    /// stretch, all transactions at one cost in nanoseconds; `writers` is room to work in.
     ///
     /// Of stretches of a block the paths together are no shorter than the block's own, so that a
     /// block whose samples are worth it is: only of one whose are not must everything be looked at.
     pub(crate) fn sampled<'a>(
-        outlines: impl IntoIterator<Item = &'a Outline>,
+        outlines: impl IntoIterator<Item = &'a Outline> + Clone,
         count: usize,
         cost_ns: u64,
+        writers: &mut Writers,
     ) -> Self {
-        let mut survey = Survey::new(count.min(DRAWN));
+        let keys = outlines.clone().into_iter().map(Outline::keys).sum();
+        let mut survey = Survey::over(writers, keys);
         let mut seen = 0;
         for outline in outlines {
             if count > DRAWN && seen % SAMPLE == 0 {
@@ -119,7 +122,7 @@ impl Forecast {
             Outline::of(drawn.take(range.len()))
         };
         let drawn: Vec<Outline> = samples(count).into_iter().map(outline).collect();
-        let sampled = Self::sampled(&drawn, count, mean_ns);
+        let sampled = Self::sampled(&drawn, count, mean_ns, &mut Writers::default());
         match sampled.engine(workers) {
             Engine::Serial => Self::from_hints(hints, |index| costs_ns[index]),
             _ => sampled,
@@ -235,7 +238,7 @@ mod tests {
                 let exact = Forecast::from_hints(hints.iter(), |_| 20_000);
                 let outline = |range| Outline::of(hints.range(range));
                 let drawn: Vec<Outline> = samples(count).into_iter().map(outline).collect();
-                let sampled = Forecast::sampled(&drawn, count, 20_000);
+                let sampled = Forecast::sampled(&drawn, count, 20_000, &mut Writers::default());
                 assert_eq!(
                     (sampled.count, sampled.work_ns),
                     (exact.count, exact.work_ns)

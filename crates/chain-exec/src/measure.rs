@@ -1,6 +1,7 @@
 //! What the operations of the real scheduler and memory cost on this machine.
 
 use std::hint::black_box;
+use std::mem::take;
 use std::sync::Arc;
 
 use chain_state::versions::{Effect, Memory, Shards, Version};
@@ -15,7 +16,7 @@ use crate::scheduler::{
     Claim, Hint, HintClass, HintKey, Lane, Records, Scheduler, Settings, Task, Worker,
 };
 use crate::simulate::JOBS_AFTER;
-use crate::survey::Outline;
+use crate::survey::{Outline, Writers};
 use crate::trace::key_bytes;
 
 /// Keys that each transaction reads, and writes or adds to.
@@ -158,6 +159,7 @@ fn timed<T>(work: impl FnOnce() -> T) -> (u64, T) {
 struct Kept {
     records: Records<Claim>,
     shards: Shards,
+    writers: Writers,
 }
 
 /// One block, operation by operation: each for all transactions before the next.
@@ -172,7 +174,7 @@ fn block(kept: &mut Kept, count: usize, workers: usize, published: Published) ->
     let settings = Settings::for_workers(workers, 20_000, true).with_window(u32::MAX);
     let mut times = Times::default();
     let (begin, scheduler) = timed(|| {
-        let Kept { records, shards } = std::mem::take(kept);
+        let (records, shards) = (take(&mut kept.records), take(&mut kept.shards));
         let memory = Memory::over(shards, BlockOverlay::default(), workers);
         Scheduler::over(records, Arc::new(memory), count, settings)
     });
@@ -180,7 +182,8 @@ fn block(kept: &mut Kept, count: usize, workers: usize, published: Published) ->
     let drawn = cut(&samples(count.min(DRAWN)), workers, 8);
     let outline = |piece| Outline::of(hints.range(piece));
     let drawn: Vec<Outline> = drawn.into_iter().map(outline).collect();
-    times.survey = timed(|| black_box(Forecast::sampled(&drawn, DRAWN, 20_000))).0;
+    let writers = &mut kept.writers;
+    times.survey = timed(|| black_box(Forecast::sampled(&drawn, DRAWN, 20_000, writers))).0;
     times.prepare = timed(|| scheduler.prepare(hints.iter(), 0, 1)).0;
     times.climb = timed(|| scheduler.climb()).0;
     let mut worker = Worker::default();
@@ -224,7 +227,7 @@ fn block(kept: &mut Kept, count: usize, workers: usize, published: Published) ->
         }
     })
     .0;
-    *kept = after(scheduler, hints, workers, &mut times);
+    (kept.records, kept.shards) = after(scheduler, hints, workers, &mut times);
     times
 }
 
@@ -234,7 +237,7 @@ fn after(
     hints: Parts<Hint>,
     workers: usize,
     times: &mut Times,
-) -> Kept {
+) -> (Records<Claim>, Shards) {
     let meter = Meter::new(workers);
     meter.enter("outputs");
     let count = scheduler.count() as usize;
@@ -262,7 +265,7 @@ fn after(
     times.output = shared(&phases[0]);
     times.collect = shared(&phases[1]);
     times.join = phases.iter().map(Phase::serial_ns).sum();
-    Kept { records, shards }
+    (records, shards)
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ use crate::parts::Parts;
 use crate::pool::{crew_for, Crew, Pool};
 use crate::receipt::{BlockResult, Lists};
 use crate::scheduler::{Claim, Hint, Records, Scheduler, Settings};
+use crate::survey::Writers;
 use crate::threads::{run, Execution, Program};
 
 /// Runs shorter than this are over before another thread has woken.
@@ -71,6 +72,8 @@ pub(crate) struct Parallel {
     /// Where the speculation window ended in the last block that speculated.
     window: Option<u32>,
     observed: Observed,
+    /// Room for the gate's look at a block.
+    writers: Writers,
     /// Set up for the longest run so far.
     records: Records<(Executed, Access)>,
     shards: Shards,
@@ -94,6 +97,7 @@ impl Parallel {
             foretold: false,
             window: None,
             observed: Observed::default(),
+            writers: Writers::default(),
             records: Records::default(),
             shards: Shards::default(),
             forecast: Forecast::default(),
@@ -222,7 +226,8 @@ impl Parallel {
         let drawn = samples(run.len());
         let pieces = cut(&drawn, workers.count(), HINTS_PER_WORKER_DRAWN_MIN);
         let hints = foretold(pieces, Piece::outlined);
-        let sampled = Forecast::sampled(hints.outlines(), run.len(), self.cost_ns);
+        let sampled =
+            Forecast::sampled(hints.outlines(), run.len(), self.cost_ns, &mut self.writers);
         let rest = || {
             let rest = between(&drawn, run.len());
             foretold(cut(&rest, workers.count(), HINTS_PER_WORKER_MIN), |piece| {

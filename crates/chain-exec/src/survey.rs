@@ -1,28 +1,7 @@
 //! What samples of a block say: how long its chains are, and how often its transactions meet.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
-
 use crate::gate::Forecast;
 use crate::scheduler::Hint;
-
-/// Takes a key's hash for what it is.
-#[derive(Default)]
-struct AsIs(u64);
-
-impl Hasher for AsIs {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("only hashes are hashed")
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-}
 
 /// What is looked at of neighbouring transactions. Apart from their hints and dense: one worker looks
 /// while the others wait, and hints lie all over the memory of those who made them.
@@ -63,13 +42,56 @@ impl Outline {
     pub(crate) fn len(&self) -> usize {
         self.shapes.len()
     }
+
+    pub(crate) fn keys(&self) -> usize {
+        self.hashes.len()
+    }
+}
+
+/// The last writer of a key.
+#[derive(Clone, Copy, Debug, Default)]
+struct Writer {
+    /// Half of the key's hash, and not 0: two keys that share it make a path look longer and a block
+    /// less quiet, nothing else.
+    tag: u32,
+    stretch: u32,
+    /// Where it ends within its stretch.
+    end_ns: u64,
+}
+
+fn tag(hash: u64) -> u32 {
+    (hash >> 32) as u32 | 1
+}
+
+/// Writers by key, one after another from where the hash points. As large as the survey needs and kept
+/// from block to block: a map that grows asks for memory, and a larger one is cold, while all wait.
+#[derive(Debug, Default)]
+pub(crate) struct Writers(Vec<Writer>);
+
+impl Writers {
+    /// None, and room for those of so many keys.
+    fn begin(&mut self, keys: usize) {
+        let length = (2 * keys).next_power_of_two();
+        self.0.clear();
+        self.0.resize(length, Writer::default());
+    }
+
+    /// The writer of a key, or where it belongs.
+    fn of(&mut self, hash: u64) -> &mut Writer {
+        let tag = tag(hash);
+        let mask = self.0.len() - 1;
+        let mut at = hash as usize & mask;
+        // Half of the places are free.
+        while self.0[at].tag != tag && self.0[at].tag != 0 {
+            at = (at + 1) & mask;
+        }
+        &mut self.0[at]
+    }
 }
 
 /// Stretches of a block being looked at.
-pub(crate) struct Survey {
-    /// In which stretch the last writer of a key lies, and where it ends there. By hash alone: two keys
-    /// of one hash make a path look longer and a block less quiet, nothing else.
-    ends: HashMap<u64, (u32, u64), BuildHasherDefault<AsIs>>,
+pub(crate) struct Survey<'a> {
+    writers: &'a mut Writers,
     stretch: u32,
     longest_ns: u64,
     count: usize,
@@ -79,12 +101,13 @@ pub(crate) struct Survey {
     conflicts: usize,
 }
 
-impl Survey {
-    /// Of about so many transactions.
-    pub(crate) fn new(count: usize) -> Self {
+impl<'a> Survey<'a> {
+    /// Of so many keys, with the room of an earlier one.
+    pub(crate) fn over(writers: &'a mut Writers, keys: usize) -> Self {
+        writers.begin(keys);
         Self {
-            ends: HashMap::with_capacity_and_hasher(2 * count, BuildHasherDefault::default()),
-            stretch: 0,
+            writers,
+            stretch: 1,
             longest_ns: 0,
             count: 0,
             work_ns: 0,
@@ -111,24 +134,36 @@ impl Survey {
         for shape in &outline.shapes {
             let (mut start, mut meets) = (0, false);
             for hash in next(shape.reads) {
-                let Some((stretch, end)) = self.ends.get(hash) else {
-                    continue;
-                };
-                meets = true;
-                if *stretch == self.stretch {
-                    start = start.max(*end);
+                let writer = self.writers.of(*hash);
+                meets |= writer.tag != 0;
+                if writer.stretch == self.stretch {
+                    start = start.max(writer.end_ns);
                 }
             }
             let cost_ns = cost_ns(self.count);
-            let end = (self.stretch, start + cost_ns);
+            let end_ns = start + cost_ns;
+            let stretch = self.stretch;
             for hash in next(shape.writes) {
-                self.ends.insert(*hash, end);
+                *self.writers.of(*hash) = Writer {
+                    tag: tag(*hash),
+                    stretch,
+                    end_ns,
+                };
             }
             for hash in next(shape.deltas) {
-                let latest = self.ends.entry(*hash).or_default();
-                *latest = end.max(*latest);
+                let writer = self.writers.of(*hash);
+                let latest = if writer.stretch == stretch {
+                    writer.end_ns
+                } else {
+                    0
+                };
+                *writer = Writer {
+                    tag: tag(*hash),
+                    stretch,
+                    end_ns: end_ns.max(latest),
+                };
             }
-            self.longest_ns = self.longest_ns.max(end.1);
+            self.longest_ns = self.longest_ns.max(end_ns);
             self.count += 1;
             self.work_ns += cost_ns;
             self.complete += usize::from(shape.is_complete);
