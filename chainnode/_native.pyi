@@ -201,8 +201,9 @@ class Executor:
         """How blocks are executed from now on; results never depend on it.
 
         threads: 1 to 1024, by default one per core; 1 is the plain serial engine. engine: `gate`
-        chooses per block, `serial`, `dag` (wait for the producers hints name), `stm` (speculate) and
-        `blind` (speculate, nothing prepared) fix it. pinned: each thread but the caller keeps to one core, where the system lets it."""
+        chooses per block; `serial`, `dag` (wait for the producers hints name), `stm` (speculate)
+        and `blind` (speculate, nothing prepared) fix it. pinned: each thread but the caller keeps
+        to one core, where the system lets it."""
     def load(self, entries: Sequence[tuple[bytes, bytes]]) -> None:
         """Add stored state, any order, any number of calls, before the first block."""
     def load_window(self, tx_ids: Sequence[bytes], expiry_heights: Sequence[int]) -> None:
@@ -381,9 +382,10 @@ def simulate(
     """Run a trace on virtual workers with the scheduler's own code in virtual time.
 
     costs: overrides by the names of `scheduler_costs`. engine: `dag` waits for the producers that
-    complete hints name, `stm` speculates, `blind` does so with nothing prepared, `auto` is the
-    one of them that the gate takes, and charges for the choice. window, batch, push: for ablations (window 1_000_000 is none, batch 1 is none, without push a wrong
-    guess is found when it comes up to be final). Deterministic."""
+    complete hints name, `stm` speculates, `blind` does so with nothing prepared, `auto` is the one
+    of them that the gate takes, and charges for the choice. window, batch, push: for ablations
+    (window 1_000_000 is none, batch 1 is none, without push a wrong guess is found when it comes
+    up to be final). Deterministic."""
 
 def predict_engine(trace: Trace, threads: int) -> str:
     """`serial`, `dag`, `stm` or `blind`: what the gate picks, the trace's hints taken as given."""
