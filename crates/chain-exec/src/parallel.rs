@@ -1,22 +1,22 @@
 //! A run of invocations on the parallel scheduler.
 
-use std::collections::{HashMap, HashSet};
-use std::ops::Range;
+mod ahead;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use chain_state::versions::{Lens, Memory, NetWrites, Shards, Version};
 use chain_state::{
-    keys, share_out, stretches, Alone, BlockOverlay, SharedState, State, StateGuard, TxView,
-    Workers,
+    share_out, stretches, Alone, BlockOverlay, SharedState, State, StateGuard, TxView, Workers,
 };
 use chain_types::proto::PayloadKind;
 use chain_vm::Machine;
 use parking_lot::Mutex;
 
 use crate::block::{Executed, Item, Rules};
-use crate::foretold::{between, call_of, cut, hint, hints, Called, Hints, Piece};
-use crate::gate::{path_share, samples, Engine, Forecast};
+use crate::foretold::{call_of, Hints};
+use crate::gate::{path_share, Engine, Forecast};
 use crate::graph::Access;
 use crate::hints::Templates;
 use crate::meter::{Meter, Phase};
@@ -24,16 +24,12 @@ use crate::observed::Observed;
 use crate::parts::Parts;
 use crate::pool::{crew_for, Crew, Pool};
 use crate::receipt::{BlockResult, Lists};
-use crate::scheduler::{Claim, Hint, Records, Scheduler, Settings};
+use crate::scheduler::{Claim, Records, Scheduler, Settings};
 use crate::survey::Writers;
 use crate::threads::{run, Execution, Program};
 
 /// Runs shorter than this are over before another thread has woken.
 const RUN_MIN: usize = 16;
-/// Below this a worker costs more than its share of the hints; of those drawn, which all others wait
-/// for, a few are worth one.
-const HINTS_PER_WORKER_MIN: usize = 64;
-const HINTS_PER_WORKER_DRAWN_MIN: usize = 8;
 /// Calls of a block that are learnt from at most, drawn evenly: more tell little and cost time.
 const LEARNT_MAX: usize = 1_024;
 /// Pieces of work below which no other thread is woken, and where the engine is fixed.
@@ -135,6 +131,12 @@ impl Parallel {
         }
     }
 
+    /// Workers that the gate chooses for.
+    fn gate_workers(&self) -> usize {
+        let metered = self.meter.as_ref().map(|meter| meter.count());
+        metered.unwrap_or(self.threads)
+    }
+
     /// As many of the executor's threads as so many pieces of so much work are worth; the caller alone
     /// for few.
     pub(crate) fn crew(&mut self, pieces: usize, piece_ns: u64) -> Crew {
@@ -189,149 +191,6 @@ impl Parallel {
         if !self.foretold && (self.path_share > 0.0 || accesses.len() >= RUN_MIN) {
             self.path_share = path_share(accesses);
         }
-    }
-
-    /// The engine for a run, and what is known of its transactions.
-    pub(crate) fn choose(
-        &mut self,
-        rules: &Rules,
-        items: &Parts<Item>,
-        run: Range<usize>,
-        view: &TxView<StateGuard>,
-        beside: Option<&SharedState>,
-    ) -> (Engine, Hints) {
-        if run.len() < RUN_MIN {
-            return (Engine::Serial, Hints::default());
-        }
-        self.enter("hints");
-        let workers = self.workers(run.len());
-        let templates = self.templates_of(items, run.clone(), view, &*workers);
-        let observed = &self.observed;
-        let foretell = |piece: Range<usize>, view: &TxView<StateGuard>| {
-            let items = items.range(run.start + piece.start..run.start + piece.end);
-            let hints = hints(rules, items, view, &templates, observed);
-            Piece::new(piece.start, hints)
-        };
-        let foretold = |pieces: Vec<Range<usize>>, then: fn(Piece) -> Piece| -> Hints {
-            let Some(state) = beside else {
-                let pieces = pieces.into_iter();
-                return pieces.map(|piece| then(foretell(piece, view))).collect();
-            };
-            let made = share_out(&*workers, pieces, |piece| {
-                let view = TxView::new(state.read_arc(), BlockOverlay::default());
-                then(foretell(piece, &view))
-            });
-            made.into_iter().collect()
-        };
-        let drawn = samples(run.len());
-        let pieces = cut(&drawn, workers.count(), HINTS_PER_WORKER_DRAWN_MIN);
-        let hints = foretold(pieces, Piece::outlined);
-        let sampled =
-            Forecast::sampled(hints.outlines(), run.len(), self.cost_ns, &mut self.writers);
-        let rest = || {
-            let rest = between(&drawn, run.len());
-            foretold(cut(&rest, workers.count(), HINTS_PER_WORKER_MIN), |piece| {
-                piece
-            })
-        };
-        let mut forecast = self.completed(sampled);
-        self.foretold = forecast.complete_share >= 1.0;
-        let gated = self.strategy == Strategy::Gate;
-        let mut engine = match self.strategy {
-            Strategy::Always(engine) => engine,
-            Strategy::Gate => forecast.engine(self.gate_workers()),
-        };
-        if engine == Engine::Blind {
-            self.forecast = forecast;
-            return (engine, hints);
-        }
-        let hints = hints.with(rest());
-        if gated && engine == Engine::Serial {
-            let cost_ns = self.cost_ns;
-            forecast = self.completed(Forecast::from_hints(hints.iter(), |_| cost_ns));
-            engine = forecast.engine(self.gate_workers());
-        }
-        self.forecast = forecast;
-        (engine, hints)
-    }
-
-    /// Workers that the gate chooses for.
-    fn gate_workers(&self) -> usize {
-        let metered = self.meter.as_ref().map(|meter| meter.count());
-        metered.unwrap_or(self.threads)
-    }
-
-    /// What hints leave out, the last block may tell.
-    fn completed(&self, mut forecast: Forecast) -> Forecast {
-        if forecast.complete_share < 1.0 {
-            let known = (forecast.work_ns as f64 * self.path_share) as u64;
-            forecast.path_ns = forecast.path_ns.max(known);
-        }
-        forecast
-    }
-
-    /// What is known beforehand of a block's invocations; nothing of what changes members or code.
-    pub(crate) fn hints(
-        &mut self,
-        rules: &Rules,
-        items: &Parts<Item>,
-        view: &TxView<StateGuard>,
-    ) -> Vec<Hint> {
-        let templates = self.templates_of(items, 0..items.len(), view, &Alone);
-        let known = |item: &Item| match item.is_barrier() {
-            true => Hint::default(),
-            false => hint(rules, item, view, &templates, &self.observed).unwrap_or_default(),
-        };
-        items.iter().map(known).collect()
-    }
-
-    /// The templates of every contract that the run calls; no transaction of it changes them.
-    fn templates_of<'a>(
-        &mut self,
-        items: &'a Parts<Item>,
-        run: Range<usize>,
-        view: &TxView<StateGuard>,
-        workers: &dyn Workers,
-    ) -> Called<'a> {
-        let ranges = stretches(run.len(), workers.count());
-        let called = share_out(workers, ranges, |range| {
-            let range = run.start + range.start..run.start + range.end;
-            let items = items.range(range).flat_map(|item| &item.transaction);
-            let mut called: HashSet<&str> = HashSet::new();
-            let mut last = None;
-            for contract in items.map(|transaction| &transaction.payload.contract[..]) {
-                if last != Some(contract) {
-                    called.insert(contract);
-                    last = Some(contract);
-                }
-            }
-            called
-        });
-        let mut found = HashMap::new();
-        for contract in called.into_iter().flatten() {
-            if !found.contains_key(contract) {
-                found.insert(contract, self.templates(contract, view));
-            }
-        }
-        found
-    }
-
-    /// The templates of a contract, parsed when its record changes.
-    fn templates(&mut self, contract: &str, view: &TxView<StateGuard>) -> Option<Arc<Templates>> {
-        if contract.len() > usize::from(u8::MAX) {
-            return None;
-        }
-        let record = view.peek(&keys::contract(contract))?;
-        if let Some((known, templates)) = self.templates.get(contract) {
-            if *known == *record {
-                return Some(Arc::clone(templates));
-            }
-        }
-        let abi = view.peek(&keys::abi(contract))?;
-        let templates = Arc::new(Templates::parse(&abi));
-        let entry = (record.into_owned(), Arc::clone(&templates));
-        self.templates.insert(contract.to_owned(), entry);
-        Some(templates)
     }
 
     /// Execute a run above the block so far.
