@@ -42,8 +42,8 @@ pub struct Costs {
 }
 
 impl Costs {
-    /// What a current server is expected to show: what one core can tell is at least a quarter above
-    /// the least that was measured (docs/explanation/ninety-six-workers.md has both).
+    /// What a current server is expected to show: what one core can tell is at least a quarter
+    /// above the least that was measured (docs/explanation/ninety-six-workers.md has both).
     pub const fn nominal() -> Self {
         Self {
             task_ns: 80,

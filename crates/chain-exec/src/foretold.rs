@@ -93,7 +93,8 @@ impl From<Vec<Hint>> for Hints {
     }
 }
 
-/// Ranges in pieces of at least so many, about as many as there are workers; none goes beyond its range.
+/// Ranges in pieces of at least so many, about as many as there are workers; none goes beyond its
+/// range.
 pub(crate) fn cut(ranges: &[Range<usize>], workers: usize, least: usize) -> Vec<Range<usize>> {
     let count: usize = ranges.iter().map(ExactSizeIterator::len).sum();
     let size = count.div_ceil(workers).max(least).max(1);

@@ -18,9 +18,10 @@ const OVERHEAD_NS: u64 = 2_000;
 /// Predicted share of the serial time above which serial is kept.
 const TIME_SHARE_MAX: f64 = 0.95;
 
-/// Share of the transactions looked at that read what earlier ones of them write, up to which a block
-/// is quiet. Of 256 drawn from a block, 1 % mean that one of 12,800 pairs conflicts: with 96 in flight
-/// fewer than one in a hundred is executed twice, and preparing hints costs more than that.
+/// Share of the transactions looked at that read what earlier ones of them write, up to which a
+/// block is quiet. Of 256 drawn from a block, 1 % mean that one of 12,800 pairs conflicts: with 96
+/// in flight fewer than one in a hundred is executed twice, and preparing hints costs more than
+/// that.
 const CONFLICT_SHARE_QUIET_MAX: f64 = 0.01;
 
 /// Stretches of a long block that are looked at, and their length.
@@ -108,8 +109,8 @@ impl Forecast {
         survey.forecast(count)
     }
 
-    /// Predict a block as the executor does, from samples at their mean cost, and from all of it where
-    /// they do not show that it is worth other workers' while.
+    /// Predict a block as the executor does, from samples at their mean cost, and from all of it
+    /// where they do not show that it is worth other workers' while.
     pub fn of_block<'a>(
         hints: impl Iterator<Item = &'a Hint> + Clone,
         costs_ns: &[u64],

@@ -35,8 +35,8 @@ const LEARNT_MAX: usize = 1_024;
 /// Pieces of work below which no other thread is woken, and where the engine is fixed.
 pub(crate) const SHARED_MIN: usize = 128;
 const SHARED_MIN_FIXED: usize = 32;
-/// What is done for a transaction in one job after the execution, as far as the number of workers is
-/// concerned.
+/// What is done for a transaction in one job after the execution, as far as the number of workers
+/// is concerned.
 pub(crate) const AFTER_NS: u64 = 600;
 /// What a transaction is taken to cost before any was measured.
 const COST_FIRST_NS: u64 = 20_000;
@@ -137,8 +137,8 @@ impl Parallel {
         metered.unwrap_or(self.threads)
     }
 
-    /// As many of the executor's threads as so many pieces of so much work are worth; the caller alone
-    /// for few.
+    /// As many of the executor's threads as so many pieces of so much work are worth; the caller
+    /// alone for few.
     pub(crate) fn crew(&mut self, pieces: usize, piece_ns: u64) -> Crew {
         let workers = self.workers(pieces);
         let count = crew_for(pieces, piece_ns, workers.count());

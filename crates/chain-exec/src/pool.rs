@@ -34,8 +34,8 @@ pub(crate) const AWAKE: Duration = Duration::from_micros(50);
 struct Posted(UnsafeCell<Option<NonNull<Job>>>);
 
 // SAFETY: what is pointed to may be called by several threads at once. The cell is written by the
-// caller whose turn it is, before it announces the shift, and read by workers of its crew after they
-// saw that and before they are counted out, for which the caller waits before it writes again.
+// caller whose turn it is, before it announces the shift, and read by workers of its crew after
+// they saw that and before they are counted out, for which the caller waits before it writes again.
 unsafe impl Send for Posted {}
 // SAFETY: as above.
 unsafe impl Sync for Posted {}
@@ -47,8 +47,8 @@ struct Apart<T>(T);
 
 #[derive(Default)]
 struct Shared {
-    /// Counts the jobs in its upper bits, and says in the lower ones how many workers have this one: one
-    /// word, so that a worker without work never takes the count of one job for another's.
+    /// Counts the jobs in its upper bits, and says in the lower ones how many workers have this
+    /// one: one word, so that a worker without work never takes the count of one job for another's.
     shift: AtomicU64,
     job: Posted,
     at_work: Apart<AtomicUsize>,
@@ -164,14 +164,14 @@ impl Workers for Pool {
     }
 }
 
-/// What a job costs for each worker that has a part in it, in nanoseconds: `join_ns` and two visits to
-/// a line in [`crate::Costs`].
+/// What a job costs for each worker that has a part in it, in nanoseconds: `join_ns` and two visits
+/// to a line in [`crate::Costs`].
 const WORKER_NS: u64 = 330;
 
 /// How many of the workers so many pieces of work are worth, that take so many nanoseconds each.
 ///
-/// A job of w workers takes `pieces * piece_ns / w + WORKER_NS * w`, which is least at the square root
-/// of the two's ratio.
+/// A job of w workers takes `pieces * piece_ns / w + WORKER_NS * w`, which is least at the square
+/// root of the two's ratio.
 pub(crate) fn crew_for(pieces: usize, piece_ns: u64, workers: usize) -> usize {
     let best = (pieces as u64 * piece_ns / WORKER_NS).isqrt();
     usize::try_from(best).map_or(workers, |best| best.clamp(1, workers.max(1)))

@@ -3,8 +3,8 @@
 use crate::gate::Forecast;
 use crate::scheduler::Hint;
 
-/// What is looked at of neighbouring transactions. Apart from their hints and dense: one worker looks
-/// while the others wait, and hints lie all over the memory of those who made them.
+/// What is looked at of neighbouring transactions. Apart from their hints and dense: one worker
+/// looks while the others wait, and hints lie all over the memory of those who made them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outline {
     shapes: Vec<Shape>,
@@ -51,8 +51,8 @@ impl Outline {
 /// The last writer of a key.
 #[derive(Clone, Copy, Debug, Default)]
 struct Writer {
-    /// Half of the key's hash, and not 0: two keys that share it make a path look longer and a block
-    /// less quiet, nothing else.
+    /// Half of the key's hash, and not 0: two keys that share it make a path look longer and a
+    /// block less quiet, nothing else.
     tag: u32,
     stretch: u32,
     /// Where it ends within its stretch.
@@ -63,8 +63,9 @@ fn tag(hash: u64) -> u32 {
     (hash >> 32) as u32 | 1
 }
 
-/// Writers by key, one after another from where the hash points. As large as the survey needs and kept
-/// from block to block: a map that grows asks for memory, and a larger one is cold, while all wait.
+/// Writers by key, one after another from where the hash points. As large as the survey needs and
+/// kept from block to block: a map that grows asks for memory, and a larger one is cold, while all
+/// wait.
 #[derive(Debug, Default)]
 pub(crate) struct Writers(Vec<Writer>);
 

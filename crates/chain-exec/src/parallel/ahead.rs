@@ -16,8 +16,8 @@ use crate::hints::Templates;
 use crate::parts::Parts;
 use crate::scheduler::Hint;
 
-/// Below this a worker costs more than its share of the hints; of those drawn, which all others wait
-/// for, a few are worth one.
+/// Below this a worker costs more than its share of the hints; of those drawn, which all others
+/// wait for, a few are worth one.
 const HINTS_PER_WORKER_MIN: usize = 64;
 const HINTS_PER_WORKER_DRAWN_MIN: usize = 8;
 
@@ -153,8 +153,8 @@ impl Parallel {
         items.iter().map(known).collect()
     }
 
-    /// The templates of every contract that these transactions call; no transaction of the run changes
-    /// them.
+    /// The templates of every contract that these transactions call; no transaction of the run
+    /// changes them.
     fn templates_of<'a>(
         &mut self,
         ahead: &Ahead<'a>,
