@@ -17,7 +17,7 @@ setup: $(VENV)/.installed here native  ## check the machine, make the environmen
 
 $(VENV)/.installed: requirements.lock
 	@sh deploy/check-machine.sh "$(PYTHON)"
-	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	@touch $@
 
