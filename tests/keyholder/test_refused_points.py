@@ -15,6 +15,7 @@ from chainnode.he.profiles import PROFILES
 from chainnode.sdk.bank import BankClient, InputFault
 from chainnode.sdk.bank_keys import BankKeys
 from chainnode.sdk.scoring import REFUSED, make_plan, read_query, read_table
+from chainnode.testing.he_council import joint_keys
 from chainnode.types.errors import ClientFault, PeerFault
 
 SECRET = b"s" * 32
@@ -44,8 +45,7 @@ def outside_the_ring(blob: bytes) -> bytes:
 
 def of_another_profile(blob: bytes) -> bytes:
     other = PROFILES["S36"]
-    share = _native.HeSecretKey.generate(other.name).public_key_share(b"common")
-    key = _native.he_aggregate_public_key(other.name, b"common", [share])
+    key, _ = joint_keys(other.name, b"common", [_native.HeSecretKey.generate(other.name)])
     return _native.he_encrypt(other.name, key, bytes(8 * other.slots), b"\x02" * 32, other.limbs)
 
 
