@@ -28,6 +28,8 @@ const CONFLICT_SHARE_QUIET_MAX: f64 = 0.01;
 const SAMPLES: usize = 8;
 const SAMPLE: usize = 32;
 pub(crate) const DRAWN: usize = SAMPLES * SAMPLE;
+/// All others wait for what is known of them: a few are worth a worker.
+pub(crate) const DRAWN_PER_WORKER_MIN: usize = 8;
 /// Critical path over work above which samples leave open whether a block is worth it.
 const PATH_SHARE_SAMPLED_MAX: f64 = 0.5;
 

@@ -5,6 +5,7 @@
 
 mod abi_types;
 mod admin;
+mod around;
 mod bed;
 mod block;
 mod costs;

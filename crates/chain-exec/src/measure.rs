@@ -7,15 +7,15 @@ use std::sync::Arc;
 use chain_state::versions::{Effect, Memory, Shards, Version};
 use chain_state::{share_out, stretches, BlockOverlay, Bounds, Form, Place, Places, State, Write};
 
+use crate::around::JOBS_AFTER;
 use crate::costs::Costs;
 use crate::foretold::cut;
-use crate::gate::{samples, Forecast, DRAWN};
+use crate::gate::{samples, Forecast, DRAWN, DRAWN_PER_WORKER_MIN};
 use crate::meter::{clock_ns, tidy, Meter, Phase};
 use crate::parts::Parts;
 use crate::scheduler::{
     Claim, Hint, HintClass, HintKey, Lane, Records, Scheduler, Settings, Task, Worker,
 };
-use crate::simulate::JOBS_AFTER;
 use crate::survey::{Outline, Writers};
 use crate::trace::key_bytes;
 
@@ -179,7 +179,7 @@ fn block(kept: &mut Kept, count: usize, workers: usize, published: Published) ->
         Scheduler::over(records, Arc::new(memory), count, settings)
     });
     times.begin = begin;
-    let drawn = cut(&samples(count.min(DRAWN)), workers, 8);
+    let drawn = cut(&samples(count.min(DRAWN)), workers, DRAWN_PER_WORKER_MIN);
     let outline = |piece| Outline::of(hints.range(piece));
     let drawn: Vec<Outline> = drawn.into_iter().map(outline).collect();
     let writers = &mut kept.writers;

@@ -22,7 +22,7 @@ use crate::hints::Templates;
 use crate::meter::{Meter, Phase};
 use crate::observed::Observed;
 use crate::parts::Parts;
-use crate::pool::{crew_for, Crew, Pool};
+use crate::pool::{crew_after, Crew, Pool};
 use crate::receipt::{BlockResult, Lists};
 use crate::scheduler::{Claim, Records, Scheduler, Settings};
 use crate::survey::Writers;
@@ -34,10 +34,7 @@ const RUN_MIN: usize = 16;
 const LEARNT_MAX: usize = 1_024;
 /// Pieces of work below which no other thread is woken, and where the engine is fixed.
 pub(crate) const SHARED_MIN: usize = 128;
-const SHARED_MIN_FIXED: usize = 32;
-/// What is done for a transaction in one job after the execution, as far as the number of workers
-/// is concerned.
-pub(crate) const AFTER_NS: u64 = 600;
+pub(crate) const SHARED_MIN_FIXED: usize = 32;
 /// What a transaction is taken to cost before any was measured.
 const COST_FIRST_NS: u64 = 20_000;
 
@@ -137,14 +134,6 @@ impl Parallel {
         metered.unwrap_or(self.threads)
     }
 
-    /// As many of the executor's threads as so many pieces of so much work are worth; the caller
-    /// alone for few.
-    pub(crate) fn crew(&mut self, pieces: usize, piece_ns: u64) -> Crew {
-        let workers = self.workers(pieces);
-        let count = crew_for(pieces, piece_ns, workers.count());
-        Crew::of(workers, count)
-    }
-
     /// The executor's threads, for so many pieces of work; the caller alone for few.
     pub(crate) fn workers(&mut self, pieces: usize) -> Arc<dyn Workers + Send> {
         let least = match self.strategy {
@@ -204,12 +193,14 @@ impl Parallel {
     ) -> (BlockResult, Left) {
         self.enter("schedule");
         let start = Instant::now();
-        let (pool, workers) = (self.pool(), self.crew(run_of.count, AFTER_NS));
         let (count, ends_block) = (run_of.count, run_of.ends_block());
+        let (pool, all) = (self.pool(), self.workers(count));
         let alone = block.is_empty() && ends_block;
         let shards = std::mem::take(&mut self.shards);
-        let sharing = self.workers(run_of.count).count();
-        let memory = Arc::new(Memory::over(shards, block, sharing));
+        let memory = Arc::new(Memory::over(shards, block, all.count()));
+        // Few transactions have no others to share with: `workers` has seen to that.
+        let crew = crew_after(count, 0, all.count());
+        let workers = Crew::of(all, crew);
         let wait = engine == Engine::HintDag;
         let mut settings = Settings::for_workers(self.threads, self.cost_ns, wait);
         if !wait {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use chain_state::Workers;
 
+use crate::costs::Costs;
 use crate::sync::thread::{self, JoinHandle, Thread};
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering};
 
@@ -164,16 +165,22 @@ impl Workers for Pool {
     }
 }
 
-/// What a job costs for each worker that has a part in it, in nanoseconds: `join_ns` and two visits
-/// to a line in [`crate::Costs`].
-const WORKER_NS: u64 = 330;
+/// What a job costs for each worker that has a part in it, in nanoseconds: getting ready for it, and
+/// two visits to a line.
+const WORKER_NS: u64 = Costs::nominal().join_ns + 2 * Costs::nominal().line_ns;
+/// What is done for a transaction in one job after the execution, as far as the number of workers
+/// is concerned, in nanoseconds.
+const AFTER_NS: u64 = 600;
 
-/// How many of the workers so many pieces of work are worth, that take so many nanoseconds each.
+/// Workers who take what so many transactions left: one below `shared_min` of them.
 ///
-/// A job of w workers takes `pieces * piece_ns / w + WORKER_NS * w`, which is least at the square
+/// A job of w workers takes `count * AFTER_NS / w + WORKER_NS * w`, which is least at the square
 /// root of the two's ratio.
-pub(crate) fn crew_for(pieces: usize, piece_ns: u64, workers: usize) -> usize {
-    let best = (pieces as u64 * piece_ns / WORKER_NS).isqrt();
+pub(crate) fn crew_after(count: usize, shared_min: usize, workers: usize) -> usize {
+    if count < shared_min {
+        return 1;
+    }
+    let best = (count as u64 * AFTER_NS / WORKER_NS).isqrt();
     usize::try_from(best).map_or(workers, |best| best.clamp(1, workers.max(1)))
 }
 
@@ -331,11 +338,12 @@ mod tests {
 
     #[test]
     fn a_crew_is_smaller_where_there_is_less_to_do() {
-        assert_eq!(crew_for(10, 1_000, 96), 5);
-        assert_eq!(crew_for(1_000, 600, 96), 42);
-        assert_eq!(crew_for(10_000, 600, 96), 96);
-        assert_eq!(crew_for(10_000, 600, 4), 4);
-        assert_eq!(crew_for(0, 600, 4), 1);
+        assert_eq!(crew_after(10, 0, 96), 4);
+        assert_eq!(crew_after(1_000, 128, 96), 43);
+        assert_eq!(crew_after(10_000, 128, 96), 96);
+        assert_eq!(crew_after(10_000, 128, 4), 4);
+        assert_eq!(crew_after(127, 128, 96), 1);
+        assert_eq!(crew_after(0, 0, 4), 1);
     }
 
     #[test]

@@ -6,16 +6,15 @@
 //! [`Costs`] says, and a cache line that many want is a server: one after another.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 
 use chain_state::versions::{Effect, Found, Memory, Version};
 use chain_state::{BlockOverlay, Bounds, Write};
 
+use crate::around::Around;
 use crate::costs::Costs;
 use crate::gate::{Engine, Forecast};
-use crate::parallel::{AFTER_NS, SHARED_MIN};
-use crate::pool::crew_for;
 use crate::scheduler::{Claim, Counters, Hint, Lane, Scheduler, Settings, Task, Worker, RUN_MAX};
 use crate::trace::{key_bytes, Trace, TraceTransaction};
 
@@ -151,51 +150,6 @@ fn looks(one: &TraceTransaction) -> Vec<(u64, Look)> {
     let mut looks: Vec<(u64, Look)> = ranges.chain(reads).collect();
     looks.sort_by_key(|(at, _)| *at);
     looks
-}
-
-/// Jobs after the execution: taking what the transactions left, emptying the shards of the memory,
-/// and putting the stretches of keys in order.
-pub(crate) const JOBS_AFTER: u64 = 3;
-
-/// Workers who take what so many transactions left, as the executor has it.
-fn crew_after(count: usize, workers: usize) -> usize {
-    if count < SHARED_MIN {
-        return 1;
-    }
-    crew_for(count, AFTER_NS, workers)
-}
-
-/// What a block takes beside its execution.
-struct Around {
-    begin_ns: u64,
-    start_ns: u64,
-    after_ns: u64,
-    /// What of it one worker does while the others wait.
-    serial_ns: u64,
-}
-
-impl Around {
-    fn of(trace: &Trace, workers: usize, costs: &Costs) -> Self {
-        let count = trace.transactions.len() as u64;
-        let written: HashSet<u64> = trace
-            .transactions
-            .iter()
-            .flat_map(|one| one.writes.iter().chain(&one.deltas))
-            .copied()
-            .collect();
-        let written = written.len() as u64;
-        let crew = crew_after(trace.transactions.len(), workers);
-        let begin_ns = costs.slowed(workers, costs.begin_ns * workers as u64);
-        let shared = (costs.output_ns * count + costs.collect_ns * written) / crew as u64;
-        let join_ns = costs.slowed(workers, costs.join_ns * crew as u64);
-        let job_ns = join_ns + costs.start_ns(crew, join_ns);
-        Self {
-            begin_ns,
-            start_ns: costs.start_ns(workers, u64::MAX),
-            after_ns: costs.slowed(workers, shared) + JOBS_AFTER * job_ns,
-            serial_ns: begin_ns + JOBS_AFTER * join_ns,
-        }
-    }
 }
 
 /// Cache lines that several workers write.

@@ -15,15 +15,12 @@ use chain_state::{
 
 use crate::foretold::Hints;
 use crate::gate::{Engine, Forecast};
-use crate::parallel::AFTER_NS;
-use crate::pool::{crew_for, Crew, Pool};
+use crate::parallel::SHARED_MIN_FIXED;
+use crate::pool::{crew_after, Crew, Pool};
 use crate::scheduler::{Claim, Counters, Records, Scheduler, Settings};
 use crate::sync::Mutex;
 use crate::threads::{run, Execution, Program};
 use crate::trace::{key_bytes, Trace, TraceTransaction};
-
-/// Transactions below which what they left is collected by the caller alone.
-const SHARED_MIN: usize = 32;
 
 /// How [`run_block`] executes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -304,10 +301,6 @@ impl SyntheticBlock {
         let workers = self.pool.workers();
         let shards = std::mem::take(&mut *self.shards.lock());
         let memory = Arc::new(Memory::over(shards, BlockOverlay::default(), workers));
-        let crew = match count {
-            0..SHARED_MIN => 1,
-            _ => crew_for(count, AFTER_NS, workers),
-        };
         let settings = Settings::for_workers(workers, mean, wait);
         let records = std::mem::take(&mut *self.records.lock());
         let scheduler = Scheduler::over(records, Arc::clone(&memory), count, settings);
@@ -319,8 +312,8 @@ impl SyntheticBlock {
         };
         let (program, scheduler, counters) = run(&self.pool, program, scheduler, hints);
         drop(program);
-        let pool = Arc::clone(&self.pool);
-        let workers = &Crew::of(pool, crew);
+        let crew = crew_after(count, SHARED_MIN_FIXED, workers);
+        let workers = &Crew::of(Arc::clone(&self.pool) as Arc<_>, crew);
         let mut digests = Places::new(count);
         let ranges = stretches(count, workers.count());
         let places = digests.cut(ranges.iter().map(ExactSizeIterator::len));

@@ -342,6 +342,36 @@ fn a_block_that_is_timed_has_the_serial_result_whatever_it_is_divided_among() {
 }
 
 #[test]
+fn of_a_quiet_block_nothing_is_foretold_but_what_the_gate_looks_at() {
+    quiet();
+    let jobs = |method: &str| {
+        let mut random = Random(79);
+        let (_, shape) = SHAPES
+            .into_iter()
+            .find(|(name, _)| *name == method)
+            .unwrap();
+        let call = |salt: u64| {
+            let mut payload = invoke(11, 0, method, &shaped(&mut random, shape, 256));
+            payload.salt[..8].copy_from_slice(&salt.to_be_bytes());
+            payload.contract = "steps".into();
+            unsigned(&payload, &[])
+        };
+        let block: Vec<Vec<u8>> = (0..1_000).map(call).collect();
+        let (result, phases) = chain(2, Strategy::Gate).timed(&block, 96);
+        let mut serial = chain(1, Strategy::Always(Engine::Serial));
+        assert_eq!(result, serial.block_verified(&block, 1));
+        let jobs = |name| {
+            let phases = phases.iter().filter(|phase| phase.name == name);
+            phases.map(|phase| phase.shared.len()).sum::<usize>()
+        };
+        assert!(jobs("collect") > 0, "{method}: executed serially");
+        jobs("hints")
+    };
+    // Additions meet nobody, moves over few keys do: templates and hints of all others are two jobs.
+    assert_eq!(jobs("count") + 2, jobs("move"));
+}
+
+#[test]
 fn results_do_not_depend_on_what_is_cached() {
     quiet();
     let mut random = Random(77);

@@ -11,15 +11,13 @@ use chain_state::{
 use super::{Parallel, Strategy, RUN_MIN};
 use crate::block::{Item, Rules};
 use crate::foretold::{between, cut, hint, hints, Called, Hints, Piece};
-use crate::gate::{samples, Engine, Forecast};
+use crate::gate::{samples, Engine, Forecast, DRAWN_PER_WORKER_MIN};
 use crate::hints::Templates;
 use crate::parts::Parts;
 use crate::scheduler::Hint;
 
-/// Below this a worker costs more than its share of the hints; of those drawn, which all others
-/// wait for, a few are worth one.
+/// Below this a worker costs more than its share of the hints.
 const HINTS_PER_WORKER_MIN: usize = 64;
-const HINTS_PER_WORKER_DRAWN_MIN: usize = 8;
 
 /// A run that is about to be executed.
 struct Ahead<'a> {
@@ -62,13 +60,7 @@ impl Parallel {
             workers: &*workers,
         };
         let drawn = samples(run.len());
-        let hints = self.foretell(
-            &ahead,
-            view,
-            &drawn,
-            HINTS_PER_WORKER_DRAWN_MIN,
-            Piece::outlined,
-        );
+        let hints = self.foretell(&ahead, view, &drawn, DRAWN_PER_WORKER_MIN, Piece::outlined);
         let sampled =
             Forecast::sampled(hints.outlines(), run.len(), self.cost_ns, &mut self.writers);
         let mut forecast = self.completed(sampled);
