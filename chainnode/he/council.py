@@ -3,8 +3,8 @@
 Two rounds make, for each profile of the epoch, a joint public key, and a relinearisation key where
 products are asked (S36, and M if the council wants it): the multiparty BGV of Mouchet,
 Troncoso-Pastoriza, Bossuat and Hubaux, PETS 2021. The caller carries messages and keeps the order
-the contract enforces: every commitment before any reveal. Then everyone opens test vectors drawn
-from chain randomness: keys that fail are never used.
+the contract enforces: every commitment before any reveal. Then everyone opens test vectors
+(`key_vectors.py`): keys that fail are never used.
 
 Whoever deals a piece proves that it knows the short secrets behind its first shares (`proof.rs`).
 
@@ -20,12 +20,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from chainnode import _native
 from chainnode._native import HeRelinEphemeral, HeSecretKey
-from chainnode.he import release, threshold
+from chainnode.he import release
 from chainnode.he.engine import pack_container, unpack_container
 from chainnode.he.profiles import PROFILES, ProfileName
 from chainnode.he.threshold import Sharing
@@ -141,8 +140,10 @@ class FirstRound:
             PeerFault: `CEREMONY_MESSAGE_MALFORMED` or `CEREMONY_PROOF_WRONG` naming the leader.
         """
         leader, multiplied = self.sharing.leader(index), relin_profiles(self.profiles)
-        opened = _message(leader, part, 2 * len(self.profiles) + len(multiplied) + 1)
-        dealt = _message(leader, opened.pop(), len(self.profiles) + len(self.sharing.pieces[index]))
+        opened = message_parts(leader, part, 2 * len(self.profiles) + len(multiplied) + 1)
+        dealt = message_parts(
+            leader, opened.pop(), len(self.profiles) + len(self.sharing.pieces[index])
+        )
         proofs = [opened.pop() for _ in self.profiles][::-1]
         shares, seconds = opened[: len(self.profiles)], opened[len(self.profiles) :]
         relins = dict(zip(multiplied, seconds, strict=True))
@@ -156,7 +157,7 @@ class FirstRound:
             try:
                 total = _native.he_aggregate_relin_round1(profile, [*before, share])
             except ValueError as error:
-                raise _malformed(leader, str(error)) from error
+                raise malformed(leader, str(error)) from error
             self.relin_totals[profile] = total
 
     def _verify(
@@ -182,7 +183,7 @@ class FirstRound:
             PeerFault: `CEREMONY_MESSAGE_MALFORMED`.
         """
         if len(self.deals) != len(self.sharing.pieces):
-            raise _malformed(" or ".join(self.sharing.members), "a piece's part is missing")
+            raise malformed(" or ".join(self.sharing.members), "a piece's part is missing")
         try:
             return {
                 profile: _native.he_aggregate_public_key(
@@ -191,7 +192,7 @@ class FirstRound:
                 for profile in self.profiles
             }
         except ValueError as error:
-            raise _malformed(" or ".join(self.sharing.members), str(error)) from error
+            raise malformed(" or ".join(self.sharing.members), str(error)) from error
 
 
 class Ceremony:
@@ -277,7 +278,7 @@ class Ceremony:
                     for position, profile in enumerate(self._profiles)
                 }
             except (PeerFault, ValueError) as error:
-                raise _malformed(leader, f"its deal of piece {index} does not open") from error
+                raise malformed(leader, f"its deal of piece {index} does not open") from error
             received[index] = PieceSecret(keys, key[SECRET_SIZE_BYTES:])
         return received
 
@@ -321,7 +322,7 @@ def part_hashes(sharing: Sharing, member: str, index: bytes) -> dict[int, bytes]
     """
     led = sharing.led_by(member)
     if len(index) != HASH_SIZE_BYTES * len(led):
-        raise _malformed(member, f"{len(index)} bytes for the hashes of {len(led)} parts")
+        raise malformed(member, f"{len(index)} bytes for the hashes of {len(led)} parts")
     places = range(0, len(index), HASH_SIZE_BYTES)
     hashes = [index[place : place + HASH_SIZE_BYTES] for place in places]
     return dict(zip(led, hashes, strict=True))
@@ -340,7 +341,7 @@ def aggregate(first: FirstRound, second: Mapping[int, bytes]) -> KeySet:
     sharing, multiplied = first.sharing, relin_profiles(first.profiles)
     public_keys = first.public_keys()
     finals = [
-        _message(sharing.leader(index), second.get(index, b""), len(multiplied))
+        message_parts(sharing.leader(index), second.get(index, b""), len(multiplied))
         for index in range(len(sharing.pieces))
     ]
     relin_keys: dict[ProfileName, bytes] = {
@@ -361,157 +362,30 @@ def _relin_key(first: FirstRound, profile: ProfileName, shares: Sequence[bytes])
             try:
                 _native.he_relin_key(profile, total, [share])
             except ValueError as error:
-                raise _malformed(first.sharing.leader(index), str(error)) from error
+                raise malformed(first.sharing.leader(index), str(error)) from error
         raise
 
 
-def _message(member: str, data: bytes, count: int) -> list[bytes]:
+def message_parts(member: str, data: bytes, count: int) -> list[bytes]:
+    """The parts of a member's message.
+
+    Raises:
+        PeerFault: `CEREMONY_MESSAGE_MALFORMED` where there are not so many.
+    """
     try:
         parts = unpack_container(data)
     except PeerFault as error:
-        raise _malformed(member, "the message's framing does not add up") from error
+        raise malformed(member, "the message's framing does not add up") from error
     if len(parts) != count:
-        raise _malformed(member, f"{len(parts)} parts, wants {count}")
+        raise malformed(member, f"{len(parts)} parts, wants {count}")
     return parts
 
 
-def _malformed(member: str, reason: str) -> PeerFault:
+def malformed(member: str, reason: str) -> PeerFault:
+    """`CEREMONY_MESSAGE_MALFORMED`, naming whose message it is."""
     return PeerFault(
         MALFORMED,
         reason,
         subject=member,
         fix="open the epoch again; if it repeats, look at that member's keyholder",
     )
-
-
-# --- test vectors ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class TestVector:
-    """A ciphertext anyone can make, and the slot sum it must open to."""
-
-    __test__ = False
-
-    name: str
-    profile: ProfileName
-    limbs: int
-    ciphertext: bytes
-    expected: int
-
-
-def test_vectors(keys: KeySet, test_seed: bytes) -> list[TestVector]:
-    """The vectors of an epoch: of each profile a fresh encryption, and its deepest product.
-
-    All randomness comes from the chain's test seed, so every member makes the same bytes.
-    """
-    vectors = []
-    for profile, public_key in keys.public_keys.items():
-        slots, ciphertext = _encrypted(profile, public_key, test_seed, "fresh", None)
-        modulus = PROFILES[profile].plain_modulus
-        expected = sum(int(value) for value in slots) % modulus
-        limbs = PROFILES[profile].limbs
-        vectors.append(TestVector(f"fresh {profile}", profile, limbs, ciphertext, expected))
-    vectors += [_product_vector(keys, profile, test_seed) for profile in keys.relin_keys]
-    return vectors
-
-
-test_vectors.__test__ = False  # type: ignore[attr-defined]
-
-
-def _product_vector(keys: KeySet, profile: ProfileName, test_seed: bytes) -> TestVector:
-    """One factor is any value, the others 0 or 1, as where values are summed under conditions."""
-    limbs, modulus = PROFILES[profile].limbs, PROFILES[profile].plain_modulus
-    products, factors = [1] * PROFILES[profile].slots, []
-    for number in range(PROFILES[profile].factors_max()):
-        below = None if number == 0 else 2
-        slots, ciphertext = _encrypted(
-            profile, keys.public_keys[profile], test_seed, f"factor {number}", below
-        )
-        factors.append([(1, [ciphertext])])
-        products = [one * int(other) for one, other in zip(products, slots, strict=True)]
-    product = _native.he_stepwise_sum(profile, limbs, factors)
-    ciphertext = _native.he_relinearise(profile, limbs, product, keys.relin_keys[profile])
-    name = f"product {profile}"
-    return TestVector(name, profile, limbs, ciphertext, sum(products) % modulus)
-
-
-def _encrypted(
-    profile: ProfileName, public_key: bytes, test_seed: bytes, part: str, below: int | None
-) -> tuple[np.ndarray[tuple[int], np.dtype[np.uint64]], bytes]:
-    parameters = PROFILES[profile]
-    label = b"chainnode/he-test-vector/v1" + test_seed + f"{profile}/{part}".encode()
-    raw = np.frombuffer(hashlib.shake_256(label).digest(8 * parameters.slots), dtype="<u8")
-    slots = (raw % np.uint64(below or parameters.plain_modulus)).astype("<u8")
-    seed = hashlib.sha256(label + b"/randomness").digest()
-    ciphertext = _native.he_encrypt(profile, public_key, slots.tobytes(), seed, parameters.limbs)
-    return slots, ciphertext
-
-
-def share_of_vectors(
-    vectors: Sequence[TestVector],
-    held: Mapping[int, PieceSecret],
-    epoch: int,
-    sharing: Sharing,
-) -> bytes:
-    """One member's shares of all test vectors, in the clear: their plaintexts are public.
-
-    A container with one part per held piece, equal bytes from every holder.
-    """
-    parts = []
-    for index in sorted(held):
-        shares = []
-        for vector in vectors:
-            digest = hashlib.sha256(vector.ciphertext).digest()
-            seed = release.flood_seed(
-                held[index].flood_key, epoch, digest, sharing.pieces[index], vector.name
-            )
-            shares.append(
-                held[index]
-                .keys[vector.profile]
-                .scalar_share(vector.ciphertext, vector.limbs, seed, len(sharing.pieces))
-            )
-        parts.append(b"".join(shares))
-    return pack_container(parts)
-
-
-def check_vectors(
-    vectors: Sequence[TestVector], sharing: Sharing, posted: Mapping[str, bytes]
-) -> None:
-    """Accept an epoch's keys only if every vector opens to its known value in every active set.
-
-    All holders of a piece must have posted equal bytes for it, so that whichever members open a
-    result later, they add up the same pieces.
-
-    Args:
-        vectors: as `test_vectors` made them.
-        sharing: who holds which piece.
-        posted: organisation to the shares it put on chain.
-
-    Raises:
-        PeerFault: `WRONG_SHARE` or `CEREMONY_MESSAGE_MALFORMED`; the epoch must not be used.
-    """
-    copies = {}
-    sizes = [release.RESIDUE_SIZE_BYTES * vector.limbs for vector in vectors]
-    for name, data in posted.items():
-        held = sharing.held_by(name)
-        parts = _message(name, data, len(held))
-        # What follows the last vector's share would differ from the other holders' unexplained.
-        if any(len(part) != sum(sizes) for part in parts):
-            raise _malformed(name, f"a share of the test is not {sum(sizes)} bytes")
-        copies[name] = dict(zip(held, parts, strict=True))
-
-    def open_all(parts: Mapping[int, bytes]) -> None:
-        for place, vector in enumerate(vectors):
-            start = sum(sizes[:place])
-            shares = {
-                sharing.label(index): part[start : start + sizes[place]]
-                for index, part in parts.items()
-            }
-            value = release.open_scalars(
-                vector.profile, vector.limbs, [vector.ciphertext], shares, vector.name
-            )[0]
-            if value != vector.expected:
-                raise release.wrong_share(list(posted), vector.name, "it opened to another value")
-
-    threshold.open_agreed(sharing, copies, open_all, "test vectors")

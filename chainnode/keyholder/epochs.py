@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 from dataclasses import dataclass
 
-from chainnode.he import council, release
+from chainnode.he import council, key_vectors, release
 from chainnode.he.profiles import ProfileName
 from chainnode.he.threshold import Sharing
 from chainnode.keyholder.store import KeyStore
@@ -185,17 +185,17 @@ class EpochKeeper:
             await self._service.attempt("vote_test", epoch=epoch, fault=fault)
             return
         keys = await self._keys(epoch, profiles)
-        vectors = await asyncio.to_thread(council.test_vectors, keys, test_seed)
+        vectors = await asyncio.to_thread(key_vectors.test_vectors, keys, test_seed)
         posted = await self._posts(epoch, sharing, "test shares")
         if self._organisation not in posted:
             self._store.count_release(epoch, f"test/{test_seed.hex()}", len(vectors))
-            shares = council.share_of_vectors(vectors, held, epoch, sharing)
+            shares = key_vectors.share_of_vectors(vectors, held, epoch, sharing)
             await self._service.attempt("post_test", epoch=epoch, shares=shares)
             posted = await self._posts(epoch, sharing, "test shares")
         if len(posted) == len(sharing.members):
             fault = ""
             try:
-                council.check_vectors(vectors, sharing, posted)
+                key_vectors.check_vectors(vectors, sharing, posted)
             except PeerFault as error:
                 self._service.complain(f"epoch {epoch}", error)
                 fault = error.message

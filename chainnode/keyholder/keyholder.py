@@ -400,11 +400,13 @@ class Keyholder(ScoringService):
         None unless others still need bytes of this member: where the holder that was to upload
         a piece states another hash, or none, and nobody has this one's share."""
         tx_id = self.finalised.get(facts.query)
+        if tx_id is None:
+            return None
         sharing = await read_sharing(self.chain, facts.epoch)
         posted = await read_digests(self.chain, sharing, facts.query)
         for place, digest in posted.get(self.organisation, {}).items():
             first = threshold.giver(sharing, place, facts.query)
-            if tx_id is None or posted.get(first, {}).get(place) == digest:
+            if posted.get(first, {}).get(place) == digest:
                 continue
             try:
                 await self.chain.get_blob(digest)

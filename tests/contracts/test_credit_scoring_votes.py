@@ -1,6 +1,7 @@
 """Results and faults that several must state before they count, and what they are about."""
 
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -283,18 +284,6 @@ def test_a_result_of_the_refused_columns_names_the_liar_though_they_were_replace
 SELECTORS = {"code": "SELECTORS_MALFORMED", "owner": "bank-a", "root": digest("plan"), "block": 1}
 
 
-def test_selectors_that_two_organisations_find_malformed_end_the_query_and_name_the_bank() -> None:
-    chain = asked()
-    refuse_input(chain, worker("guarantor"), **SELECTORS)
-    # Another one's selector, or another fault of it, is another fault.
-    refuse_input(chain, worker("registry"), **(SELECTORS | {"block": 0}))
-    refuse_input(chain, worker("statistics"), **(SELECTORS | {"code": "SELECTORS_MISSING"}))
-    assert status(chain) == COMPUTING
-    refuse_input(chain, keyholder("registry"), **SELECTORS)
-    assert (status(chain), reason(chain)) == (REFUSED, "input refused")
-    assert named(chain) == [("bank-a", "SELECTORS_MALFORMED")]
-
-
 @pytest.mark.parametrize(
     ("changes", "error"),
     [({"owner": "registry"}, "fault"), ({"root": digest("root")}, "root")],
@@ -304,13 +293,6 @@ def test_selectors_are_the_asking_banks_and_those_that_its_plan_binds(
 ) -> None:
     with pytest.raises(Reverted, match=error):
         refuse_input(asked(), worker("guarantor"), **(SELECTORS | changes))
-
-
-def test_a_result_of_the_refused_selectors_names_the_liar() -> None:
-    chain = asked()
-    refuse_input(chain, worker("statistics"), **SELECTORS)
-    compute(chain)
-    assert named(chain) == [("statistics", "refused input without cause")]
 
 
 POINTS = {
@@ -335,18 +317,26 @@ def approve(chain: Deployed, owner: str, model: bytes, name: str = "hidden") -> 
     chain.call("approve_model", sender=client(owner), table="sme", name=name, model=model)
 
 
-def test_points_that_two_organisations_find_malformed_end_the_query_and_name_the_registrar() -> (
-    None
-):
-    chain = asked_for_points()
-    refuse_input(chain, worker("guarantor"), **POINTS)
+@pytest.mark.parametrize(
+    ("asks", "fault", "missing", "third"),
+    [
+        (asked, SELECTORS, "SELECTORS_MISSING", "statistics"),
+        (asked_for_points, POINTS, "PRIVATE_POINTS_MISSING", "bank-a"),
+    ],
+    ids=["selectors", "points"],
+)
+def test_ciphertexts_that_two_find_malformed_end_the_query_and_name_whose_they_are(
+    asks: Callable[[], Deployed], fault: dict[str, Any], missing: str, third: str
+) -> None:
+    chain = asks()
+    refuse_input(chain, worker("guarantor"), **fault)
     # Another ciphertext, or another fault of it, is another fault.
-    refuse_input(chain, worker("registry"), **(POINTS | {"block": 0}))
-    refuse_input(chain, worker("bank-a"), **(POINTS | {"code": "PRIVATE_POINTS_MISSING"}))
+    refuse_input(chain, worker("registry"), **(fault | {"block": 0}))
+    refuse_input(chain, worker(third), **(fault | {"code": missing}))
     assert status(chain) == COMPUTING
-    refuse_input(chain, keyholder("registry"), **POINTS)
+    refuse_input(chain, keyholder("registry"), **fault)
     assert (status(chain), reason(chain)) == (REFUSED, "input refused")
-    assert named(chain) == [("statistics", "PRIVATE_POINTS_MALFORMED")]
+    assert named(chain) == [(fault["owner"], fault["code"])]
 
 
 @pytest.mark.parametrize(
@@ -379,11 +369,18 @@ def test_who_registers_a_model_first_answers_for_it_under_every_name() -> None:
         chain.view("registrar_of", table="sme", model=digest("plan"))
 
 
-def test_a_result_of_the_refused_points_names_the_liar() -> None:
-    chain = asked_for_points()
-    refuse_input(chain, worker("registry"), **POINTS)
+@pytest.mark.parametrize(
+    ("asks", "fault", "liar"),
+    [(asked, SELECTORS, "statistics"), (asked_for_points, POINTS, "registry")],
+    ids=["selectors", "points"],
+)
+def test_a_result_of_what_was_refused_names_the_liar(
+    asks: Callable[[], Deployed], fault: dict[str, Any], liar: str
+) -> None:
+    chain = asks()
+    refuse_input(chain, worker(liar), **fault)
     compute(chain)
-    assert named(chain) == [("registry", "refused input without cause")]
+    assert named(chain) == [(liar, "refused input without cause")]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from test_council import EPOCH_SEED, MEMBERS, SHARING, Council, added
 
-from chainnode.he import council, release
+from chainnode.he import council, key_vectors, release
 from chainnode.he.engine import pack_container, unpack_container
 from chainnode.types.errors import PeerFault
 
@@ -240,7 +240,7 @@ def test_malformed_shares_of_the_test_name_their_sender(made: Council, case: str
     shares = made.shares()
     shares[SENDER] = SHARES[case](shares[SENDER])
     with pytest.raises(PeerFault) as refused:
-        council.check_vectors(made.vectors, SHARING, shares)
+        key_vectors.check_vectors(made.vectors, SHARING, shares)
     assert refused.value.code in {council.MALFORMED, "WRONG_SHARE"}
     named = [name for name in MEMBERS if name in str(refused.value)]
     assert named == [SENDER]

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from chainnode import _native
 from chainnode._native import HeSecretKey
-from chainnode.he import council, release
+from chainnode.he import council, key_vectors, release
 from chainnode.he.engine import pack_container, unpack_container
 from chainnode.he.profiles import ProfileName
 from chainnode.he.threshold import Sharing
@@ -60,11 +60,11 @@ class Council:
             for index, part in zip(SHARING.led_by(name), item.round2(total), strict=True)
         }
         self.keys = council.aggregate(total, self.second)
-        self.vectors = council.test_vectors(self.keys, TEST_SEED)
+        self.vectors = key_vectors.test_vectors(self.keys, TEST_SEED)
 
     def shares(self) -> dict[str, bytes]:
         return {
-            name: council.share_of_vectors(self.vectors, self.held[name], EPOCH, SHARING)
+            name: key_vectors.share_of_vectors(self.vectors, self.held[name], EPOCH, SHARING)
             for name in MEMBERS
         }
 
@@ -76,14 +76,14 @@ def made() -> Council:
 
 def test_the_joint_keys_open_every_test_vector(made: Council) -> None:
     assert [vector.name for vector in made.vectors] == ["fresh S", "fresh S36", "product S36"]
-    council.check_vectors(made.vectors, SHARING, made.shares())
+    key_vectors.check_vectors(made.vectors, SHARING, made.shares())
 
 
 def test_every_member_computes_the_same_keys_and_vectors(made: Council) -> None:
     backwards = dict(reversed(made.first.items()))
     again = council.aggregate(added(backwards, made.profiles), made.second)
     assert again.hashes() == made.keys.hashes()
-    ciphertexts = [vector.ciphertext for vector in council.test_vectors(again, TEST_SEED)]
+    ciphertexts = [vector.ciphertext for vector in key_vectors.test_vectors(again, TEST_SEED)]
     assert ciphertexts == [vector.ciphertext for vector in made.vectors]
     assert len(set(again.hashes().values()) - {b""}) == 3
 
@@ -91,9 +91,9 @@ def test_every_member_computes_the_same_keys_and_vectors(made: Council) -> None:
 def test_a_member_that_shares_with_another_key_fails_the_epoch_and_is_named(made: Council) -> None:
     shares = made.shares()
     strangers = {index: council.PieceSecret.draw() for index in made.held["registry"]}
-    shares["registry"] = council.share_of_vectors(made.vectors, strangers, EPOCH, SHARING)
+    shares["registry"] = key_vectors.share_of_vectors(made.vectors, strangers, EPOCH, SHARING)
     with pytest.raises(PeerFault, match="the guilty member is registry"):
-        council.check_vectors(made.vectors, SHARING, shares)
+        key_vectors.check_vectors(made.vectors, SHARING, shares)
 
 
 def test_a_piece_dealt_differently_to_its_holders_fails_the_epoch(made: Council) -> None:
@@ -102,22 +102,23 @@ def test_a_piece_dealt_differently_to_its_holders_fails_the_epoch(made: Council)
     index = SHARING.pieces.index(("guarantor", "registry"))
     held[index] = council.PieceSecret.draw()
     shares = made.shares() | {
-        "registry": council.share_of_vectors(made.vectors, held, EPOCH, SHARING)
+        "registry": key_vectors.share_of_vectors(made.vectors, held, EPOCH, SHARING)
     }
     with pytest.raises(PeerFault, match="the guilty member is registry"):
-        council.check_vectors(made.vectors, SHARING, shares)
+        key_vectors.check_vectors(made.vectors, SHARING, shares)
 
 
 def test_a_swapped_first_message_makes_keys_that_fail(made: Council) -> None:
     first = made.first | {"bank-a": Council().first["bank-a"]}
     keys = council.aggregate(added(first, made.profiles), made.second)
     assert keys.hashes() != made.keys.hashes()
-    vectors = council.test_vectors(keys, TEST_SEED)
+    vectors = key_vectors.test_vectors(keys, TEST_SEED)
     shares = {
-        name: council.share_of_vectors(vectors, made.held[name], EPOCH, SHARING) for name in MEMBERS
+        name: key_vectors.share_of_vectors(vectors, made.held[name], EPOCH, SHARING)
+        for name in MEMBERS
     }
     with pytest.raises(PeerFault, match="WRONG_SHARE"):
-        council.check_vectors(vectors, SHARING, shares)
+        key_vectors.check_vectors(vectors, SHARING, shares)
 
 
 def test_every_holder_of_a_piece_has_the_same_and_nobody_else_has_it(made: Council) -> None:
@@ -230,19 +231,19 @@ def test_a_ceremony_with_profile_m_proves_its_deepest_product() -> None:
         f"{kind} {name}" for kind, some in (("fresh", DEEP), ("product", DEEP[1:])) for name in some
     ]
     assert [vector.name for vector in deep.vectors] == names
-    council.check_vectors(deep.vectors, SHARING, deep.shares())
+    key_vectors.check_vectors(deep.vectors, SHARING, deep.shares())
     assert len(set(deep.keys.hashes().values())) == 5
     # A relinearisation key of M that is not of this secret is found by that product alone.
     other = Council(DEEP).keys.relin_keys["M"]
     keys = council.KeySet(deep.keys.public_keys, {**deep.keys.relin_keys, "M": other})
-    vectors = council.test_vectors(keys, TEST_SEED)
+    vectors = key_vectors.test_vectors(keys, TEST_SEED)
 
-    def check(some: Sequence[council.TestVector]) -> None:
+    def check(some: Sequence[key_vectors.TestVector]) -> None:
         shares = {
-            name: council.share_of_vectors(some, held, EPOCH, SHARING)
+            name: key_vectors.share_of_vectors(some, held, EPOCH, SHARING)
             for name, held in deep.held.items()
         }
-        council.check_vectors(some, SHARING, shares)
+        key_vectors.check_vectors(some, SHARING, shares)
 
     assert vectors[-1].name == "product M"
     check(vectors[:-1])

@@ -103,14 +103,19 @@ class Consortium:
             await client.grant("firms", "bank-a", 5)
         return clients
 
+    async def took(self, step: str) -> set[tuple[str, str]]:
+        """Who took a step in the bank's last query, with its detail."""
+        trail = await self.bank.audit_trail(self.bank.last_query)
+        return {(one.organisation, one.detail) for one in trail if one.step == step}
+
     async def faults(self) -> set[tuple[str, str]]:
         """Whom the chain names for the bank's last query, and for what."""
-        steps = await self.bank.audit_trail(self.bank.last_query)
-        return {
-            (step.organisation, step.detail.partition(", shown by")[0])
-            for step in steps
-            if step.step == "fault"
-        }
+        named = await self.took("fault")
+        return {(name, detail.partition(", shown by")[0]) for name, detail in named}
+
+    async def refusers(self) -> set[str]:
+        """Who found unfit what the bank's last query reads."""
+        return {name for name, _ in await self.took("input refused by a member")}
 
     async def stop(self) -> None:
         for task in self.tasks:

@@ -59,6 +59,19 @@ def lie_about_parts(keyholder: Keyholder, lie: Callable[[Parts], Parts]) -> None
     keyholder._parts = lying  # type: ignore[method-assign]
 
 
+def commit_to_another(consortium: Consortium) -> None:
+    """A member that opens to another share than it committed to."""
+    liar = consortium.keyholders[LIAR]
+    honest = liar.attempt
+
+    async def lying(method: str, **kwargs: Any) -> bool:
+        if method == "share_commit":
+            kwargs |= {"commitment": hashlib.sha256(b"anything").digest()}
+        return await honest(method, **kwargs)
+
+    liar.attempt = lying  # type: ignore[method-assign]
+
+
 def lie_on_chain(keyholder: Keyholder, **changes: Any) -> None:
     honest = keyholder.attempt
 
@@ -275,15 +288,7 @@ async def test_a_share_other_than_the_committed_one_is_named_and_not_counted(
 ) -> None:
     for owner in OWNERS:
         await consortium.client(owner).set_consent("firms", "bank-a", IDS[:20])
-    liar = consortium.keyholders[LIAR]
-    honest = liar.attempt
-
-    async def lying(method: str, **kwargs: Any) -> bool:
-        if method == "share_commit":
-            kwargs |= {"commitment": hashlib.sha256(b"anything").digest()}
-        return await honest(method, **kwargs)
-
-    liar.attempt = lying  # type: ignore[method-assign]
+    commit_to_another(consortium)
     scores = await consortium.bank.score("firms", MODEL.name)
     assert len(scores) == 20
     assert await consortium.faults() == {(LIAR, "share is not the one committed")}

@@ -160,8 +160,7 @@ async def test_a_worker_that_lies_about_points_is_named_and_the_scores_are_exact
     monkeypatch.setattr("chainnode.worker.worker.fetch_points", lie)
     deep.keyholders["guarantor"]._recompute = deep.workers["registry"].recompute
     assert len(await deep.bank.score("firms", "hidden")) == 40
-    steps = await deep.bank.audit_trail(deep.bank.last_query)
-    faults = {(step.organisation, step.detail) for step in steps if step.step == "fault"}
+    faults = await deep.took("fault")
     assert ("guarantor", "refused input without cause, shown by contract") in faults
     assert BANK not in {name for name, _ in faults}
 
@@ -175,8 +174,7 @@ async def test_others_look_for_themselves_when_one_of_a_chunks_two_workers_is_go
         deep.tasks[len(deep.keyholders) + list(deep.workers).index(name)].cancel()
     with pytest.raises(InputFault, match="PRIVATE_POINTS_MALFORMED"):
         await deep.bank.score("firms", "hidden")
-    steps = await deep.bank.audit_trail(deep.bank.last_query)
-    refusers = {step.organisation for step in steps if step.step == "input refused by a member"}
+    refusers = await deep.refusers()
     assert refusers == {BANK, "statistics"}
 
 

@@ -188,8 +188,7 @@ async def test_a_worker_that_lies_about_selectors_is_named_and_the_answer_is_exa
     rows = await made.bank.query("firms", TRADE, {"mine": "trade"})
     chosen = [int(str(TURNOVER[row])) for row in range(ROWS) if SECTOR[row] == "trade"]
     assert [row.values for row in rows] == [(len(chosen), sum(chosen))]
-    steps = await made.bank.audit_trail(made.bank.last_query)
-    faults = {(step.organisation, step.detail) for step in steps if step.step == "fault"}
+    faults = await made.took("fault")
     assert ("guarantor", "refused input without cause, shown by contract") in faults
     assert BANK not in {name for name, _ in faults}
 
@@ -205,8 +204,7 @@ async def test_others_look_for_themselves_when_the_second_adder_is_the_banks_fri
     made.tasks[len(made.keyholders) + place].cancel()
     with pytest.raises(InputFault, match="SELECTORS_MALFORMED"):
         await made.bank.query("firms", TRADE, {"mine": "trade"})
-    steps = await made.bank.audit_trail(made.bank.last_query)
-    refusers = {step.organisation for step in steps if step.step == "input refused by a member"}
+    refusers = await made.refusers()
     assert "guarantor" not in refusers and len(refusers) == 2
 
 

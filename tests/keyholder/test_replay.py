@@ -238,8 +238,7 @@ async def test_malformed_selectors_show_in_the_replay_and_a_refusal_of_sound_one
         with pytest.raises(InputFault):
             await deep.bank.query("firms", PRIVATE, {"mine": "trade"})
     (difference,) = (await replayed(deep, tmp_path)).differences()
-    steps = await deep.bank.audit_trail(deep.bank.last_query)
-    refusers = {step.organisation for step in steps if step.step == "input refused by a member"}
+    refusers = await deep.refusers()
     assert (difference.what, difference.who) == ("refused input", ", ".join(sorted(refusers)))
 
 
@@ -274,8 +273,7 @@ async def test_a_refusal_of_sound_points_names_the_members_that_refused(
         with pytest.raises(InputFault):
             await deep.bank.score("firms", "hidden")
     (difference,) = (await replayed(deep, tmp_path)).differences()
-    steps = await deep.bank.audit_trail(deep.bank.last_query)
-    refusers = {step.organisation for step in steps if step.step == "input refused by a member"}
+    refusers = await deep.refusers()
     assert (difference.what, difference.who) == ("refused input", ", ".join(sorted(refusers)))
 
 

@@ -1,7 +1,6 @@
 """A replay derives from receipts and blobs whose share was wrong, and catches a false record."""
 
 import dataclasses
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from local_chain import LocalChain
 from test_checked_columns import passed_by
 from test_lying_members import (
     LIAR,
+    commit_to_another,
     copy_hashes,
     garbage,
     lie_about_parts,
@@ -35,19 +35,6 @@ async def scoring(consortium: Consortium) -> Consortium:
     for owner in OWNERS:
         await consortium.client(owner).set_consent("firms", "bank-a", IDS[:20])
     return consortium
-
-
-def commit_to_another(consortium: Consortium) -> None:
-    """A member that opens to another share than it committed to."""
-    liar = consortium.keyholders[LIAR]
-    honest = liar.attempt
-
-    async def lying(method: str, **kwargs: Any) -> bool:
-        if method == "share_commit":
-            kwargs |= {"commitment": hashlib.sha256(b"anything").digest()}
-        return await honest(method, **kwargs)
-
-    liar.attempt = lying  # type: ignore[method-assign]
 
 
 def lie_everywhere(consortium: Consortium, lie: Callable[[bytes], bytes]) -> None:
@@ -126,35 +113,31 @@ async def test_a_wrong_share_of_a_sum_is_derived_from_unequal_hashes(
     assert {outcome for _, outcome in outcomes(report, "counts")} == {"not derived"}
 
 
-async def test_a_chain_that_names_another_for_a_wrong_share_is_caught(
-    consortium: Consortium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("fault", "differing"),
+    [
+        ("wrong share", {("equal shares", f"{LIAR}, registry")}),
+        # Nobody is named by a rule, and somebody by none.
+        ("is not liked", {("equal shares", LIAR), ("fault", "registry")}),
+    ],
+)
+async def test_a_chain_that_names_another_than_the_liar_is_caught(
+    consortium: Consortium,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: str,
+    differing: set[tuple[str, str]],
 ) -> None:
     lie_everywhere(consortium, shifted)
 
     def accused(self: Any, query: bytes) -> None:
-        self._fault(query, "registry", "wrong share", "contract")
+        self._fault(query, "registry", fault, "contract")
 
     with monkeypatch.context() as patch:
         forge(patch, consortium, "_judge_shares", accused)
         with pytest.raises(WrongShare):
             await consortium.bank.query("firms", SUM)
-    assert found(await replayed(consortium, tmp_path)) == {("equal shares", f"{LIAR}, registry")}
-
-
-async def test_a_chain_that_names_nobody_or_for_no_rule_is_caught(
-    consortium: Consortium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lie_everywhere(consortium, shifted)
-
-    def made_up(self: Any, query: bytes) -> None:
-        self._fault(query, "registry", "is not liked", "contract")
-
-    with monkeypatch.context() as patch:
-        forge(patch, consortium, "_judge_shares", made_up)
-        with pytest.raises(WrongShare):
-            await consortium.bank.query("firms", SUM)
-    differences = found(await replayed(consortium, tmp_path))
-    assert differences == {("equal shares", LIAR), ("fault", "registry")}
+    assert found(await replayed(consortium, tmp_path)) == differing
 
 
 async def test_a_dispute_about_one_piece_names_two_and_says_what_only_the_key_shows(

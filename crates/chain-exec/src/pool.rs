@@ -165,8 +165,8 @@ impl Workers for Pool {
     }
 }
 
-/// What a job costs for each worker that has a part in it, in nanoseconds: getting ready for it, and
-/// two visits to a line.
+/// What a job costs for each worker that has a part in it, in nanoseconds: getting ready for it,
+/// and two visits to a line.
 const WORKER_NS: u64 = Costs::nominal().join_ns + 2 * Costs::nominal().line_ns;
 /// What is done for a transaction in one job after the execution, as far as the number of workers
 /// is concerned, in nanoseconds.

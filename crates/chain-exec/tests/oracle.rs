@@ -367,7 +367,7 @@ fn of_a_quiet_block_nothing_is_foretold_but_what_the_gate_looks_at() {
         assert!(jobs("collect") > 0, "{method}: executed serially");
         jobs("hints")
     };
-    // Additions meet nobody, moves over few keys do: templates and hints of all others are two jobs.
+    // Additions meet nobody, moves over few keys do: templates and hints of the rest are two jobs.
     assert_eq!(jobs("count") + 2, jobs("move"));
 }
 
