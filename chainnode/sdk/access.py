@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from chainnode.he.planner.policy import OwnerRules
-from chainnode.sdk.scoring import ScoringChain, pack_consent, read_ids, read_table
+from chainnode.sdk.consents import pack_consent
+from chainnode.sdk.scoring import ScoringChain, read_ids, read_table
 from chainnode.types.errors import ClientFault
 
 SCORING: Final = "credit scoring"

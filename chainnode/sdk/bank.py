@@ -24,6 +24,7 @@ from chainnode.sdk.access import SCORING
 from chainnode.sdk.audits import published_roots, require_audited
 from chainnode.sdk.bank_keys import BankKeys
 from chainnode.sdk.client import AsyncClient
+from chainnode.sdk.consents import score_mask
 from chainnode.sdk.input_faults import InputFault
 from chainnode.sdk.owner import DataOwner, Progress, StaleColumns
 from chainnode.sdk.owner_secret import OwnerSecret
@@ -44,7 +45,6 @@ from chainnode.sdk.scoring import (
     read_posts,
     read_query,
     read_table,
-    score_mask,
 )
 from chainnode.sdk.scoring_chain import SdkScoringChain
 from chainnode.types.errors import ClientFault, ConfigError, PeerFault
@@ -374,7 +374,7 @@ class BankClient(DataOwner):
         _, ciphertexts, stated = await self._opening(facts, table, plan)
         sharing, subject = table.sharing, facts.query.hex()
         ids = await read_ids(self.chain, table)
-        mask = await score_mask(self.chain, table, facts, plan, ids)
+        mask = await score_mask(self.chain, facts, plan, ids)
         decided = threshold.is_decided(sharing, stated)
         blobs = {} if decided else await self._share_blobs(facts, sharing, stated)
         key = self._receiving().score_key(plan.profile)

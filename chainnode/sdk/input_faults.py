@@ -1,9 +1,9 @@
 """What is wrong with what a query reads, as evidence that others can check.
 
 The evidence names an owner's columns by their root on chain, the bank's own ciphertexts by the
-plan that binds them, or those of private points by the hash of their record on chain, so whoever
-reads the same finds the same fault, and a query ends when as many organisations name it as make a
-result final. One word ends nothing.
+plan that binds them, those of private points by the hash of their record on chain, and a consent
+by the hash that its owner stated, so whoever reads the same finds the same fault, and a query ends
+when as many organisations name it as make a result final. One word ends nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ SELECTORS_MISSING: Final = "SELECTORS_MISSING"
 _SELECTORS: Final = (SELECTORS_MALFORMED, SELECTORS_MISSING)
 POINTS_MISSING: Final = "PRIVATE_POINTS_MISSING"
 POINTS: Final = (POINTS_MALFORMED, POINTS_MISSING)
-GONE: Final = ("COLUMNS_REPLACED", SELECTORS_MISSING, POINTS_MISSING)
+CONSENT_MALFORMED: Final = "CONSENT_MALFORMED"
+CONSENT_MISSING: Final = "CONSENT_MISSING"
+GONE: Final = ("COLUMNS_REPLACED", SELECTORS_MISSING, POINTS_MISSING, CONSENT_MISSING)
 """Faults of bytes that cannot be had: true at one moment and node, not at another."""
 
 _MESSAGES = {
@@ -33,6 +35,8 @@ _MESSAGES = {
     SELECTORS_MISSING: "no node has the ciphertexts that the private constant names",
     POINTS_MALFORMED: "the private points are not encrypted as their record says",
     POINTS_MISSING: "no node has the ciphertexts that the record of private points names",
+    CONSENT_MALFORMED: "its consent has not one bit for every row",
+    CONSENT_MISSING: "no node has the consent that it stated",
 }
 
 _POINTS_FIXES: Final = {
@@ -44,16 +48,17 @@ _POINTS_FIXES: Final = {
 
 
 class InputFault(PeerFault):
-    """An owner's columns, the asking bank's selectors, or private points cannot be computed on.
+    """An owner's columns or consent, the asking bank's selectors, or private points cannot be used.
 
     Args:
         code: `COLUMN_MALFORMED`, `COLUMN_MISSING`, `COLUMNS_STALE`, `COLUMNS_REPLACED`,
             `MANIFEST_MALFORMED` or `PROOF_UNKNOWN`; of selectors `SELECTORS_MALFORMED` or
-            `SELECTORS_MISSING`; of points `PRIVATE_POINTS_MALFORMED` or `PRIVATE_POINTS_MISSING`.
-        owner: organisation that published or encrypted them, or registered the model.
+            `SELECTORS_MISSING`; of points `PRIVATE_POINTS_MALFORMED` or `PRIVATE_POINTS_MISSING`;
+            of a consent `CONSENT_MALFORMED` or `CONSENT_MISSING`.
+        owner: organisation that published or encrypted them, registered the model or consented.
         profile: of the ciphertexts.
         root: of the publication, as on chain; zeros where there is none; of selectors the plan's
-            hash; of points the SHA-256 of the model's record.
+            hash; of points the SHA-256 of the model's record; of a consent that of its blob.
         column: stored name, the private constant's column, or the model's name; empty where all of
             them are at fault.
         block: number in the column, or the place of the selector or of the points' ciphertext.
@@ -79,6 +84,8 @@ class InputFault(PeerFault):
         elif code in _SELECTORS:
             piece = "selector {} of column {}"
             fix = "{} must ask again with an unchanged client"
+        elif code in (CONSENT_MALFORMED, CONSENT_MISSING):
+            fix = "{} must state its consent again (chainnode he set-consent); then ask again"
         elif code in POINTS:
             piece = "ciphertext {} of model {}"
             fix = _POINTS_FIXES[code]

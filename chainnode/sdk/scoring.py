@@ -13,10 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 import msgspec
-import numpy as np
 
 from chainnode._proto import types_pb2
-from chainnode.he import encode
 from chainnode.he.plan import Plan
 from chainnode.he.planner.policy import OwnerRules, Policy
 from chainnode.he.private_constants import result_count
@@ -27,7 +25,7 @@ from chainnode.he.schema import TableSchema
 from chainnode.he.scorecard import Scorecard
 from chainnode.he.sql import Catalog, plan_query
 from chainnode.he.threshold import Sharing
-from chainnode.sdk.query_inputs import NOTHING, QueryInputs, read_policies
+from chainnode.sdk.query_inputs import QueryInputs, read_policies
 from chainnode.types.errors import ClientFault, PeerFault
 from chainnode.types.limits import BLOB_SIZE_MAX_BYTES
 from chainnode.types.receipt import Receipt
@@ -380,7 +378,7 @@ def confirm_plan(table: TableFacts, facts: QueryFacts) -> Plan:
     return plan
 
 
-# --- masks ----------------------------------------------------------------------------------------
+# --- blobs ----------------------------------------------------------------------------------------
 
 
 async def read_ids(chain: ScoringChain, table: TableFacts) -> list[str]:
@@ -389,7 +387,11 @@ async def read_ids(chain: ScoringChain, table: TableFacts) -> list[str]:
     Raises:
         PeerFault: `REGISTRY_MALFORMED`.
     """
-    ids = (await chain.get_blob(table.registry)).decode().split("\n")
+    try:
+        ids = (await chain.get_blob(table.registry)).decode().split("\n")
+    except UnicodeDecodeError:
+        # No text at all: a fault of the table like any other, and no reason to stop a service.
+        ids = []
     if len(ids) != table.schema.rows or len(set(ids)) != len(ids):
         raise PeerFault(
             "REGISTRY_MALFORMED",
@@ -398,39 +400,6 @@ async def read_ids(chain: ScoringChain, table: TableFacts) -> list[str]:
             fix="publish the table again with its registry",
         )
     return ids
-
-
-def pack_consent(consents: Sequence[bool]) -> bytes:
-    """One bit per registry row, most significant first."""
-    return np.packbits(np.array(consents, dtype=np.bool_)).tobytes()
-
-
-async def score_mask(
-    chain: ScoringChain, table: TableFacts, facts: QueryFacts, plan: Plan, ids: Sequence[str]
-) -> list[bytes]:
-    """The public 0/1 mask of a score query: asked for, and consented to with every owner.
-
-    Consent is that of the submission: later changes count from the next query on.
-
-    Raises:
-        ClientFault: `ID_UNKNOWN`.
-        PeerFault: `CONSENT_MALFORMED` naming the owner.
-    """
-    keep = encode.selected_rows(plan, ids)
-    for part in facts.inputs.owners:
-        if part.consent == NOTHING:
-            keep = np.zeros(len(ids), dtype=np.bool_)
-            break
-        bits = np.frombuffer(await chain.get_blob(part.consent), dtype=np.uint8)
-        if bits.size != (len(ids) + 7) // 8:
-            raise PeerFault(
-                "CONSENT_MALFORMED",
-                f"{part.owner}'s consent has {bits.size} bytes for {len(ids)} rows",
-                subject=table.schema.table,
-                fix=f"{part.owner} must set the consent again; then ask again",
-            )
-        keep = keep & np.unpackbits(bits, count=len(ids)).astype(np.bool_)
-    return encode.mask_blocks(keep, table.schema.rows, plan.profile)
 
 
 async def gather_blobs(

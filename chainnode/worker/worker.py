@@ -17,6 +17,7 @@ from chainnode._native import HeColumns, HeCorruptColumn
 from chainnode.he.engine import Engine, LocalEngine
 from chainnode.he.plan import Plan
 from chainnode.he.private_points import EncryptedPoints, PrivateScorecard
+from chainnode.sdk.consents import score_mask
 from chainnode.sdk.input_faults import InputFault
 from chainnode.sdk.private_constants import fetch_selectors
 from chainnode.sdk.private_models import fetch_points
@@ -32,7 +33,6 @@ from chainnode.sdk.scoring import (
     read_query,
     read_table,
     results_needed,
-    score_mask,
     workers_max,
 )
 from chainnode.sdk.scoring_service import ScoringService
@@ -138,6 +138,7 @@ class Worker(ScoringService):
             InputFault: what of it cannot be computed on.
         """
         await self._tiles.open(self.chain, job.table, job.plan, job.facts)
+        await self._mask(job)
         await self._points(job)
         await fetch_selectors(self.chain, job.plan, job.facts)
 
@@ -306,7 +307,7 @@ class Worker(ScoringService):
         if job.plan.scores is None:
             return []
         ids = await read_ids(self.chain, job.table)
-        return await score_mask(self.chain, job.table, job.facts, job.plan, ids)
+        return await score_mask(self.chain, job.facts, job.plan, ids)
 
     def _remember(self, query: bytes, index: int, result: bytes) -> bytes:
         self._results[(query, index)] = result

@@ -17,6 +17,8 @@ from .catalog import Catalog
 from .records import (
     CHUNKS_MAX,
     COLUMNS_REPLACED,
+    CONSENT_MALFORMED,
+    CONSENT_MISSING,
     EPOCH_ACTIVE,
     KIND_AGGREGATE,
     KIND_CHECK,
@@ -397,9 +399,17 @@ class Queries(Catalog):
                 return inputs[place].root
         return NOTHING
 
+    def _consent(self, query: Bytes32, owner: str) -> bytes:
+        """The consent of an owner that a query reads; zeros where it reads none."""
+        owners, inputs = self._table(self.asks[query].table).owners, self.inputs[query]
+        for place in range(len(owners)):
+            if owners[place] == owner:
+                return inputs[place].consent
+        return NOTHING
+
     def _require_evidence(self, query: Bytes32, fault: InputFault) -> None:
-        """A fault is the bank's, of the selectors its plan binds, or an owner's, of its columns or
-        of the model that it registered."""
+        """A fault is the bank's, of the selectors its plan binds, or an owner's, of its columns,
+        its consent or the model that it registered."""
         if fault.code == SELECTORS_MALFORMED or fault.code == SELECTORS_MISSING:
             if fault.owner != self.queries[query].bank:
                 raise Invalid("fault")
@@ -415,7 +425,10 @@ class Queries(Catalog):
             return
         if fault.owner not in self._table(self.asks[query].table).owners or fault.code == "":
             raise Invalid("fault")
-        if fault.root != self._root(query, fault.owner, fault.profile):
+        if fault.code == CONSENT_MALFORMED or fault.code == CONSENT_MISSING:
+            if fault.root == NOTHING or fault.root != self._consent(query, fault.owner):
+                raise Invalid("root")
+        elif fault.root != self._root(query, fault.owner, fault.profile):
             raise Invalid("root")
 
     def _same_fault(self, one: InputFault, other: InputFault) -> bool:
@@ -451,7 +464,12 @@ class Queries(Catalog):
                 continue
             code = self.input_faults[key].code
             # That a blob cannot be had is true at one node and not at another.
-            if code != COLUMNS_REPLACED and code != SELECTORS_MISSING and code != POINTS_MISSING:
+            if (
+                code != COLUMNS_REPLACED
+                and code != SELECTORS_MISSING
+                and code != POINTS_MISSING
+                and code != CONSENT_MISSING
+            ):
                 self._fault(query, organisation, "refused input without cause", "contract")
 
     def _finish_chunk(self, query: Bytes32, index: u64, result: Bytes32) -> None:

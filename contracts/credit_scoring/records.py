@@ -39,6 +39,8 @@ SELECTORS_MALFORMED = "SELECTORS_MALFORMED"
 SELECTORS_MISSING = "SELECTORS_MISSING"
 POINTS_MALFORMED = "PRIVATE_POINTS_MALFORMED"
 POINTS_MISSING = "PRIVATE_POINTS_MISSING"
+CONSENT_MALFORMED = "CONSENT_MALFORMED"
+CONSENT_MISSING = "CONSENT_MISSING"
 
 ROUNDS = 2
 MEMBERS_MAX = 8
@@ -188,7 +190,8 @@ class InputFault:
 
     Of an owner's columns `root` is that of the publication, zeros for none; of selectors, which
     the bank encrypted, it is the plan's hash, and `block` a selector's place. Of private points it
-    is the SHA-256 of the model's record, `column` the model, and `block` a ciphertext's place.
+    is the SHA-256 of the model's record, `column` the model, and `block` a ciphertext's place. Of a
+    consent it is the blob that the owner stated.
     `owner` is whose they are; `column` is empty if all of them are wrong."""
 
     code: str
