@@ -7,7 +7,8 @@ from statistics import geometric_mean, median
 
 from chainnode import _native
 from chainnode.bench import asset_block, frame, workloads
-from chainnode.bench.frame import Figures
+from chainnode.bench.frame import Figures, Spins
+from chainnode.bench.replay import replay
 from chainnode.bench.workloads import Workload
 from chainnode.types.errors import InternalError
 
@@ -15,6 +16,15 @@ GATE_REPEATS = 9
 ASSET_ACCOUNTS = 20_000
 ASSET_BLOCK_TRANSACTIONS = 2_000
 GATE_BLOCK_TRANSACTIONS = 1_000
+# Blocks on more threads than two, where there are so many cores.
+THREADS = (4, 8, 16)
+MANY_ACCOUNTS = asset_block.ACCOUNTS
+LOADS: dict[str, Workload] = {
+    "": workloads.UNIFORM_20,
+    "_uniform100": workloads.UNIFORM_100,
+    "_zipf80": workloads.ZIPF_80,
+    "_zipf99_delta": workloads.ZIPF_99_DELTA,
+}
 # What the parallel engine is built for, and the gate is asked about.
 WORKERS = 96
 ORACLE_THREADS = (1, 2, 4, 8, 96)
@@ -36,7 +46,7 @@ MIXES: dict[str, Workload] = {
 
 
 def run(quick: bool) -> tuple[Figures, list[str]]:
-    """Measure on one and two threads, every ratio inside one interleaved run.
+    """Measure on as many threads as there are cores, every ratio inside one interleaved run.
 
     Args:
         quick: fewer repetitions and random blocks.
@@ -45,7 +55,7 @@ def run(quick: bool) -> tuple[Figures, list[str]]:
         InternalError: `BENCH_MISMATCH`, when an engine gives another result than serial.
     """
     spin = frame.spin_scaling()
-    doubt = frame.two_threads_doubt(spin)
+    doubt = frame.threads_doubt(2, spin)
     repeats = 5 if quick else 15
     uniform = workloads.UNIFORM_20
     engine = _native.predict_engine(uniform.trace(), WORKERS)
@@ -80,6 +90,9 @@ def run(quick: bool) -> tuple[Figures, list[str]]:
     else:
         for key in [key for key, value in figures.items() if value is None]:
             notes.append(f"{key} is null: inconclusive, {doubt}")
+    more, told = many_threads(frame.spin_scalings(THREADS), repeats)
+    figures |= more
+    notes += told
     figures |= oracle(ORACLE_BLOCKS_QUICK if quick else ORACLE_BLOCKS_FULL)
     notes.append(
         f"oracle_blocks: random blocks (conflicts, deltas, ranges, failures, wrong hints) on "
@@ -97,6 +110,46 @@ def speedups(load: Workload, engine: str, threads: int, repeats: int) -> list[fl
     except RuntimeError as fault:
         raise InternalError("BENCH_MISMATCH", str(fault), subject=load.describe()) from None
     return [a / b for a, b in zip(serial.times_ns, other.times_ns, strict=True)]
+
+
+def many_threads(spins: Spins, repeats: int) -> tuple[Figures, list[str]]:
+    """The gate on 4, 8 and 16 threads; null with a note where there are fewer cores."""
+    figures: Figures = {}
+    notes = []
+    made = None
+    for threads, spin in spins.items():
+        doubt = frame.threads_doubt(threads, spin)
+        figures[f"spin_scaling_{threads}t"] = spin
+        if spin is None:
+            notes.append(f"spin_scaling_{threads}t is null: {doubt}")
+        for suffix in (*LOADS, "_asset_block"):
+            key = f"speedup_{threads}t{suffix}"
+            figures[key] = None
+            if spin is None:
+                notes.append(f"{key} is null: {doubt}")
+                continue
+            if suffix in LOADS:
+                load = LOADS[suffix]
+                found = median(speedups(load, "gate", threads, repeats))
+                engine = _native.predict_engine(load.trace(), threads)
+                simulated = replay(load.trace(), threads).speedup
+                told = f"`{engine}`, simulated {simulated:.2f}; {load.describe()}"
+            else:
+                made = made or asset_block.chain(MANY_ACCOUNTS)
+                count = workloads.BLOCK_TRANSACTIONS
+                found = median(asset_block.compared(made, threads, count, repeats))
+                told = (
+                    f"whole blocks of {count:,} transfers over {MANY_ACCOUNTS:,} accounts, "
+                    "signatures known; receipts and state equal to serial in every block"
+                )
+            if doubt:
+                notes.append(f"{key} is null: inconclusive, {doubt}")
+            else:
+                figures[key] = round(found, 3)
+            notes.append(
+                f"{key}: {found:.3f}, median of {repeats}, a spin kernel {spin:.2f}; {told}"
+            )
+    return figures, notes
 
 
 def gated() -> tuple[Figures, list[str]]:

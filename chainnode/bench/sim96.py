@@ -22,7 +22,7 @@ from chainnode.bench import (
     whole_block,
     workloads,
 )
-from chainnode.bench.frame import Figures
+from chainnode.bench.frame import Figures, Spins
 from chainnode.bench.replay import replay
 from chainnode.bench.verify import make_block, timed
 from chainnode.bench.workloads import BLOCK_TRANSACTIONS, Workload
@@ -38,6 +38,8 @@ SPAWN_US = 100.0
 SHARE = math.ceil(BLOCK_TRANSACTIONS / WORKERS)
 # Costs that need more cores than one to be measured.
 ASSUMED = ("line_ns", "wake_ns", "inflation")
+# Real runs that the simulator is compared with, where there are so many cores.
+THREADS = (1, 2, 4, 8, 16)
 VALIDATED = {"": workloads.UNIFORM_20, "_3us": workloads.UNIFORM_3}
 # Microseconds a transaction, threads, and the published speed-up: pevm's benches/README, the
 # Block-STM paper's Figures 5 and 6 (Diem and Aptos transfers; costs are what their rates imply).
@@ -51,7 +53,7 @@ PUBLISHED = {
 
 
 def run(quick: bool) -> tuple[Figures, list[str]]:
-    """Simulate, and compare the simulator with real runs of one and two threads.
+    """Simulate, and compare the simulator with real runs on as many threads as there are cores.
 
     Args:
         quick: fewer repetitions of the real runs; the simulation is the same.
@@ -59,7 +61,7 @@ def run(quick: bool) -> tuple[Figures, list[str]]:
     Raises:
         InternalError: `BENCH_MISMATCH`, when a real run gives another result than serial.
     """
-    spin = frame.spin_scaling()
+    spins = frame.spin_scalings(THREADS[1:])
     figures, notes = synthetic()
     parts = (asset, signatures, ablation.measure, block_building.measure, published, costs)
     for part in parts:
@@ -67,7 +69,7 @@ def run(quick: bool) -> tuple[Figures, list[str]]:
         figures |= more
         notes += told
     for check in (validation, executions):
-        more, told = check(spin, 5 if quick else 15)
+        more, told = check(spins, 5 if quick else 15)
         figures |= more
         notes += told
     return figures, notes
@@ -267,22 +269,22 @@ def costs() -> tuple[Figures, list[str]]:
     ]
 
 
-def executions(spin: float | None, repeats: int) -> tuple[Figures, list[str]]:
+def executions(spins: Spins, repeats: int) -> tuple[Figures, list[str]]:
     """Relative errors of the executions per transaction, on a skewed block without hints."""
     trace = workloads.ZIPF_99.trace().without_hints()
     figures: Figures = {}
     notes: list[str] = []
-    for threads in (1, 2):
-        key = f"validation_executions_error_{threads}t"
-        reason = unmeasurable(threads, spin)
-        if reason:
-            figures[key] = None
-            notes.append(f"{key} is null: {reason}")
+    for threads in THREADS:
+        key, doubt = f"validation_executions_error_{threads}t", doubtful(threads, spins)
+        figures[key] = None
+        notes += [f"{key} is null: {doubt}"] if doubt else []
+        if too_many(threads):
             continue
         real = _native.bench_blocks(trace, ["stm"], threads=threads, repeats=repeats)[0]
         found = _native.simulate(trace, threads, engine="stm")
         count = len(trace)
-        figures[key] = round(abs(found.executions * repeats / real.executions - 1), 3)
+        if not doubt:
+            figures[key] = round(abs(found.executions * repeats / real.executions - 1), 3)
         notes.append(
             f"{key}: executions a transaction, real {real.executions / repeats / count:.3f}, "
             f"simulated {found.executions / count:.3f}; proved wrong, real "
@@ -307,40 +309,43 @@ def published() -> tuple[Figures, list[str]]:
     ]
 
 
-def validation(spin: float | None, repeats: int) -> tuple[Figures, list[str]]:
+def validation(spins: Spins, repeats: int) -> tuple[Figures, list[str]]:
     """Relative errors of the simulator against real runs, each against its own serial run."""
     figures: Figures = {}
     notes: list[str] = []
-    for threads in (1, 2, 16):
-        reason = unmeasurable(threads, spin)
+    for threads in THREADS:
         for suffix, load in VALIDATED.items():
-            key = f"validation_error_{threads}t{suffix}"
-            if reason:
-                figures[key] = None
-                notes.append(f"{key} is null: {reason}")
+            key, doubt = f"validation_error_{threads}t{suffix}", doubtful(threads, spins)
+            figures[key] = None
+            if too_many(threads):
+                notes.append(f"{key} is null: {doubt}")
                 continue
             real, spread = real_ratio(load, threads, repeats)
             simulated = 1 / speedup(load.trace(), workers=threads, engine="dag")
-            quiet = spread <= SERIAL_SPREAD_MAX
-            figures[key] = round(abs(simulated / real - 1), 3) if quiet else None
-            if not quiet:
-                notes.append(
-                    f"{key} is null: other work disturbs the clock, serial runs of one block "
+            if not doubt and spread > SERIAL_SPREAD_MAX:
+                doubt = (
+                    "other work disturbs the clock, serial runs of one block "
                     f"differ by {100 * spread:.0f} %"
                 )
+            if doubt:
+                notes.append(f"{key} is null: {doubt}")
+            else:
+                figures[key] = round(abs(simulated / real - 1), 3)
             notes.append(
-                f"{key}: parallel over serial time, real {real:.3f} (median of {repeats} "
-                f"interleaved), simulated {simulated:.3f}; {load.describe()}"
+                f"{key}: parallel over serial time, real {real:.4f} (median of {repeats} "
+                f"interleaved), simulated {simulated:.4f}; {load.describe()}"
             )
     return figures, notes
 
 
-def unmeasurable(threads: int, spin: float | None) -> str:
+def too_many(threads: int) -> bool:
+    """Whether real threads would take turns on this machine's cores."""
+    return (os.cpu_count() or 1) < threads
+
+
+def doubtful(threads: int, spins: Spins) -> str:
     """Why real threads say nothing here; empty when they do."""
-    cores = os.cpu_count() or 1
-    if cores < threads:
-        return f"this machine has {cores} cores"
-    return frame.two_threads_doubt(spin) if threads > 1 else ""
+    return frame.threads_doubt(threads, spins.get(threads))
 
 
 def real_ratio(load: Workload, threads: int, repeats: int) -> tuple[float, float]:

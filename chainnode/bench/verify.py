@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,13 +16,16 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from chainnode import _native
 from chainnode.bench import frame
-from chainnode.bench.frame import Figures
+from chainnode.bench.frame import Figures, Spins
 from chainnode.types.errors import InternalError
 
 BLOCK_TRANSACTIONS = 1_000
 PAYLOAD_SIZE_BYTES = 256
 ROUNDS_QUICK = 7
 ROUNDS_FULL = 25
+# A block of the simulated size on each of these numbers of threads.
+THREADS = (4, 8, 16)
+LARGE_BLOCK_SIGNATURES = 10_000
 P256_SIGNATURES = 200
 SUITE_SIGNATURES = 200
 
@@ -68,7 +70,7 @@ def run(quick: bool) -> tuple[Figures, list[str]]:
     suites = {name: suite_times(name, rounds) for name in ("p256", "sm2")}
     openssl, openssl_note = sm2_openssl_us()
     scaling, spin = two_threads(block, rounds)
-    doubt = frame.two_threads_doubt(spin)
+    doubt = frame.threads_doubt(2, spin)
     honest = not doubt
     figures: Figures = {
         "ed25519_batch_us": round(per_signature["batch"], 2),
@@ -97,6 +99,38 @@ def run(quick: bool) -> tuple[Figures, list[str]]:
     if not honest:
         for key in [key for key in figures if key.endswith("threads2_scaling")]:
             notes.append(f"{key} is null: {doubt}")
+    more, told = many_threads(block, frame.spin_scalings(THREADS), rounds)
+    return figures | more, notes + told
+
+
+def many_threads(block: Block, spins: Spins, rounds: int) -> tuple[Figures, list[str]]:
+    """How much faster more than two threads check a block of the simulated size."""
+    figures: Figures = {}
+    notes = []
+    times = LARGE_BLOCK_SIGNATURES // BLOCK_TRANSACTIONS
+    columns = (block.keys * times, block.messages * times, block.signatures * times)
+
+    def check(threads: int) -> None:
+        if not all(_native.verify_signatures("ed25519", *columns, threads)):
+            raise InternalError("BENCH_MISMATCH", "a valid signature was refused", subject="batch")
+
+    for threads, spin in spins.items():
+        key = f"threads{threads}_scaling"
+        figures[key] = None
+        if spin is None:
+            notes.append(f"{key} is null: {frame.threads_doubt(threads, spin)}")
+            continue
+        ratios = [
+            timed(lambda: check(1)) / timed(lambda threads=threads: check(threads))  # type: ignore[misc]
+            for _ in range(rounds)
+        ]
+        found, doubt = round(median(ratios), 2), frame.threads_doubt(threads, spin)
+        figures[key] = None if doubt else found
+        notes += [f"{key} is null: inconclusive, {doubt}"] if doubt else []
+        notes.append(
+            f"{key}: {found}, a spin kernel {spin:.2f}; {LARGE_BLOCK_SIGNATURES:,} Ed25519 "
+            f"signatures of {BLOCK_TRANSACTIONS:,} keys met before, median of {rounds}"
+        )
     return figures, notes
 
 
@@ -215,29 +249,12 @@ def two_threads(block: Block, rounds: int) -> tuple[float | None, float | None]:
     """(scaling of our batch, scaling of a kernel that only computes); None on one core."""
     if (os.cpu_count() or 1) < 2:
         return None, None
-
-    def spin() -> None:
-        # Releases the interpreter lock and touches no memory.
-        hashlib.pbkdf2_hmac("sha256", b"spin", b"spin", 20_000)
-
     ours, pure = [], []
     for _ in range(rounds):
         one = timed(lambda: check_batch(block))
         ours.append(one / timed(lambda: check_batch(block, threads=2)))
-        pure.append(scaling(spin))
+        pure.append(frame.scaling_once(2))
     return median(ours), median(pure)
-
-
-def scaling(work: Callable[[], None]) -> float:
-    """How much more two threads do than one in the same time."""
-    one = timed(work)
-    threads = [threading.Thread(target=work) for _ in range(2)]
-    start = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return 2 * one / (time.perf_counter() - start)
 
 
 def timed(work: Callable[[], None]) -> float:

@@ -86,7 +86,7 @@ def run(quick: bool) -> tuple[Figures, list[str]]:
         "signature and receipt excluded",
         "worker_socket_us is null: no contract runs in a worker process here",
     ]
-    doubt = frame.two_threads_doubt(frame.spin_scaling())
+    doubt = frame.threads_doubt(2, frame.spin_scaling())
     if doubt:
         figures["threads2_scaling"] = None
         notes.append(f"threads2_scaling is null: {doubt}")

@@ -28,6 +28,13 @@ EXECUTOR_KEYS = {
     "mean_gate_ratio",
     "oracle_blocks",
     "oracle_mismatches",
+    "speedup_4t",
+    "speedup_8t",
+    "speedup_16t",
+    "speedup_16t_uniform100",
+    "speedup_16t_zipf80",
+    "speedup_16t_zipf99_delta",
+    "speedup_16t_asset_block",
 }
 SIM96_KEYS = {
     "uniform20_nominal",
@@ -78,6 +85,48 @@ def test_the_executor_bench_gives_the_promised_keys(monkeypatch: pytest.MonkeyPa
     ratio = figures["one_thread_ratio"]
     assert isinstance(ratio, float)
     assert 0 < ratio < 2
+
+
+def test_more_threads_are_told_where_a_spin_kernel_gains_as_much(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(executor, "LOADS", {"": Workload(20, transactions=300)})
+    monkeypatch.setattr(workloads, "BLOCK_TRANSACTIONS", 50)
+    monkeypatch.setattr(executor, "MANY_ACCOUNTS", 100)
+    spins = {4: 3.9, 8: 5.0, 16: None}
+    figures, notes = executor.many_threads(spins, 1)
+    assert {int(key.split("_")[2][:-1]) for key in figures if key.startswith("spin")} == {*spins}
+    for suffix in ("", "_asset_block"):
+        found = figures[f"speedup_4t{suffix}"]
+        assert isinstance(found, float)
+        assert 0 < found < 4
+        # What was seen is told, and is no figure.
+        assert figures[f"speedup_8t{suffix}"] is None
+        [seen] = [note for note in notes if note.startswith(f"speedup_8t{suffix}: ")]
+        assert "median of 1, a spin kernel 5.00" in seen
+        assert figures[f"speedup_16t{suffix}"] is None
+        assert not any(note.startswith(f"speedup_16t{suffix}: ") for note in notes)
+    nulls_have_reasons(figures, notes)
+
+
+def test_the_simulator_is_compared_on_as_many_threads_as_there_are_cores(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sim96, "VALIDATED", {"": Workload(20, transactions=300)})
+    monkeypatch.setattr(sim96, "SERIAL_SPREAD_MAX", 100)
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    spins = {2: 1.98, 4: 3.9, 8: 6.0, 16: None}
+    for check, name in (
+        (sim96.validation, "validation_error"),
+        (sim96.executions, "validation_executions_error"),
+    ):
+        figures, notes = check(spins, 1)
+        assert [*figures] == [f"{name}_{threads}t" for threads in sim96.THREADS]
+        told = [isinstance(value, float) for value in figures.values()]
+        assert told == [True, True, True, False, False]
+        assert any(note.startswith(f"{name}_8t: ") for note in notes)
+        assert not any(note.startswith(f"{name}_16t: ") for note in notes)
+        nulls_have_reasons(figures, notes)
 
 
 def test_the_gate_runs_every_mix(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """The benchmark envelope that BENCHMARKS.md fixes."""
 
 import json
+import os
 
 import pytest
 
@@ -21,7 +22,18 @@ def test_an_unknown_benchmark_is_refused() -> None:
         frame.run("speed", quick=True)
 
 
-def test_only_a_quiet_machine_with_two_cores_tells_about_two_threads() -> None:
-    assert [bool(frame.two_threads_doubt(spin)) for spin in (None, 1.3, 1.94, 1.97, 2.05, 6.2)] == [
+def test_only_a_quiet_machine_with_the_cores_tells_about_threads() -> None:
+    assert [bool(frame.threads_doubt(2, spin)) for spin in (None, 1.3, 1.94, 1.97, 2.05, 6.2)] == [
         True, True, True, False, False, True,
     ]  # fmt: skip
+    assert [bool(frame.threads_doubt(16, spin)) for spin in (None, 2.0, 15.1, 15.3, 16.9)] == [
+        True, True, True, False, True,
+    ]  # fmt: skip
+    assert frame.threads_doubt(1, None) == ""
+    assert "scales 15.10 on 16 threads, below 15.2" in frame.threads_doubt(16, 15.1)
+
+
+def test_a_spin_kernel_is_not_asked_for_more_threads_than_there_are_cores() -> None:
+    cores = os.cpu_count() or 1
+    assert frame.spin_scalings([cores + 1, 2 * cores]) == {cores + 1: None, 2 * cores: None}
+    assert 0 < frame.scaling_once(cores + 1) < 2 * cores + 2

@@ -19,6 +19,9 @@ def test_quick_run_gives_the_promised_keys() -> None:
         "sm2_us",
         "sm2_openssl_us",
         "threads2_scaling",
+        "threads4_scaling",
+        "threads8_scaling",
+        "threads16_scaling",
     }
     assert promised <= set(figures)
     for key, value in figures.items():
@@ -35,3 +38,12 @@ def test_verifiers_that_disagree_fail_the_run() -> None:
     swapped = dataclasses.replace(block, library_keys=block.library_keys[::-1])
     with pytest.raises(InternalError, match="BENCH_MISMATCH"):
         verify.compare_verdicts(swapped)
+
+
+def test_a_large_block_is_checked_on_more_threads_where_a_spin_kernel_gains_as_much() -> None:
+    block = verify.make_block(b"many")
+    figures, notes = verify.many_threads(block, {4: 3.9, 8: 5.0, 16: None}, 1)
+    assert [isinstance(value, float) for value in figures.values()] == [True, False, False]
+    assert any(note.startswith("threads8_scaling: ") for note in notes)
+    for threads in (8, 16):
+        assert any(note.startswith(f"threads{threads}_scaling is null: ") for note in notes)
