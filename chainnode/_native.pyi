@@ -464,6 +464,10 @@ def he_profile(name: str) -> HeProfile:
     A block holds N slots: 16,384 rows in M. Key shares, keys and ciphertexts of M go through the
     same calls as those of S; the ceremony needs s^2 only, whatever the degree."""
 
+def he_transform_roots(profile: str) -> list[tuple[bytes, bytes]]:
+    """For each data prime of a profile, then the special one: the powers of psi and those of
+    psi^-1, bit-reversed (SEAL's order), each a little-endian u64 and its Shoup quotient."""
+
 @final
 class HeRelinEphemeral:
     """A member's secret of relinearisation round 1, needed in round 2. Never leaves the process."""
@@ -625,6 +629,13 @@ class HeColumns:
         or 512 bytes a block, in file order."""
     def residue_bytes(self, column: str) -> int:
         """Bytes a residue of the column takes in its files."""
+    def stored(self, column: str, limb: int) -> bytes:
+        """A copy of a limb plane as it is stored, but for its first page. Raises
+        HeCorruptColumn."""
+    def check_pass(
+        self, columns: Sequence[str], limbs: int, first_block: int, block_count: int
+    ) -> int:
+        """The columns' common number of blocks. Raises ValueError where no pass could read that."""
     def verify(self, columns: Sequence[str]) -> None:
         """Read columns again and compare their roots. Raises HeCorruptColumn."""
     def evict(self, columns: Sequence[str]) -> None:

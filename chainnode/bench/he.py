@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chainnode.bench import he_cold, he_filtered, he_kernels, he_queries
+from chainnode.bench import he_cold, he_cuda, he_filtered, he_kernels, he_queries
 from chainnode.bench.frame import Figures
 from chainnode.bench.he_seal import Exact
 
@@ -25,7 +25,7 @@ KEYS = (
 )
 
 
-PARTS = (he_kernels, he_filtered, he_queries, he_cold)
+PARTS = (he_kernels, he_filtered, he_queries, he_cold, he_cuda)
 
 
 def run(quick: bool) -> tuple[Figures, list[str]]:

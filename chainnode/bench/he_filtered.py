@@ -19,15 +19,18 @@ import numpy as np
 import numpy.typing as npt
 
 from chainnode import _native as native
+from chainnode.bench import he_cuda
 from chainnode.bench.frame import Figures
 from chainnode.bench.he_seal import Exact, Seal, Slots, medians, seeds
+from chainnode.he.engine import unpack_container
+from chainnode.he.kernels import Factor, Kernels, NativeKernels, Pass
 from chainnode.testing.he_council import joint_keys
 from chainnode.types.errors import InternalError
 
 PROFILE: Final = "M"
 MEMBERS: Final = 4
 NAMES: Final = ("date_high", "date_low", "discount_high", "discount_low", "quantity", "revenue")
-FACTORS: Final[list[tuple[list[str], list[int], int]]] = [
+FACTORS: Final[list[Factor]] = [
     (["date_high", "date_low"], [1, -1], 0),
     (["discount_high", "discount_low"], [1, -1], 0),
     (["quantity"], [1], 0),
@@ -36,6 +39,7 @@ FACTORS: Final[list[tuple[list[str], list[int], int]]] = [
 FILTER_BLOCKS: Final = 13
 Q6_BLOCKS: Final = 62
 Q6_BLOCKS_QUICK: Final = FILTER_BLOCKS
+NATIVE: Final = NativeKernels()
 
 
 @dataclass(frozen=True)
@@ -58,9 +62,10 @@ class Table:
             total += int(((dh - dl) * (ih - il) * quantity * value).sum())
         return total
 
-    def fused(self, blocks: int) -> bytes:
-        product = self.store.tensor_sum(FACTORS, self.limbs, 0, blocks)
-        return native.he_relinearise(PROFILE, self.limbs, product, self.relin_key)
+    def fused(self, blocks: int, kernels: Kernels = NATIVE) -> bytes:
+        part = Pass(PROFILE, self.limbs, 0, blocks)
+        (product,) = unpack_container(kernels.sums(self.store, [[FACTORS]], part))
+        return kernels.relinearise(PROFILE, self.limbs, product, self.relin_key)
 
     def release(self, ciphertext: bytes) -> int:
         shares = [
@@ -84,6 +89,7 @@ def run(quick: bool, exact: Exact) -> tuple[Figures, list[str]]:
         table = _table(Path(folder), Q6_BLOCKS_QUICK if quick else Q6_BLOCKS)
         figures, notes = _filtered(Path(folder), table, (seal, rounds), exact)
         shape, note = _q6(table, rounds, exact)
+        shape |= _q6_on_device(table, rounds, exact)
     return figures | shape, [*notes, note]
 
 
@@ -234,3 +240,24 @@ def _q6(table: Table, rounds: int, exact: Exact) -> tuple[Figures, str]:
         "q6_wall_ns_per_row": 1e9 * median(times[1:]) / rows,
         "q6_rows": rows,
     }, note
+
+
+def _q6_on_device(table: Table, rounds: int, exact: Exact) -> Figures:
+    """The same with the passes and the relinearisation on a CUDA device, its columns there."""
+    cuda = he_cuda.kernels()
+    if cuda is None:
+        return {}
+    blocks = len(table.plain["revenue"])
+    rows, expected = blocks * native.he_profile(PROFILE).slots, table.expected()
+    times, computing = [], []
+    for _ in range(rounds + 1):
+        start = time.perf_counter()
+        product = table.fused(blocks, cuda)
+        computing.append(time.perf_counter() - start)
+        answer = table.release(product)
+        times.append(time.perf_counter() - start)
+        exact.value(answer, expected, "Q6 on the CUDA device")
+    return {
+        "cuda_q6_ns_per_row": 1e9 * median(times[1:]) / rows,
+        "cuda_q6_without_release_ns_per_row": 1e9 * median(computing[1:]) / rows,
+    }

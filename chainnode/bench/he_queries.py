@@ -11,12 +11,14 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from chainnode import _native as native
+from chainnode.bench import he_cuda
 from chainnode.bench.frame import Figures
 from chainnode.bench.he_cold import disk
 from chainnode.bench.he_seal import Exact
@@ -105,8 +107,19 @@ def _cells(rows: int) -> Cells:
     return cells
 
 
-def _measure(name: str, action: Callable[[], object], rounds: int) -> Figures:
-    """Median wall and processor milliseconds, the latter over all threads and members."""
+def _measure(name: str, query: Callable[[engine.Engine], object], rounds: int) -> Figures:
+    """Median wall and processor milliseconds, the latter over all threads and members; with the
+    passes on a CUDA device too, where there is one."""
+    figures = _timed(name, partial(query, engine.LocalEngine(THREADS)), rounds)
+    cuda = he_cuda.kernels()
+    if cuda is None:
+        return figures
+    return figures | _timed(
+        f"cuda_{name}", partial(query, engine.LocalEngine(THREADS, cuda)), rounds
+    )
+
+
+def _timed(name: str, action: Callable[[], object], rounds: int) -> Figures:
     action()
     wall, processor = [], []
     for _ in range(rounds):
@@ -133,12 +146,11 @@ def _sum_query(
     store = council.store(folder, columns)
     ingest = {f"query_{label}_sum_ingest_s": time.perf_counter() - start}
     plan = plan_query("SELECT COUNT(*), SUM(amount) FROM firms WHERE f0 < 60", Catalog(schema, {}))
-    local = engine.LocalEngine(THREADS)
     table = np.asarray([cells["f0"], cells["amount"]], dtype=np.int64)
     chosen = table[1][table[0] < 60]
     expected = (len(chosen), int(chosen.sum()))
 
-    def query() -> None:
+    def query(local: engine.Engine) -> None:
         chunks = [local.run_chunk(plan, i, store, [], QUERY_ID) for i in range(len(plan.chunks))]
         ciphertexts = engine.unpack_container(local.reduce(plan, chunks, council.relin_key))
         shares = {
@@ -178,11 +190,11 @@ def _score_query(
     plan = plan_query("SELECT id, CREDIT_SCORE('m1') FROM firms", Catalog(schema, {"m1": model}))
     ids = [f"E{row:07d}" for row in range(schema.rows)]
     mask = encode.mask_blocks(np.ones(schema.rows, dtype=np.bool_), schema.rows)
-    local, bank = engine.LocalEngine(THREADS), native.HeSecretKey.generate("S")
+    bank = native.HeSecretKey.generate("S")
     target = bank.public_key()
     expected = model.score(schema, cells)
 
-    def query() -> None:
+    def query(local: engine.Engine) -> None:
         chunks = [local.run_chunk(plan, i, store, mask, QUERY_ID) for i in range(len(plan.chunks))]
         ciphertexts = engine.unpack_container(local.reduce(plan, chunks, b""))
         scores = _read(plan, council, ciphertexts, (bank, target), mask, ids)

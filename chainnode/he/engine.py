@@ -16,6 +16,7 @@ import numpy as np
 
 from chainnode import _native
 from chainnode.he import checks, encode, private_constants, private_points
+from chainnode.he.kernels import Factor, Kernels, NativeKernels, Pass
 from chainnode.he.plan import (
     LinearForm,
     Output,
@@ -45,7 +46,7 @@ RESIDUE_BYTES: Final = 8
 
 
 class Engine(Protocol):
-    """Computes plans. `LocalEngine` uses native threads; others must return the same bytes."""
+    """Computes plans. `LocalEngine` uses this machine; others must return the same bytes."""
 
     def run_chunk(
         self,
@@ -87,14 +88,16 @@ class Engine(Protocol):
 
 
 class LocalEngine:
-    """The engine on this machine's threads.
+    """The engine on this machine.
 
     Args:
         threads: native threads a kernel may use; never changes a byte of the result.
+        kernels: compute passes and relinearisations; the native ones unless given.
     """
 
-    def __init__(self, threads: int = 1) -> None:
+    def __init__(self, threads: int = 1, kernels: Kernels | None = None) -> None:
         self._threads = threads
+        self._kernels = kernels or NativeKernels(threads)
 
     def run_chunk(
         self,
@@ -133,15 +136,16 @@ class LocalEngine:
             table_first: the table's number of that first block.
             points: see `Engine.run_chunk`.
         """
+        part = Pass(plan.profile, plan.limbs, first, count)
         if plan.scores is None:
             if plan.kind == "check":
                 return self._check(plan, columns, (first, count), query_id, table_first)
-            return self._sums(plan, columns, first, count)
+            return self._sums(plan, columns, part)
         parts = plan.score_parts()
         vectors: list[list[bytes]] = []
         if not plan.has_private_points():
             names, weights = _weight_rows(parts)
-            vectors = columns.mac_scalar(names, weights, plan.limbs, first, count, self._threads)
+            vectors = self._kernels.weighted(columns, names, weights, part)
 
         def scores(model: int, index: int) -> bytes:
             if not plan.has_private_points():
@@ -180,12 +184,12 @@ class LocalEngine:
         with ThreadPoolExecutor(self._threads) as pool:
             return pack_container(list(pool.map(one, plan.sums().outputs)))
 
-    def _sums(self, plan: Plan, columns: HeColumns, first: int, count: int) -> bytes:
+    def _sums(self, plan: Plan, columns: HeColumns, part: Pass) -> bytes:
         outputs = [
-            [[_native_form(form) for form in term.factors] for term in output.terms]
+            [[_factor(form) for form in term.factors] for term in output.terms]
             for output in plan.sums().outputs
         ]
-        return columns.sums(outputs, plan.limbs, first, count, self._threads)
+        return self._kernels.sums(columns, outputs, part)
 
     def reduce(
         self,
@@ -207,7 +211,7 @@ class LocalEngine:
         results = []
         for total in _totals(plan, chunk_results):
             if len(total) > 2 * _polynomial_bytes(plan):
-                total = _native.he_relinearise(plan.profile, plan.limbs, total, relin_key)
+                total = self._kernels.relinearise(plan.profile, plan.limbs, total, relin_key)
             results.append(total)
         if plan.private_constant() is not None:
             results = private_constants.select(plan, results, selectors, relin_key)
@@ -325,7 +329,7 @@ def _weight_rows(parts: Sequence[ScorePart]) -> tuple[list[str], list[list[int]]
     return names, rows
 
 
-def _native_form(form: LinearForm) -> tuple[Sequence[str], Sequence[int], int]:
+def _factor(form: LinearForm) -> Factor:
     return (form.columns, form.weights, form.constant)
 
 

@@ -9,12 +9,16 @@
     worker = "127.0.0.1:26602"          # keyholder
     passphrase_file = "/etc/chainnode/keyholder.passphrase"   # keyholder
 
-    engine = "local"                    # worker: "local", or "ray" with the table below
+    engine = "local"                    # worker: "local", or "ray" or "cuda" with a table below
 
     [ray]                               # all optional: `chainnode.he.ray_engine.RaySettings`
     address = "10.0.0.5:6379"
     shards = 8
     replication = 2
+
+    [cuda]                              # all optional: `chainnode.he.cuda.settings.CudaSettings`
+    device = 0
+    device_memory_max_mib = 65536
 
 Optional: server_name, keyholder_name (worker), threads (worker), memory_max_mib (worker), tick_ms.
 """
@@ -22,10 +26,11 @@ Optional: server_name, keyholder_name (worker), threads (worker), memory_max_mib
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+from chainnode.he.cuda.settings import CudaSettings
 from chainnode.he.ray_engine import RaySettings
 from chainnode.identity import Identity, load_identity
 from chainnode.sdk.client import AsyncClient
@@ -45,10 +50,8 @@ _TEXT: Final = (
     "engine",
 )
 _NUMBERS: Final = ("threads", "memory_max_mib", "tick_ms")
-_RAY: Final[dict[str, type]] = {
-    item.name: type(getattr(RaySettings(), item.name)) for item in fields(RaySettings)
-}
-_ENGINES: Final = ("local", "ray")
+_ENGINES: Final = ("local", "ray", "cuda")
+Settings = TypeVar("Settings", RaySettings, CudaSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,7 @@ class ServiceConfig:
     memory_max_mib: int = 8_192
     tick_ms: int = 2_000
     ray: RaySettings | None = None
+    cuda: CudaSettings | None = None
 
     def open_identity(self) -> Identity:
         """The process's keys and certificates."""
@@ -94,7 +98,7 @@ def load_service_config(path: Path) -> ServiceConfig:
             "CONFIG_UNREADABLE", f"cannot read it: {error}", subject=str(path), fix="correct it"
         ) from error
     for key in raw:
-        if key not in (*_TEXT, *_NUMBERS, "nodes", "endpoints", "chain_id", "ray"):
+        if key not in (*_TEXT, *_NUMBERS, "nodes", "endpoints", "chain_id", "ray", "cuda"):
             raise _bad("CONFIG_KEY_UNKNOWN", path, key, "is no key of this file")
     for key in _REQUIRED:
         if key not in raw:
@@ -124,24 +128,29 @@ def _config(path: Path, raw: dict[str, Any]) -> ServiceConfig:
         listen=raw.get("listen", ""),
         worker=raw.get("worker", ""),
         passphrase_file=None if secret is None else (path.parent / secret).resolve(),
-        ray=_ray(path, raw),
+        ray=_engine(path, raw, "ray", RaySettings()),
+        cuda=_engine(path, raw, "cuda", CudaSettings()),
         **chosen,
     )
 
 
-def _ray(path: Path, raw: dict[str, Any]) -> RaySettings | None:
-    engine, table = raw.get("engine", "local"), raw.get("ray", {})
+def _engine(path: Path, raw: dict[str, Any], name: str, settings: Settings) -> Settings | None:
+    """An engine's table over its defaults; None unless the file asks for that engine."""
+    engine, table = raw.get("engine", "local"), raw.get(name, {})
     if engine not in _ENGINES:
         raise _bad("CONFIG_VALUE_INVALID", path, "engine", f"is none of {', '.join(_ENGINES)}")
     if not isinstance(table, dict):
-        raise _bad("CONFIG_VALUE_INVALID", path, "ray", "is no table")
+        raise _bad("CONFIG_VALUE_INVALID", path, name, "is no table")
+    known = {item.name: getattr(settings, item.name) for item in fields(settings)}
     for key, value in table.items():
-        if key not in _RAY:
-            raise _bad("CONFIG_KEY_UNKNOWN", path, f"ray.{key}", "is no key of this file")
-        if type(value) is not _RAY[key] or (isinstance(value, int) and value < 1):
-            kind = "text" if _RAY[key] is str else "positive whole number"
-            raise _bad("CONFIG_VALUE_INVALID", path, f"ray.{key}", f"is no {kind}")
-    return RaySettings(**table) if engine == "ray" else None
+        if key not in known:
+            raise _bad("CONFIG_KEY_UNKNOWN", path, f"{name}.{key}", "is no key of this file")
+        # From 0 where the default is 0, as a device's number.
+        least = min(known[key], 1) if isinstance(known[key], int) else 0
+        if type(value) is not type(known[key]) or (isinstance(value, int) and value < least):
+            kind = "text" if isinstance(known[key], str) else "positive whole number"
+            raise _bad("CONFIG_VALUE_INVALID", path, f"{name}.{key}", f"is no {kind}")
+    return replace(settings, **table) if engine == name else None
 
 
 def _bad(code: str, path: Path, key: str, reason: str) -> ConfigError:

@@ -12,7 +12,10 @@ from pathlib import Path
 import structlog
 
 from chainnode import _native
+from chainnode.he.cuda.device import CupyDevice
+from chainnode.he.cuda.kernels import CudaKernels
 from chainnode.he.engine import Engine, LocalEngine
+from chainnode.he.kernels import NativeKernels
 from chainnode.he.ray_engine import RayEngine, RayFault
 from chainnode.sdk.service_config import ServiceConfig, load_service_config
 from chainnode.sdk.service_process import main, until_signalled
@@ -46,11 +49,23 @@ def open_engine(config: ServiceConfig) -> Engine:
     """The engine the configuration asks for.
 
     Raises:
-        ConfigError: `RAY_MISSING` or `RAY_UNREACHABLE`.
+        ConfigError: `RAY_MISSING`, `RAY_UNREACHABLE`, `CUDA_MISSING` or `CUDA_UNUSABLE`.
     """
+    log = structlog.get_logger("worker").bind(name=config.name)
+    if config.cuda is not None:
+
+        def broken(reason: str) -> None:
+            log.warning("cuda_fault", reason=reason, fix="restart the worker; see the driver's log")
+
+        kernels = CudaKernels(
+            CupyDevice(config.cuda.device),
+            NativeKernels(config.threads),
+            config.cuda.device_memory_max_mib,
+            broken,
+        )
+        return LocalEngine(config.threads, kernels)
     if config.ray is None:
         return LocalEngine(config.threads)
-    log = structlog.get_logger("worker").bind(name=config.name)
 
     def warn(fault: RayFault) -> None:
         log.warning(

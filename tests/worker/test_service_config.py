@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from chainnode.he.cuda.settings import CudaSettings
 from chainnode.he.ray_engine import RaySettings
 from chainnode.sdk.service_config import load_service_config
 from chainnode.types.errors import ConfigError
@@ -29,6 +30,15 @@ def test_a_full_file_is_read(tmp_path: Path) -> None:
     config = load_service_config(write(tmp_path, GOOD))
     assert config.nodes == ("127.0.0.1:26600",)
     assert (config.listen, config.threads, config.tick_ms) == ("127.0.0.1:26602", 2, 2_000)
+
+
+def test_the_cuda_table_counts_with_the_cuda_engine_only(tmp_path: Path) -> None:
+    table = "[cuda]\ndevice = 1\ndevice_memory_max_mib = 100\n"
+    assert load_service_config(write(tmp_path, GOOD + table)).cuda is None
+    config = load_service_config(write(tmp_path, GOOD + 'engine = "cuda"\n' + table))
+    assert (config.cuda, config.ray) == (CudaSettings(1, 100), None)
+    bare = load_service_config(write(tmp_path, GOOD + 'engine = "cuda"\n[cuda]\ndevice = 0\n'))
+    assert bare.cuda == CudaSettings()
 
 
 def test_the_ray_table_counts_with_the_ray_engine_only(tmp_path: Path) -> None:
@@ -60,6 +70,9 @@ def test_several_nodes_keep_their_order(tmp_path: Path) -> None:
         ("threads = 2", "[ray]\nadress = 'a:1'", "CONFIG_KEY_UNKNOWN"),
         ("threads = 2", "[ray]\nshards = 0", "CONFIG_VALUE_INVALID"),
         ("threads = 2", "[ray]\nshards = true", "CONFIG_VALUE_INVALID"),
+        ("threads = 2", "[cuda]\ndevice = -1", "CONFIG_VALUE_INVALID"),
+        ("threads = 2", "[cuda]\ndevice_memory_max_mib = 0", "CONFIG_VALUE_INVALID"),
+        ("threads = 2", "[cuda]\nnumber = 0", "CONFIG_KEY_UNKNOWN"),
         ("threads = 2", "[ray]\naddress = 6379", "CONFIG_VALUE_INVALID"),
     ],
 )

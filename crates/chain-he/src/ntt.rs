@@ -66,6 +66,14 @@ impl NttTable {
         }
     }
 
+    /// The powers of psi and of its inverse, bit-reversed: each a value and its Shoup quotient.
+    pub fn root_words(&self) -> [Vec<u64>; 2] {
+        [&self.roots, &self.inverse_roots].map(|row| {
+            let pairs = row.iter().map(|factor| [factor.value, factor.quotient]);
+            pairs.flatten().collect()
+        })
+    }
+
     /// Coefficients below four times the prime to canonical values.
     pub fn forward(&self, a: &mut [u64]) {
         kernels::forward_ntt(self, a);

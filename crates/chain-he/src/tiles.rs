@@ -146,6 +146,22 @@ impl Columns {
         runs
     }
 
+    /// A copy of a column's limb plane as it is stored, without its header page.
+    pub fn stored(&self, name: &str, limb: usize) -> HeResult<Vec<u64>> {
+        let column = self.column(name)?;
+        let Some(plane) = column.planes.get(limb) else {
+            return refuse(format!("column {name} has {} limbs only", column.limbs));
+        };
+        let words = plane.source()?.words().to_vec();
+        plane.check_intact()?;
+        Ok(words)
+    }
+
+    /// Refuses what no pass over these columns could do; returns their common block count.
+    pub fn check_pass(&self, names: &[String], pass: Pass) -> HeResult<usize> {
+        self.check(&[names], pass)
+    }
+
     // Refuses a result computed on a file that shrank meanwhile.
     fn check_intact(&self, names: &[String], limbs: usize) -> HeResult<()> {
         for name in names {

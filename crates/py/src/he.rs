@@ -88,6 +88,20 @@ struct HeProfile {
 }
 
 #[pyfunction]
+fn he_transform_roots<'py>(
+    py: Python<'py>,
+    profile: &str,
+) -> PyResult<Vec<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)>> {
+    let ring = chain_he::params::profile(profile)
+        .map_err(value_error)?
+        .ring;
+    let tables = ring.tables.iter().map(|table| table.root_words());
+    Ok(tables
+        .map(|rows| rows.map(|words| PyBytes::new(py, &bytes_of(&words))).into())
+        .collect())
+}
+
+#[pyfunction]
 fn he_profile(name: &str) -> PyResult<HeProfile> {
     let profile = profile(name).map_err(value_error)?;
     Ok(HeProfile {
@@ -424,6 +438,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("CPU_PATHS", paths)?;
     module.add_function(wrap_pyfunction!(keep_freed_memory, module)?)?;
     module.add_function(wrap_pyfunction!(he_profile, module)?)?;
+    module.add_function(wrap_pyfunction!(he_transform_roots, module)?)?;
     module.add_function(wrap_pyfunction!(he_encrypt, module)?)?;
     module.add_function(wrap_pyfunction!(he_encrypt_many, module)?)?;
     module.add_function(wrap_pyfunction!(he_validate_ciphertext, module)?)?;

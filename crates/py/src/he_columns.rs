@@ -79,6 +79,27 @@ impl HeColumns {
         Ok(roots.iter().map(|root| PyBytes::new(py, root)).collect())
     }
 
+    fn stored<'py>(
+        &self,
+        py: Python<'py>,
+        column: &str,
+        limb: usize,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        words(py, || self.0.stored(column, limb))
+    }
+
+    fn check_pass(
+        &self,
+        columns: Vec<String>,
+        limbs: usize,
+        first_block: usize,
+        block_count: usize,
+    ) -> PyResult<usize> {
+        self.0
+            .check_pass(&columns, pass(limbs, first_block, block_count, 1))
+            .map_err(value_error)
+    }
+
     fn verify(&self, py: Python<'_>, columns: Vec<String>) -> PyResult<()> {
         py.detach(|| self.0.verify(&columns)).map_err(value_error)
     }

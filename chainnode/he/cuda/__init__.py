@@ -1,0 +1,1 @@
+"""The engine's kernels on a graphics processor: the same bytes, by the optional extra `cuda`."""
