@@ -74,12 +74,15 @@ class ContractRefused(ClientFault):
 
 _CODES: Final = {
     "BudgetExceeded": "BUDGET_EXCEEDED",
+    "ModelMisnamed": "MODEL_MISNAMED",
     "NotAllowed": "NOT_ALLOWED",
     "PolicyDenied": "POLICY_DENIED",
     "StaleEpoch": "STALE_EPOCH",
 }
 _FIXES: Final = {
     "BudgetExceeded": "ask the table's owners to grant a larger budget",
+    "ModelMisnamed": "approve the record under the name that it states (one without quotes and "
+    "backslashes)",
     "PolicyDenied": "ask the owner named for another policy (chainnode he set-policy)",
     "StaleEpoch": "encrypt and publish the columns again under the active epoch's key",
     "NotAllowed": "ask the organisation named to grant access, or use its identity",

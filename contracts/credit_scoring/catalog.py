@@ -27,10 +27,12 @@ from .records import (
     ColumnSet,
     Consent,
     Invalid,
+    ModelMisnamed,
     NotAllowed,
     OwnerPolicy,
     StaleEpoch,
     Table,
+    names_itself,
 )
 
 
@@ -147,9 +149,11 @@ class Catalog(KeyCouncil):
     def approve_model(self, table: str, name: str, model: bytes) -> None:
         """Register a scorecard; usable once every owner approved the same points, then for ever.
 
-        A model with one feature reads that column, so owners decide. Who registers it answers for
-        the ciphertexts that it names."""
+        A model with one feature reads that column, so owners decide. It has the name that its
+        record states. Who registers it answers for the ciphertexts that it names."""
         self._require_table_owner(table)
+        if not names_itself(model, name):
+            raise ModelMisnamed(table, name)
         if self.models.get((table, name), model) != model:
             raise Invalid("model")
         if (table, name) not in self.models:

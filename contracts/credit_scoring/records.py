@@ -254,6 +254,12 @@ class PolicyDenied(Error):
     rule: str
 
 
+@error
+class ModelMisnamed(Error):
+    table: str
+    name: str
+
+
 @event
 class CatalogChanged:
     """`value`: what was stated: a budget; epoch and root; a consent's blob and end; a hash."""
@@ -343,6 +349,22 @@ class MemberFault:
     organisation: str
     fault: str
     shown_by: str
+
+
+def names_itself(model: bytes, name: str) -> bool:
+    """Whether the record of a model, canonical JSON, states this name.
+
+    Inside a JSON text a quote has a backslash before it, so what is found is a field; quotes and
+    backslashes in names, which a record spells otherwise, are in no name."""
+    spelled = name.encode()
+    for byte in spelled:
+        if byte == 34 or byte == 92:
+            return False
+    stated = b',"name":"' + spelled + b'",'
+    for start in range(len(model)):
+        if model[start] == 44 and model[start : start + len(stated)] == stated:
+            return True
+    return False
 
 
 def bit_of(place: int) -> int:

@@ -1,6 +1,7 @@
 """A chain with the credit scoring contract, and what its members send."""
 
 import hashlib
+import json
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -269,6 +270,13 @@ def consent(
     chain.call(
         "set_consent", sender=sender, table="sme", bank="bank-a", purpose=purpose, consent=word
     )
+
+
+def model_record(name: str, text: str = "points") -> bytes:
+    """As much of a model's record as the contract reads."""
+    return json.dumps(
+        {"features": text, "name": name, "offset": 0}, separators=(",", ":"), ensure_ascii=False
+    ).encode()
 
 
 def set_policy(chain: Deployed, owner: str, bank: str = "", **rules: Any) -> None:

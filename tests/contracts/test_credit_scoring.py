@@ -26,6 +26,7 @@ from scoring_chain import (
     inputs_hash,
     keyholder,
     keys,
+    model_record,
     named,
     new_chain,
     publish,
@@ -260,14 +261,49 @@ def test_one_keyholder_may_refuse_two_end_the_query_with_their_reason() -> None:
 
 def test_a_model_counts_only_when_every_owner_approved_the_same_points() -> None:
     chain = ready()
-    chain.call("approve_model", sender=client("registry"), table="sme", name="m", model=b"points")
+    points, other = model_record("m"), model_record("m", "other")
+    chain.call("approve_model", sender=client("registry"), table="sme", name="m", model=points)
     assert chain.view("models_of", table="sme") == []
     with pytest.raises(Reverted, match="Invalid"):
-        chain.call(
-            "approve_model", sender=client("statistics"), table="sme", name="m", model=b"other"
-        )
-    chain.call("approve_model", sender=client("statistics"), table="sme", name="m", model=b"points")
-    assert chain.view("models_of", table="sme") == [b"points"]
+        chain.call("approve_model", sender=client("statistics"), table="sme", name="m", model=other)
+    chain.call("approve_model", sender=client("statistics"), table="sme", name="m", model=points)
+    assert chain.view("models_of", table="sme") == [points]
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("m", model_record("n")),
+        ("m", model_record("m2")),
+        ("m2", model_record("m")),
+        ("", model_record("m")),
+        ("m", b""),
+        ("m", model_record("n", 'a "name":"m" b')),
+        ("m", model_record("n", ',"name":"m",')),
+        # A name that reaches over the record's next field, and one that is spelled as it is read.
+        ('m","offset":0,"x":"', b'{"features":1,"name":"m","offset":0,"x":"",'),
+        ("m\\\\x", model_record("m\\x")),
+        ('m"x', model_record('m"x')),
+    ],
+)
+def test_a_model_is_registered_and_approved_under_the_name_of_its_record(
+    name: str, model: bytes
+) -> None:
+    chain = ready()
+    with pytest.raises(Reverted, match="ModelMisnamed"):
+        chain.call("approve_model", sender=client("registry"), table="sme", name=name, model=model)
+    assert chain.view("models_of", table="sme") == []
+    with pytest.raises(Reverted, match="Invalid"):
+        chain.view("registrar_of", table="sme", model=hashlib.sha256(model).digest())
+
+
+@pytest.mark.parametrize("name", ["m", "modèle 1", "信用", "m{},[]:'"])
+def test_every_name_that_a_record_spells_as_it_is_can_be_registered(name: str) -> None:
+    chain = ready()
+    model = model_record(name, "n" * 3_000)
+    for owner in ("registry", "statistics"):
+        chain.call("approve_model", sender=client(owner), table="sme", name=name, model=model)
+    assert chain.view("models_of", table="sme") == [model]
 
 
 def test_a_ceremony_started_over_gives_up_the_unfinished_one() -> None:

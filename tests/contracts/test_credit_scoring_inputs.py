@@ -22,6 +22,7 @@ from scoring_chain import (
     events,
     inputs_hash,
     keyholder,
+    model_record,
     named,
     publish,
     ready,
@@ -142,7 +143,7 @@ POINTS = {
     "code": "PRIVATE_POINTS_MALFORMED",
     "owner": "statistics",
     "profile": "M",
-    "root": hashlib.sha256(b"hidden points").digest(),
+    "root": hashlib.sha256(model_record("hidden")).digest(),
     "column": "hidden",
     "block": 2,
 }
@@ -152,7 +153,7 @@ def asked_for_points() -> Deployed:
     """A query of bank-a on a table with a model that statistics registered."""
     chain = asked()
     for name in ("statistics", "registry"):
-        approve(chain, name, b"hidden points")
+        approve(chain, name, model_record("hidden"))
     return chain
 
 
@@ -239,15 +240,18 @@ def test_points_are_those_of_a_model_of_the_table_and_its_registrars(
         refuse_input(asked_for_points(), worker("guarantor"), **(POINTS | changes))
 
 
-def test_who_registers_a_model_first_answers_for_it_under_every_name() -> None:
+def test_who_registers_a_model_first_answers_for_it() -> None:
     chain = asked_for_points()
-    approve(chain, "registry", b"hidden points", "copied")
-    approve(chain, "registry", b"other points", "other")
+    hidden, other = model_record("hidden"), model_record("other")
+    approve(chain, "registry", hidden)
+    approve(chain, "registry", other, "other")
+    with pytest.raises(Reverted, match="ModelMisnamed"):
+        approve(chain, "registry", hidden, "copied")
     found = {
         data: chain.view("registrar_of", table="sme", model=hashlib.sha256(data).digest())
-        for data in (b"hidden points", b"other points")
+        for data in (hidden, other)
     }
-    assert found == {b"hidden points": "statistics", b"other points": "registry"}
+    assert found == {hidden: "statistics", other: "registry"}
     with pytest.raises(Reverted, match="model"):
         chain.view("registrar_of", table="sme", model=digest("plan"))
 

@@ -24,6 +24,9 @@ BANK = "bank-a"
 PLACE = 2
 """Of the ciphertext that is spoilt: the offset is at 0."""
 
+UNREADABLE = b'\xff{,"name":"hidden",'
+"""What the contract takes for a record of that name, and nobody else for any."""
+
 Lie = Callable[[bytes], bytes]
 
 
@@ -205,7 +208,7 @@ async def test_an_unreadable_record_is_no_model_and_stops_no_other_query(
     for owner in OWNERS:
         client = consortium.client(owner)
         await client.set_consent("firms", BANK, IDS[:20])
-        await client.chain.call("approve_model", table="firms", name="hidden", model=b"{}")
+        await client.chain.call("approve_model", table="firms", name="hidden", model=UNREADABLE)
     bank = consortium.bank
     rows = await asyncio.wait_for(bank.query("firms", "SELECT COUNT(*) FROM firms"), 30)
     assert [row.values for row in rows] == [(ROWS,)]
@@ -221,7 +224,7 @@ async def test_a_query_of_an_unreadable_record_is_refused_at_once_with_the_reaso
     bank = consortium.bank
     for owner in OWNERS:
         call = consortium.client(owner).chain.call
-        await call("approve_model", table="firms", name="hidden", model=b"\xff" * 40)
+        await call("approve_model", table="firms", name="hidden", model=UNREADABLE)
     facts = await read_table(bank.chain, "firms", 1, BANK)
     other = make_plan(facts, f"SELECT CREDIT_SCORE('{MODEL.name}') FROM firms")
     honest = bank.chain.call
