@@ -237,6 +237,22 @@ def private_limbs(columns: int, parties: int) -> int:
     return limbs
 
 
+def require_limbs(record: PrivateScorecard, parties: int) -> None:
+    """Whether a record's ciphertexts have the limbs that a council of so many pieces needs.
+
+    Raises:
+        ClientFault: `MODEL_STALE`, or `PLAN_TOO_DEEP`.
+    """
+    limbs = private_limbs(len(record.points) - 1, parties)
+    if limbs != record.limbs:
+        raise ClientFault(
+            "MODEL_STALE",
+            f"its points have {record.limbs} limbs where this council needs {limbs}",
+            subject=record.name,
+            fix="encrypt the points again, under another name",
+        )
+
+
 def require_point(record: PrivateScorecard, place: int, blob: bytes) -> None:
     """Whether a ciphertext of a record has the shape and the residue range that it needs.
 

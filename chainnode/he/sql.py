@@ -131,15 +131,8 @@ def _score_ring(model: Model, form: LinearForm, parties: int) -> tuple[Profile, 
     if isinstance(model, Scorecard):
         return SCORES, SCORES.limbs, degree_and_noise.score_noise_bits(form, parties)
     noise = degree_and_noise.private_score_noise_bits(len(form.columns), parties)
-    limbs = private_points.private_limbs(len(form.columns), parties)
-    if limbs != model.limbs:
-        raise ClientFault(
-            "MODEL_STALE",
-            f"its points have {model.limbs} limbs where this council needs {limbs}",
-            subject=model.name,
-            fix="encrypt the points again, under another name",
-        )
-    return DEEP, limbs, noise
+    private_points.require_limbs(model, parties)
+    return DEEP, model.limbs, noise
 
 
 def _score_cost(models: Sequence[Model], schema: TableSchema, profile: Profile, limbs: int) -> Cost:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from chainnode.sdk.input_faults import InputFault
 from chainnode.sdk.scoring import ScoringChain
 from chainnode.types.errors import ClientFault, PeerFault
 
 _PARALLEL = 8
 
-Fault = Callable[[int, str], InputFault]
+Fault = Callable[[int, str], PeerFault]
 """The fault of a ciphertext at a place, for a reason."""
 
 
@@ -44,7 +43,7 @@ async def checked_blobs(
         missing: makes the fault of one that no node has.
 
     Raises:
-        InputFault: as the two make it; the first malformed one, or else the first missing one.
+        PeerFault: as the two make it; the first malformed one, or else the first missing one.
     """
     gate = asyncio.Semaphore(_PARALLEL)
 

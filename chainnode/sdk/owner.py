@@ -250,8 +250,16 @@ class DataOwner(AccessRules):
         """Register or confirm a scorecard, as one of the table's owners.
 
         A model with private points is one no owner can read: approve it only for a bank that may
-        learn any column it names, row by row, or after `check_private_points`.
+        learn any column it names, row by row, or after `check_private_points`. Whether all its
+        ciphertexts are there and of the right form is looked at here, since the contract cannot.
+
+        Raises:
+            ClientFault: `MODEL_INVALID` or `MODEL_STALE`.
+            PeerFault: `PRIVATE_POINTS_MALFORMED` or `PRIVATE_POINTS_MISSING`, naming the
+                ciphertext; nothing was approved.
         """
+        if isinstance(model, PrivateScorecard):
+            await private_models.require_approvable(self.chain, table, model)
         await self.chain.call("approve_model", table=table, name=model.name, model=model.encode())
 
     async def encrypt_model(

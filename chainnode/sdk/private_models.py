@@ -11,14 +11,15 @@ from chainnode.he.private_points import (
     PrivateScorecard,
     check_points,
     encrypt_points,
+    require_limbs,
     require_point,
 )
 from chainnode.he.profiles import DEEP
 from chainnode.he.scorecard import Scorecard
 from chainnode.sdk.bank_ciphertexts import checked_blobs
 from chainnode.sdk.input_faults import POINTS_MISSING, InputFault
-from chainnode.sdk.scoring import EPOCH_ACTIVE, ScoringChain, read_table
-from chainnode.types.errors import ClientFault
+from chainnode.sdk.scoring import EPOCH_ACTIVE, ContractRefused, ScoringChain, read_table
+from chainnode.types.errors import ClientFault, PeerFault
 
 
 async def encrypt_model(
@@ -74,6 +75,63 @@ async def check_private_points(
     await asyncio.to_thread(
         check_points, record, model, facts.schema, facts.catalog.parties, key, points_secret
     )
+
+
+async def require_approvable(chain: ScoringChain, table: str, record: PrivateScorecard) -> None:
+    """Look at all that an approval of private points is for, as an owner does before it gives one.
+
+    The contract holds hashes and cannot see whether there is anything behind them.
+
+    Args:
+        chain: where the ciphertexts are.
+        table: name under which the contract knows the table.
+        record: to be approved.
+
+    Raises:
+        ClientFault: `MODEL_INVALID` or `MODEL_STALE`: the record is for another table, schema,
+            epoch or number of limbs, or names another number of ciphertexts.
+        PeerFault: `PRIVATE_POINTS_MALFORMED` or `PRIVATE_POINTS_MISSING`, naming the ciphertext and
+            who answers for the record.
+    """
+    _, status, *_ = await chain.view("epoch_info", epoch=record.epoch)
+    if record.epoch == 0 or status != EPOCH_ACTIVE:
+        raise ClientFault(
+            "MODEL_STALE",
+            f"its points are encrypted for epoch {record.epoch}, whose key is not active",
+            subject=record.name,
+            fix="have the bank encrypt the points again, under another name",
+        )
+    facts = await read_table(chain, table, record.epoch)
+    record.validate(facts.schema)
+    require_limbs(record, facts.catalog.parties)
+    whose = await _whose(chain, table, record)
+
+    def fault(code: str, place: int, reason: str) -> PeerFault:
+        return PeerFault(
+            code,
+            f"ciphertext {place} of model {record.name}, for which {whose} answers: {reason}",
+            subject=f"{record.name}/{place}",
+            fix="do not approve the model; the bank must upload what is missing by encrypting it "
+            "again with the same secret (chainnode he approve-model --private-points), and what is "
+            "malformed under another name",
+        )
+
+    await checked_blobs(
+        chain,
+        record.points,
+        lambda place, blob: require_point(record, place, blob),
+        partial(fault, POINTS_MALFORMED),
+        partial(fault, POINTS_MISSING),
+    )
+
+
+async def _whose(chain: ScoringChain, table: str, record: PrivateScorecard) -> str:
+    """Who registered a record, or the bank that hands it round before anybody has."""
+    model = hashlib.sha256(record.encode()).digest()
+    try:
+        return str(await chain.view("registrar_of", table=table, model=model))
+    except ContractRefused:
+        return "the bank that encrypted it"
 
 
 async def fetch_points(
