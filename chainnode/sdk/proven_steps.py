@@ -41,6 +41,12 @@ _LAYOUTS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         ("detail", "text"),
     ),
     "CouncilStep": (("epoch", "u64"), ("step", "text"), ("organisation", "text")),
+    "EpochOpened": (
+        ("epoch", "u64"),
+        ("organisations", "texts"),
+        ("threshold", "u64"),
+        ("profiles", "texts"),
+    ),
     "MemberFault": (
         ("query", "hash"),
         ("organisation", "text"),
@@ -150,6 +156,8 @@ def encoded(step: Step) -> bytes:
             out += bytes(value)
         elif kind == "list":
             out += len(value).to_bytes(4, "big") + b"".join(_sized(bytes(item)) for item in value)
+        elif kind == "texts":
+            out += len(value).to_bytes(4, "big") + b"".join(_sized(item.encode()) for item in value)
         else:
             out += _sized(value.encode() if kind == "text" else bytes(value))
     return out

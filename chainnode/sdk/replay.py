@@ -7,12 +7,16 @@ result, who was wrong, the budget, and the decisions on groups and on silent mem
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
+import msgspec
+
 from chainnode.he.plan import Plan
 from chainnode.he.planner.policy import OwnerRules
+from chainnode.he.threshold import Sharing
 from chainnode.sdk.input_faults import GONE, POINTS, InputFault
 from chainnode.sdk.proven_steps import history, prove
 from chainnode.sdk.query_inputs import NOTHING, OwnerInput, rules_bytes
@@ -40,6 +44,7 @@ from chainnode.sdk.scoring import (
     QueryFacts,
     ScoringChain,
     Step,
+    TableFacts,
     confirm_plan,
     read_query,
     read_table,
@@ -98,7 +103,10 @@ async def replay(
     if not own or own[0].fields.get("step") != "submitted":
         checks.append(Check("submission", THE_NODE, False, "no proven step submits this query"))
         return Report(facts, tuple(checks))
-    case = Case(facts, table, tuple(proven), own, tuple(proven[: proven.index(own[0])]))
+    before = tuple(proven[: proven.index(own[0])])
+    table, council = _council(table, facts.epoch, before)
+    checks.append(council)
+    case = Case(facts, table, tuple(proven), own, before)
     checks += [*_terms(case), *_budget(case), *_inputs(case), *_ending(case)]
     checks += [*_refusers(case), *_rules(case)]
     try:
@@ -119,10 +127,30 @@ async def replay(
 def _concerns(step: Step, facts: QueryFacts) -> bool:
     if step.fields.get("query") == facts.query:
         return True
+    if step.name == "EpochOpened":
+        return bool(step.fields["epoch"] == facts.epoch)
     if step.name in ("CatalogChanged", "ColumnsAudited"):
         return bool(step.fields["table"] == facts.table and step.height <= facts.height)
     asked = (step.fields.get("step"), step.fields.get("organisation"), step.fields.get("detail"))
     return asked == ("submitted", facts.bank, facts.table) and step.height <= facts.height
+
+
+def _council(table: TableFacts, epoch: int, before: Sequence[Step]) -> tuple[TableFacts, Check]:
+    """The table under the council that the receipt of its epoch names; what a node states of it
+    is compared and not used."""
+    opened = [
+        step for step in before if step.name == "EpochOpened" and step.fields["epoch"] == epoch
+    ]
+    if not opened:
+        return table, Check("council", THE_NODE, False, f"no proven step opens epoch {epoch}")
+    proven = Sharing.of(opened[-1].fields["organisations"], opened[-1].fields["threshold"])
+    shown = f"{proven.threshold} of {', '.join(proven.members)} hold epoch {epoch}"
+    if proven == table.sharing:
+        return table, Check("council", THE_NODE, True, shown)
+    stated = f"{table.sharing.threshold} of {', '.join(table.sharing.members)}"
+    catalog = msgspec.structs.replace(table.catalog, parties=len(proven.pieces))
+    table = dataclasses.replace(table, sharing=proven, catalog=catalog)
+    return table, Check("council", THE_NODE, False, f"{shown}; the node states {stated}")
 
 
 def _terms(case: Case) -> Iterator[Check]:

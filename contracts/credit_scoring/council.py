@@ -29,6 +29,7 @@ from .records import (
     Council,
     CouncilStep,
     Epoch,
+    EpochOpened,
     Invalid,
     Keys,
     NotAllowed,
@@ -295,6 +296,7 @@ class KeyCouncil(Contract):
         )
         self.current_epoch.set(epoch)
         emit(CouncilStep(epoch, "opened", ctx.sender_org))
+        emit(EpochOpened(epoch, organisations, threshold, profiles))
         return epoch
 
     def _activate(self, epoch: u64) -> None:

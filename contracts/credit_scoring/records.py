@@ -292,6 +292,18 @@ class CouncilStep:
 
 
 @event
+class EpochOpened:
+    """Who shall hold an epoch's key, any `threshold` of them, with keys of which profiles.
+
+    With it a receipt alone shows whose workers and keyholders a query of the epoch is for."""
+
+    epoch: u64
+    organisations: list[str]
+    threshold: u64
+    profiles: list[str]
+
+
+@event
 class ChunkStep:
     """`value`: the commitment, or the result's hash; empty where there is none."""
 

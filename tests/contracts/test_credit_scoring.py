@@ -26,7 +26,6 @@ from scoring_chain import (
     inputs_hash,
     keyholder,
     keys,
-    model_record,
     named,
     new_chain,
     publish,
@@ -52,6 +51,24 @@ def test_a_ceremony_ends_in_an_active_epoch() -> None:
     assert (number, state) == (epoch, 2)
     assert len(seed) == len(test_seed) == 32 and seed != test_seed
     assert [fields["step"] for fields in events(chain, "CouncilStep")][-1] == "active"
+
+
+def test_the_receipt_of_an_opening_names_the_epochs_council() -> None:
+    chain = new_chain()
+    chain.call("open_epoch", sender=keyholder("bank-a"))
+    chain.call("open_epoch", sender=keyholder("registry"))
+    activate(chain, opened=2)
+    rotate(chain, ["statistics", "registry", "newcomer"], ORGANISATIONS[:3], ("S", "S36", "M"))
+    whole = {"organisations": ORGANISATIONS, "threshold": 3, "profiles": ["S", "S36"]}
+    new = {"organisations": ["statistics", "registry", "newcomer"], "threshold": 2}
+    assert events(chain, "EpochOpened") == [
+        {"epoch": 1} | whole,
+        {"epoch": 2} | whole,
+        {"epoch": 3, "profiles": ["S", "S36", "M"]} | new,
+    ]
+    for fields in events(chain, "EpochOpened"):
+        members = chain.view("epoch_members", epoch=fields["epoch"])
+        assert members == (fields["organisations"], fields["threshold"])
 
 
 def test_no_message_is_revealed_before_all_are_committed() -> None:
@@ -257,53 +274,6 @@ def test_one_keyholder_may_refuse_two_end_the_query_with_their_reason() -> None:
         assert status(chain) == CHECKING
         chain.call("refuse", sender=keyholder(name), query=QUERY, reason="hash not reproduced")
     assert (status(chain), reason(chain)) == (REFUSED, "hash not reproduced")
-
-
-def test_a_model_counts_only_when_every_owner_approved_the_same_points() -> None:
-    chain = ready()
-    points, other = model_record("m"), model_record("m", "other")
-    chain.call("approve_model", sender=client("registry"), table="sme", name="m", model=points)
-    assert chain.view("models_of", table="sme") == []
-    with pytest.raises(Reverted, match="Invalid"):
-        chain.call("approve_model", sender=client("statistics"), table="sme", name="m", model=other)
-    chain.call("approve_model", sender=client("statistics"), table="sme", name="m", model=points)
-    assert chain.view("models_of", table="sme") == [points]
-
-
-@pytest.mark.parametrize(
-    ("name", "model"),
-    [
-        ("m", model_record("n")),
-        ("m", model_record("m2")),
-        ("m2", model_record("m")),
-        ("", model_record("m")),
-        ("m", b""),
-        ("m", model_record("n", 'a "name":"m" b')),
-        ("m", model_record("n", ',"name":"m",')),
-        # A name that reaches over the record's next field, and one that is spelled as it is read.
-        ('m","offset":0,"x":"', b'{"features":1,"name":"m","offset":0,"x":"",'),
-        ("m\\\\x", model_record("m\\x")),
-        ('m"x', model_record('m"x')),
-    ],
-)
-def test_a_model_is_registered_and_approved_under_the_name_of_its_record(
-    name: str, model: bytes
-) -> None:
-    chain = ready()
-    with pytest.raises(Reverted, match="ModelMisnamed"):
-        chain.call("approve_model", sender=client("registry"), table="sme", name=name, model=model)
-    assert chain.view("models_of", table="sme") == []
-    with pytest.raises(Reverted, match="Invalid"):
-        chain.view("registrar_of", table="sme", model=hashlib.sha256(model).digest())
-
-
-@pytest.mark.parametrize("name", ["m", "modèle 1", "信用", "m{},[]:'"])
-def test_every_name_that_a_record_spells_as_it_is_can_be_registered(name: str) -> None:
-    chain = ready()
-    model = model_record(name, "n" * 3_000)
-    for owner in ("registry", "statistics"):
-        chain.call("approve_model", sender=client(owner), table="sme", name=name, model=model)
-    assert chain.view("models_of", table="sme") == [model]
 
 
 def test_a_ceremony_started_over_gives_up_the_unfinished_one() -> None:

@@ -1,10 +1,14 @@
-"""What owners allow: policies, of which the strictest counts, and consents with purpose and end."""
+"""What owners allow: policies, of which the strictest counts, consents with an end, and models."""
+
+import hashlib
 
 import pytest
 from scoring_chain import (
     QUERY,
+    client,
     consent,
     digest,
+    model_record,
     publish,
     ready,
     set_policy,
@@ -92,3 +96,50 @@ def test_a_consent_ends_after_its_last_block() -> None:
     assert consents(chain, OTHER) == [bytes(32)] * 2
     found = chain.view("consent", table="sme", bank="bank-a", owner="registry", purpose="scoring")
     assert (found.bitmap, found.until_height) == (digest("rows"), last)
+
+
+def test_a_model_counts_only_when_every_owner_approved_the_same_points() -> None:
+    chain = ready()
+    points, other = model_record("m"), model_record("m", "other")
+    chain.call("approve_model", sender=client("registry"), table="sme", name="m", model=points)
+    assert chain.view("models_of", table="sme") == []
+    with pytest.raises(Reverted, match="Invalid"):
+        chain.call("approve_model", sender=client("statistics"), table="sme", name="m", model=other)
+    chain.call("approve_model", sender=client("statistics"), table="sme", name="m", model=points)
+    assert chain.view("models_of", table="sme") == [points]
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("m", model_record("n")),
+        ("m", model_record("m2")),
+        ("m2", model_record("m")),
+        ("", model_record("m")),
+        ("m", b""),
+        ("m", model_record("n", 'a "name":"m" b')),
+        ("m", model_record("n", ',"name":"m",')),
+        # A name that reaches over the record's next field, and one that is spelled as it is read.
+        ('m","offset":0,"x":"', b'{"features":1,"name":"m","offset":0,"x":"",'),
+        ("m\\\\x", model_record("m\\x")),
+        ('m"x', model_record('m"x')),
+    ],
+)
+def test_a_model_is_registered_and_approved_under_the_name_of_its_record(
+    name: str, model: bytes
+) -> None:
+    chain = ready()
+    with pytest.raises(Reverted, match="ModelMisnamed"):
+        chain.call("approve_model", sender=client("registry"), table="sme", name=name, model=model)
+    assert chain.view("models_of", table="sme") == []
+    with pytest.raises(Reverted, match="Invalid"):
+        chain.view("registrar_of", table="sme", model=hashlib.sha256(model).digest())
+
+
+@pytest.mark.parametrize("name", ["m", "modèle 1", "信用", "m{},[]:'"])
+def test_every_name_that_a_record_spells_as_it_is_can_be_registered(name: str) -> None:
+    chain = ready()
+    model = model_record(name, "n" * 3_000)
+    for owner in ("registry", "statistics"):
+        chain.call("approve_model", sender=client(owner), table="sme", name=name, model=model)
+    assert chain.view("models_of", table="sme") == [model]

@@ -69,6 +69,37 @@ class MisnamingChain(LocalChain):
         return "statistics" if method == "registrar_of" else stated
 
 
+class OtherCouncilChain(LocalChain):
+    """A node that states another council of an epoch than the one that was opened."""
+
+    organisations, threshold = ["bank-a", "guarantor", "registry", "statistics"], 3
+
+    async def view(self, method: str, **kwargs: Any) -> Any:
+        stated = await super().view(method, **kwargs)
+        return (self.organisations, self.threshold) if method == "epoch_members" else stated
+
+
+class FewerChain(OtherCouncilChain):
+    organisations = OtherCouncilChain.organisations[:3]
+
+
+class ReorderedChain(OtherCouncilChain):
+    organisations = OtherCouncilChain.organisations[::-1]
+
+
+class LowerThresholdChain(OtherCouncilChain):
+    threshold = 2
+
+
+class ForgetfulChain(LocalChain):
+    """A node that knows nothing of how the council's key began."""
+
+    async def follow(self, from_height: int) -> AsyncIterator[tuple[int, list[Step]]]:
+        async for height, steps in LocalChain.follow(self, from_height):
+            opening = any(step.name == "EpochOpened" for step in steps)
+            yield height, [] if opening else steps
+
+
 async def replayed(
     consortium: Consortium, folder: Path, node: type[LocalChain] = LocalChain
 ) -> Report:
@@ -109,6 +140,33 @@ async def test_an_honest_query_matches_in_every_point(
         *("steps", "terms", "plan", "budget", "columns", "policy", "minimum group", "groups"),
         *("shares", "ending", "chunk 0", "result"),
     }
+
+
+@pytest.mark.parametrize("node", [FewerChain, ReorderedChain, LowerThresholdChain])
+async def test_a_node_that_states_another_council_is_named_and_not_believed(
+    consortium: Consortium, tmp_path: Path, node: type[OtherCouncilChain]
+) -> None:
+    await consortium.bank.query("firms", SUM)
+    (council,) = [
+        check for check in passed(await replayed(consortium, tmp_path)) if check.what == "council"
+    ]
+    assert council.detail == "3 of bank-a, guarantor, registry, statistics hold epoch 1"
+    report = await replayed(consortium, tmp_path, node)
+    assert ("council", "the node") in found(report)
+    # Votes, shares and silence are judged by the council of the receipt; nobody else is named.
+    assert {who for _, who in found(report)} == {"the node"}
+    assert not {"groups", "shares", "silent members", "equal shares"} & {
+        what for what, _ in found(report)
+    }
+
+
+async def test_a_node_that_hides_how_an_epoch_began_is_named(
+    consortium: Consortium, tmp_path: Path
+) -> None:
+    await consortium.bank.query("firms", SUM)
+    report = await replayed(consortium, tmp_path, ForgetfulChain)
+    assert found(report) == {("council", "the node")}
+    assert any("no proven step opens epoch 1" in check.detail for check in report.checks)
 
 
 async def test_a_replay_derives_who_showed_a_share_without_having_committed(
