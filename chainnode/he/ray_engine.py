@@ -24,7 +24,7 @@ from chainnode.he.engine import LocalEngine, chunk_blocks, combine
 from chainnode.he.plan import Plan
 from chainnode.he.planner.chunks import split
 from chainnode.he.private_points import EncryptedPoints
-from chainnode.he.shards import ShardOrder, ShardStore, order_of, place, tiles_of
+from chainnode.he.shards import ShardOrder, ShardStore, order_of, place, shard_count, tiles_of
 from chainnode.types.errors import ChainnodeError, ConfigError, PeerFault
 from chainnode.types.limits import MEBI
 
@@ -46,7 +46,8 @@ class RaySettings:
     Args:
         address: of the cluster, `host:port` of its head node; `auto` takes the one this machine is
             part of.
-        shards: how many shards a chunk is split into, if it has so many blocks.
+        shards: how many shards a chunk is split into at most: no more than it has blocks, and of
+            sums no more than pay (`shard_count`).
         replication: Ray nodes that keep a shard's tiles, so that losing one loses no tiles.
         agreement: Ray nodes that compute each shard; with 2 or more their bytes are compared, and
             where they differ this worker computes the shard itself and names the wrong one.
@@ -202,7 +203,7 @@ class RayEngine:
         start, blocks = chunk_blocks(plan, chunk_index)
         orders = [
             self._order(plan, columns, start + first, count)
-            for first, count in split(blocks, self._settings.shards)
+            for first, count in split(blocks, shard_count(plan, blocks, self._settings.shards))
         ]
         nodes = self._machines()
         keys = [order.key() for order in orders]

@@ -20,6 +20,7 @@ from typing import IO, Final
 from chainnode._native import HeColumns, HeCorruptColumn
 from chainnode.he.engine import LocalEngine
 from chainnode.he.plan import Plan
+from chainnode.he.planner.chunks import worthwhile
 from chainnode.he.profiles import PROFILES, ProfileName
 from chainnode.types.codec import merkle_root
 from chainnode.types.errors import ConfigError, PeerFault
@@ -79,6 +80,25 @@ def tiles_of(order: ShardOrder, columns: HeColumns) -> dict[str, bytes]:
         name: b"".join(read_blocks(columns, name, order.limbs, order.first, order.count))
         for name, _ in order.roots
     }
+
+
+def shard_count(plan: Plan, blocks: int, most: int) -> int:
+    """Into how many shards a chunk is split, by the planner's rule of what another one saves.
+
+    A shard of sums returns all sums of the plan, however few its blocks; those of scores and of
+    checks are split as far as they go, as their chunks are: a score's result grows with the blocks,
+    and a check's work is its weights.
+
+    Args:
+        plan: whose chunk it is.
+        blocks: of the chunk.
+        most: shards of a chunk, as the worker is set up.
+    """
+    if plan.kind != "aggregate":
+        return most
+    residues = plan.sums().polynomials() * plan.limbs * PROFILES[plan.profile].slots
+    read_bytes = plan.cost.bytes_read * blocks // sum(count for _, count in plan.chunks)
+    return worthwhile(read_bytes, residues * _RESIDUE_BYTES, most)
 
 
 def place(keys: Sequence[str], machines: Sequence[str]) -> list[list[str]]:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from he_council import Council
@@ -32,6 +33,7 @@ from chainnode.worker.main import open_engine
 ray = pytest.importorskip("ray", reason="Ray is not installed: `make test-system` installs it")
 
 SUMS = "SELECT COUNT(*), SUM(staff) FROM firms WHERE overdue >= 3"
+LONG_SUMS = "sums whose plan says that it reads so much that two shards pay"
 SCORES = "SELECT id, CREDIT_SCORE('m1') FROM firms"
 QUERY = b"\x07" * 32
 pytestmark = [
@@ -72,8 +74,11 @@ def questions(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Question]:
     made = {}
-    for sql in (SUMS, SCORES):
-        plan = plan_query(sql, catalog, chunk_count=1)
+    for sql in (SUMS, LONG_SUMS, SCORES):
+        plan = plan_query(SUMS if sql == LONG_SUMS else sql, catalog, chunk_count=1)
+        if sql == LONG_SUMS:
+            reads = msgspec.structs.replace(plan.cost, bytes_read=1_000 * plan.cost.bytes_read)
+            plan = msgspec.structs.replace(plan, cost=reads)
         council, folder = Council(plan.profile), tmp_path_factory.mktemp(plan.profile)
         columns = council.encrypt_table(folder, schema, firms, plan.columns())
         made[sql] = Question(plan, council, columns)
@@ -114,7 +119,7 @@ def change_in_place(path: Path) -> None:
         file.write(bytes([old[0] ^ 1]))
 
 
-@pytest.mark.parametrize("sql", [SUMS, SCORES])
+@pytest.mark.parametrize("sql", [SUMS, LONG_SUMS, SCORES])
 @pytest.mark.parametrize("shards", [1, 2])
 def test_same_bytes_as_on_this_machine(
     questions: dict[str, Question], settings: RaySettings, sql: str, shards: int
@@ -125,6 +130,15 @@ def test_same_bytes_as_on_this_machine(
         assert questions[sql].result(engine) == questions[sql].result(LocalEngine(2))
         assert len(engine.actors()) == 2
         assert engine.faults == []
+
+
+def test_sums_that_no_second_shard_would_pay_for_are_one_shard(
+    questions: dict[str, Question], settings: RaySettings
+) -> None:
+    for sql, shards in ((SUMS, 1), (LONG_SUMS, 2), (SCORES, 2)):
+        with closing(Watched(settings)) as engine:
+            assert questions[sql].chunk(engine) == questions[sql].local
+            assert engine.asked.qsize() == shards
 
 
 class Watched(RayEngine):
@@ -142,7 +156,7 @@ class Watched(RayEngine):
 def test_a_node_killed_in_the_middle_of_a_query_is_named_and_replaced(
     cluster: Any, questions: dict[str, Question], settings: RaySettings
 ) -> None:
-    question, (lost, *_) = questions[SUMS], cluster.worker_nodes
+    question, (lost, *_) = questions[LONG_SUMS], cluster.worker_nodes
     with closing(Watched(settings)) as engine:
         # Two shards on two nodes: each is asked for one.
         assert question.chunk(engine) == question.local
@@ -207,7 +221,7 @@ def test_a_node_that_computes_wrong_bytes_is_outvoted_and_named(
 def test_a_node_that_hangs_is_named_and_its_shards_go_elsewhere(
     questions: dict[str, Question], settings: RaySettings
 ) -> None:
-    question = questions[SUMS]
+    question = questions[LONG_SUMS]
     with closing(RayEngine(settings)) as engine:
         assert question.chunk(engine) == question.local
         stopped = [ray.get(actor.where.remote())[0] for actor in engine.actors().values()]

@@ -4,17 +4,19 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from he_council import Council
 
+from chainnode.he.checks import CheckStatement, check_plan
 from chainnode.he.encode import Cell
 from chainnode.he.engine import LocalEngine, combine
 from chainnode.he.plan import Plan
-from chainnode.he.planner.chunks import split
+from chainnode.he.planner.chunks import READS_PER_RESULT, split
 from chainnode.he.ray_engine import RayEngine, RaySettings
 from chainnode.he.schema import TableSchema
-from chainnode.he.shards import ShardOrder, ShardStore, order_of, place, tiles_of
+from chainnode.he.shards import ShardOrder, ShardStore, order_of, place, shard_count, tiles_of
 from chainnode.he.sql import Catalog, plan_query
 from chainnode.types.errors import ConfigError, PeerFault
 
@@ -170,3 +172,45 @@ def test_without_ray_the_reason_and_the_command_are_named(monkeypatch: pytest.Mo
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(ConfigError, match=r"RAY_MISSING.*pip install 'chainnode\[ray\]'"):
         RayEngine(RaySettings())
+
+
+def longer(plan: Plan, factor: int) -> Plan:
+    """The same question on a table of so many times the blocks."""
+    replace = msgspec.structs.replace
+    chunks = tuple((factor * first, factor * count) for first, count in plan.chunks)
+    reads = replace(plan.cost, bytes_read=factor * plan.cost.bytes_read)
+    return replace(plan, chunks=chunks, cost=reads)
+
+
+def test_sums_are_split_into_no_more_shards_than_pay(catalog: Catalog) -> None:
+    """Each shard's time is what it reads, and all of them send back all sums."""
+    plan = plan_query(SUMS, catalog, chunk_count=1)
+    sums_bytes = plan.sums().polynomials() * plan.limbs * 8_192 * 8
+    found = []
+    for factor in (1, 4, 16, 64, 256, 1_024):
+        made = longer(plan, factor)
+        (_, blocks), *_ = made.chunks
+        read = made.cost.bytes_read
+
+        def time(count: int, read: int = read) -> float:
+            return read / count + READS_PER_RESULT * sums_bytes * count
+
+        count = shard_count(made, blocks, 8)
+        assert time(count) == min(time(other) for other in range(1, 9))
+        found.append(count)
+    assert found[0] == 1 and found[-1] == 8 and found == sorted(found)
+    # A chunk of half the blocks has half to read.
+    whole = longer(plan, 64)
+    (_, blocks), *_ = whole.chunks
+    halves = msgspec.structs.replace(whole, chunks=split(blocks, 2))
+    assert shard_count(halves, blocks // 2, 8) == shard_count(longer(plan, 32), blocks // 2, 8)
+    assert shard_count(halves, blocks // 2, 8) < shard_count(whole, blocks, 8)
+
+
+def test_scores_and_checks_are_split_as_far_as_they_go(
+    catalog: Catalog, schema: TableSchema
+) -> None:
+    assert shard_count(plan_query(SCORES, catalog, chunk_count=1), 2, 8) == 8
+    statement = CheckStatement(schema.table, schema.columns[0].owner, "S36", bytes(32))
+    check = check_plan(statement, schema, 4, 1)
+    assert shard_count(check, 2, 8) == 8
