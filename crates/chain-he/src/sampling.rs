@@ -21,7 +21,8 @@ pub const ERROR_MAX: i64 = BINOMIAL_BITS as i64;
 const TRITS_PER_WORD: usize = 8;
 /// How many uniform values add up to one flooding value.
 const FLOOD_TERMS: usize = 4;
-const DIGIT_BITS: u32 = 32;
+// Sums of `FLOOD_TERMS` digits are operands of the kernels' products: below 2^47.
+const DIGIT_BITS: u32 = 44;
 // Values of a step of flooding, so that its rows stay in the L1 cache.
 const FLOOD_PIECE: usize = 256;
 /// Bits by which a flooding value may exceed one of its terms.
@@ -123,52 +124,85 @@ impl Sampler {
         scale: u64,
         moduli: &[Modulus],
     ) -> Zeroizing<Vec<u64>> {
-        let words = self.words(count * FLOOD_TERMS * bits.div_ceil(64) as usize);
-        let sums = flood_digits(&words, bits, count);
-        let mut out = Zeroizing::new(vec![0u64; moduli.len() * count]);
+        let width = bits.div_ceil(64) as usize;
+        let digits = bits.div_ceil(DIGIT_BITS) as usize;
+        let constants: Vec<_> = moduli
+            .iter()
+            .map(|q| FloodRow::new(q, bits, digits, scale))
+            .collect();
+        let mut words = Zeroizing::new(vec![0u64; FLOOD_PIECE * FLOOD_TERMS * width]);
+        let mut sums = Zeroizing::new(vec![[0u64; FLOOD_PIECE]; digits]);
         let mut padded = Zeroizing::new([0u64; FLOOD_PIECE]);
-        for (q, row) in moduli.iter().zip(out.chunks_exact_mut(count)) {
-            // Half of the largest sum, rounded: 2 (2^bits - 1).
-            let centre = q.mul(2, q.sub(q.power(2, bits as u64), 1));
-            let scale = q.reduce(scale);
-            let shift = q.negate(q.mul(centre, scale));
-            let weights: Vec<[u64; FLOOD_PIECE]> = (0..sums.len())
-                .map(|digit| {
-                    [q.mul(q.power(2, u64::from(DIGIT_BITS) * digit as u64), scale); FLOOD_PIECE]
-                })
-                .collect();
-            for (piece, values) in row.chunks_mut(FLOOD_PIECE).enumerate() {
-                let at = piece * FLOOD_PIECE;
+        let mut out = Zeroizing::new(vec![0u64; moduli.len() * count]);
+        // Piece by piece, so that what is drawn is used while it is in the L1 cache.
+        for first in (0..count).step_by(FLOOD_PIECE) {
+            let values = FLOOD_PIECE.min(count - first);
+            let drawn = &mut words[..values * FLOOD_TERMS * width];
+            self.0.fill_bytes(bytemuck::cast_slice_mut(drawn));
+            add_up_digits(drawn, bits, width, &mut sums);
+            for (q, (row, constants)) in moduli
+                .iter()
+                .zip(out.chunks_exact_mut(count).zip(&constants))
+            {
+                let weights = constants.weights.iter();
                 let pairs: Vec<(&[u64], &[u64])> = sums
                     .iter()
-                    .zip(&weights)
-                    .map(|(digits, weight)| (&digits[at..at + FLOOD_PIECE], &weight[..]))
+                    .zip(weights)
+                    .map(|(digits, weight)| (&digits[..], &weight[..]))
                     .collect();
-                padded.fill(shift);
+                padded.fill(constants.shift);
                 add_products(&mut padded[..], &pairs, q);
-                values.copy_from_slice(&padded[..values.len()]);
+                row[first..first + values].copy_from_slice(&padded[..values]);
             }
         }
         out
     }
 }
 
-// Digits of 32 bits of the sums of `FLOOD_TERMS` terms, lowest first, their carries not passed on:
-// below 2^34 each. Rows are filled up to whole pieces.
-fn flood_digits(words: &[u64], bits: u32, count: usize) -> Vec<Zeroizing<Vec<u64>>> {
-    let width = bits.div_ceil(64) as usize;
-    let digit = |place: u32| {
-        let (word, shift) = ((place / 2) as usize, place % 2 * DIGIT_BITS);
-        let mask = u64::MAX >> (64 - (bits - place * DIGIT_BITS).min(DIGIT_BITS));
-        let mut row = Zeroizing::new(vec![0u64; count.next_multiple_of(FLOOD_PIECE)]);
-        for (sum, terms) in row.iter_mut().zip(words.chunks_exact(FLOOD_TERMS * width)) {
-            *sum = (0..FLOOD_TERMS)
-                .map(|term| terms[term * width + word] >> shift & mask)
-                .sum();
+// What makes a residue of the digits of a flooding value.
+struct FloodRow {
+    // Of each digit, repeated.
+    weights: Vec<[u64; FLOOD_PIECE]>,
+    // Minus the scaled centre.
+    shift: u64,
+}
+
+impl FloodRow {
+    fn new(q: &Modulus, bits: u32, digits: usize, scale: u64) -> Self {
+        // Half of the largest sum, rounded: 2 (2^bits - 1).
+        let centre = q.mul(2, q.sub(q.power(2, bits as u64), 1));
+        let scale = q.reduce(scale);
+        let weight = |digit| q.mul(q.power(2, u64::from(DIGIT_BITS) * digit as u64), scale);
+        Self {
+            weights: (0..digits)
+                .map(|digit| [weight(digit); FLOOD_PIECE])
+                .collect(),
+            shift: q.negate(q.mul(centre, scale)),
         }
-        row
-    };
-    (0..bits.div_ceil(DIGIT_BITS)).map(digit).collect()
+    }
+}
+
+// Digits of the sums of `FLOOD_TERMS` terms of `width` little-endian words, lowest first, their
+// carries not passed on: below 2^46 each.
+fn add_up_digits(words: &[u64], bits: u32, width: usize, sums: &mut [[u64; FLOOD_PIECE]]) {
+    for (digit, row) in sums.iter_mut().enumerate() {
+        let place = DIGIT_BITS * digit as u32;
+        let (word, shift) = ((place / 64) as usize, place % 64);
+        let mask = u64::MAX >> (64 - (bits - place).min(DIGIT_BITS));
+        // What a digit takes of the word after its first; that word is the first again where the
+        // digit ends in it, and then its bits are masked out.
+        let next = (word + 1).min(width - 1);
+        let ends_before = shift + DIGIT_BITS <= 64 || word + 1 == width;
+        let further = if ends_before { 0 } else { mask };
+        for (sum, terms) in row.iter_mut().zip(words.chunks_exact(FLOOD_TERMS * width)) {
+            let part = |term: &[u64]| {
+                let low = u64::from_le(term[word]) >> shift;
+                let high = u64::from_le(term[next]) << 1 << (63 - shift);
+                (low & mask) | (high & further)
+            };
+            *sum = terms.chunks_exact(width).map(part).sum();
+        }
+    }
 }
 
 fn rejection(degree: usize, modulus: &Modulus, mut fill: impl FnMut(&mut [u8])) -> Vec<u64> {
@@ -258,11 +292,13 @@ mod tests {
 
     #[test]
     fn flooding_is_the_centred_sum_of_its_terms() {
-        for bits in [30, 64, 65, 100] {
+        // Two pieces and a part of one.
+        const COUNT: usize = 2 * FLOOD_PIECE + 88;
+        for bits in [30, 44, 45, 64, 65, 88, 89, 100, 127] {
             let q = Modulus::new(MODULI[3]);
-            let rows = Sampler::new(&[4; 32]).flood(64, bits, 65_537, &[q]);
+            let rows = Sampler::new(&[4; 32]).flood(COUNT, bits, 65_537, &[q]);
             let width = bits.div_ceil(64) as usize;
-            let words = Sampler::new(&[4; 32]).words(64 * FLOOD_TERMS * width);
+            let words = Sampler::new(&[4; 32]).words(COUNT * FLOOD_TERMS * width);
             for (row, terms) in rows.iter().zip(words.chunks_exact(FLOOD_TERMS * width)) {
                 let mut value = 0;
                 for term in terms.chunks_exact(width) {
