@@ -27,6 +27,7 @@ from chainnode.he.encode import Cell
 from chainnode.he.plan import Plan
 from chainnode.he.profiles import PROFILES, ProfileName
 from chainnode.he.schema import Bins, Column, TableSchema
+from chainnode.he.score_column import ScoreColumn
 from chainnode.he.scorecard import FeaturePoints, Scorecard
 from chainnode.he.sql import Catalog, plan_query
 from chainnode.testing.he_council import joint_keys
@@ -198,8 +199,7 @@ def _score_query(
         chunks = [local.run_chunk(plan, i, store, mask, QUERY_ID) for i in range(len(plan.chunks))]
         ciphertexts = engine.unpack_container(local.reduce(plan, chunks, b""))
         scores = _read(plan, council, ciphertexts, (bank, target), mask, ids)
-        got = np.fromiter(scores.values(), np.int64)
-        exact.slots(got.astype("<u8").tobytes(), expected.astype("<u8"), "a score")
+        exact.slots(scores.scores.astype("<u8").tobytes(), expected.astype("<u8"), "a score")
 
     return ingest | _measure(f"query_{label}_score", query, rounds)
 
@@ -211,7 +211,7 @@ def _read(
     bank: tuple[native.HeSecretKey, bytes],
     mask: Sequence[bytes],
     ids: Sequence[str],
-) -> dict[str, int]:
+) -> ScoreColumn:
     key, target = bank
 
     # As a keyholder's `switched_parts`; here all members on one machine.

@@ -235,7 +235,7 @@ def _show_scores(scores: Scores, output: Format) -> None:
     """One model's as pairs; several as rows with a column each."""
     first, *further = scores.values()
     if not further:
-        show(first, output)
+        show(dict(first.items()), output)
         return
     rows = ({"id": name, **{m: scores[m][name] for m in scores}} for name in first)
     show_rows(list(rows), output)

@@ -16,6 +16,7 @@ from chainnode.he.answer import Average, Row
 from chainnode.he.plan import AggregatePart, GroupLabel, Plan
 from chainnode.he.profiles import PROFILES
 from chainnode.he.schema import rows_per_block
+from chainnode.he.score_column import ScoreColumn
 from chainnode.types.errors import InternalError, PeerFault
 
 __all__ = [
@@ -110,7 +111,7 @@ def open_scores(
     mask_blocks: Sequence[bytes],
     ids: Sequence[str],
     query_id: bytes,
-) -> dict[str, int]:
+) -> ScoreColumn:
     """The scores of the rows the mask keeps, checked against sentinels and zeros.
 
     Args:
@@ -134,7 +135,7 @@ def open_models(
     mask_blocks: Sequence[bytes],
     ids: Sequence[str],
     query_id: bytes,
-) -> dict[str, dict[str, int]]:
+) -> dict[str, ScoreColumn]:
     """The scores of every scorecard of a plan, by its name; see `open_scores`."""
     parts = plan.score_parts()
     return {
@@ -152,7 +153,7 @@ def _open_model(
     mask_blocks: Sequence[bytes],
     ids: Sequence[str],
     query_id: bytes,
-) -> dict[str, int]:
+) -> ScoreColumn:
     parts = plan.score_parts()
     part = parts[place]
     modulus, rows = PROFILES[plan.profile].plain_modulus, rows_per_block(plan.profile)
@@ -169,7 +170,10 @@ def _open_model(
     scores = part.minimum + (residues - part.minimum) % modulus
     if np.any(scores[keep] > part.maximum):
         raise _wrong_share(plan, -1, "a score is outside the model's range")
-    return dict(zip(compress(ids, keep.tolist()), scores[keep].tolist(), strict=True))
+    if len(ids) != plan.rows:
+        raise InternalError("IDS_INCOMPLETE", f"{len(ids)} ids of {plan.rows} rows")
+    kept_ids = ids if keep.all() else list(compress(ids, keep.tolist()))
+    return ScoreColumn(kept_ids, scores[keep])
 
 
 def _wrong_share(plan: Plan, block: int, reason: str) -> PeerFault:

@@ -18,6 +18,7 @@ from chainnode.he.plan import Plan
 from chainnode.he.private_constants import released_places, released_plan
 from chainnode.he.profiles import PROFILES
 from chainnode.he.results import Row, assemble, open_models
+from chainnode.he.score_column import ScoreColumn
 from chainnode.he.threshold import Copies, Sharing
 from chainnode.identity import Identity
 from chainnode.sdk.access import SCORING
@@ -70,8 +71,8 @@ _ANSWERED: Final = "answered"
 _UPLOADS_S: Final = 10.0
 """How long a share that was stated may be on its way before its giver is blamed."""
 
-Scores = dict[str, dict[str, int]]
-"""Score by enterprise, by model."""
+Scores = dict[str, ScoreColumn]
+"""Scores by enterprise, by model."""
 
 Answer = list[Row] | Scores
 """Rows of aggregates or bands, or scores."""
@@ -154,9 +155,7 @@ class BankClient(DataOwner):
         known, plan = await self._ask(table, sql, private)
         return _rows(await self._collect(await self._released(self.last_query), known, plan))
 
-    async def score(
-        self, table: str, model: str, ids: Sequence[str] | None = None
-    ) -> dict[str, int]:
+    async def score(self, table: str, model: str, ids: Sequence[str] | None = None) -> ScoreColumn:
         """Scores of enterprises that consent to this bank; the others are left out.
 
         Raises:
