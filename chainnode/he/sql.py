@@ -123,6 +123,8 @@ def _score_plan(bound: BoundQuery, catalog: Catalog, chunk_count: int) -> Plan:
         parts.append(ScorePart(model.name, digest, form, model.offset, low, high, bound.ids, cuts))
     room = build.Room(profile, limbs, noise, capacity)
     cost = _score_cost(models, schema, profile, limbs)
+    if not isinstance(models[0], PrivateScorecard):
+        chunk_count = chunks.in_long_runs(schema.block_count(profile.name), chunk_count)
     return build.plan_of("scores", bound.query.sql, schema, room, cost, chunk_count, parts)
 
 

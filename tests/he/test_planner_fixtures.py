@@ -13,6 +13,7 @@ import pytest
 
 from chainnode.he.plan import Plan
 from chainnode.he.planner.chunks import READS_PER_RESULT, worthwhile
+from chainnode.he.schema import rows_per_block
 from chainnode.he.sql import Catalog, Policy, explain, plan_query, refusal, verify_plan
 from chainnode.types.errors import ClientFault
 
@@ -95,8 +96,23 @@ def test_few_blocks_of_many_sums_are_one_chunk_and_a_long_scan_has_one_a_worker(
     sizes = (9_000, 100_000, 300_000, 1_000_000, 2_000_000)
     assert [chunks(few, rows) for rows in sizes] == [1, 1, 1, 2, 3]
     assert [chunks(more, rows) for rows in sizes] == [1, 1, 2, 3, 4]
-    score = "SELECT CREDIT_SCORE('m1') FROM firms"
-    assert len(plan_query(score, catalog, 2).chunks) == 2
+
+
+def test_scores_are_read_in_long_runs(catalog: Catalog) -> None:
+    def chunks(rows: int) -> list[int]:
+        schema = msgspec.structs.replace(catalog.schema, rows=rows)
+        models = {
+            "m1": msgspec.structs.replace(catalog.models["m1"], schema_hash=schema.hash().hex())
+        }
+        plan = plan_query("SELECT CREDIT_SCORE('m1') FROM firms", Catalog(schema, models), 4)
+        verify_plan(plan, Catalog(schema, models))
+        return [count for _, count in plan.chunks]
+
+    block = rows_per_block("S")
+    assert chunks(block) == [1]
+    assert chunks(15 * block) == [15]
+    assert chunks(15 * block + 1) == [8, 8]
+    assert chunks(123 * block) == [31, 31, 31, 30]
 
 
 def test_forged_plans_are_refused(catalog: Catalog) -> None:

@@ -7,6 +7,9 @@ from typing import Final
 READS_PER_RESULT: Final = 16
 """Bytes a kernel reads in the time in which a byte of sums is written, hashed, sent and added."""
 
+RUN_BLOCKS_MIN: Final = 8
+"""Blocks of a chunk of scores: its part of a tile is read in one run, of 3 KiB with so many."""
+
 
 def split(block_count: int, chunk_count: int) -> tuple[tuple[int, int], ...]:
     """Contiguous (first block, block count) chunks, sizes differing by at most one.
@@ -45,3 +48,17 @@ def worthwhile(read_bytes: int, sums_bytes: int, chunk_count: int) -> int:
             break
         used += 1
     return used
+
+
+def in_long_runs(block_count: int, chunk_count: int) -> int:
+    """Chunks of a score vector, at most `chunk_count`.
+
+    Scores weigh nothing beside what is read, so that every worker could have a chunk. But all blocks
+    of a tile lie together: the fewer of them a chunk has, the shorter are the runs it reads, and
+    runs of a few blocks cost half as much again as whole tiles, on every worker that computes.
+
+    Args:
+        block_count: blocks of the table.
+        chunk_count: workers.
+    """
+    return max(1, min(chunk_count, block_count // RUN_BLOCKS_MIN))
