@@ -53,9 +53,9 @@ def worthwhile(read_bytes: int, sums_bytes: int, chunk_count: int) -> int:
 def in_long_runs(block_count: int, chunk_count: int) -> int:
     """Chunks of a score vector, at most `chunk_count`.
 
-    Scores weigh nothing beside what is read, so that every worker could have a chunk. But all blocks
-    of a tile lie together: the fewer of them a chunk has, the shorter are the runs it reads, and
-    runs of a few blocks cost half as much again as whole tiles, on every worker that computes.
+    Scores weigh nothing beside what is read, so that every worker could have a chunk. But all
+    blocks of a tile lie together: the fewer of them a chunk has, the shorter are the runs it reads,
+    and runs of a few blocks cost half as much again, on every worker that computes.
 
     Args:
         block_count: blocks of the table.
