@@ -45,6 +45,7 @@ from chainnode.sdk.scoring import (
     ScoringChain,
     Step,
     TableFacts,
+    chunk_workers,
     confirm_plan,
     read_query,
     read_table,
@@ -272,7 +273,8 @@ async def _results(case: Case, plan: Plan, engine: Recompute) -> list[Check]:
             return [*checks, _input_fault(case, fault)]
         except ChainnodeError as error:
             return [*checks, Check(name, THE_NODE, False, f"not computed: {error}")]
-        absent |= set(case.table.members) - set(stated)
+        workers = chunk_workers(case.table.members, facts.query, index)
+        absent |= set(workers[: results_needed(len(workers))]) - set(stated)
         wrong |= {who for who, value in stated.items() if value != due}
         final = [bytes(s.fields["value"]) for s in steps if s.fields["step"] == "final"]
         checks.append(_judged(case, name, stated, own, due, final))

@@ -331,6 +331,16 @@ def workers_max(members: int) -> int:
     return min(members, 2 * results_needed(members) - 1)
 
 
+def chunk_workers(members: Sequence[str], query: bytes, index: int) -> tuple[str, ...]:
+    """All members in turn as the workers of a chunk, or of the whole (index `chunk_count`).
+
+    The first `results_needed` are assigned, those up to `workers_max` its reserve. Queries begin
+    at another member each, so that questions of one chunk do not all go to the same ones.
+    """
+    first = (query[-1] + index) % len(members)
+    return (*members[first:], *members[:first])
+
+
 def plan_shape(plan: Plan) -> dict[str, int | str]:
     """Profile, kind and counts as the contract wants them beside the plan's hash."""
     if plan.aggregate is None:

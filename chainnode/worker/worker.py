@@ -27,6 +27,7 @@ from chainnode.sdk.scoring import (
     ScoringChain,
     Step,
     TableFacts,
+    chunk_workers,
     confirm_plan,
     gather_blobs,
     read_ids,
@@ -209,7 +210,7 @@ class Worker(ScoringService):
         chunk, final = await self.chain.view("chunk_info", query=query, index=index)
         if final:
             return True
-        offset = (members.index(self.organisation) - index) % len(members)
+        offset = chunk_workers(members, query, index).index(self.organisation)
         needed, reserve_end = results_needed(len(members)), workers_max(len(members))
         if offset >= (reserve_end if chunk["reserve"] else needed):
             # Reserves ask one after the other: the first may be dead too.

@@ -240,17 +240,21 @@ class Queries(Catalog):
             raise WrongState("query", self.query_status[query])
 
     def _require_assigned(self, query: Bytes32, index: u64) -> None:
-        """Chunk i belongs to worker i and those after it; index `chunk_count` is the reduction."""
+        """A chunk belongs to the first of its workers; index `chunk_count` is the reduction."""
         epoch = self.asks[query].epoch
         self._require_service(epoch, self.council.get().worker_name)
         self._require_unfinished(query, index)
         reserve = self._chunk(query, index).reserve
         workers = self._workers_max(epoch) if reserve else self._agreement(epoch)
-        organisations = self._members(epoch)
         for offset in range(workers):
-            if organisations[(index + offset) % len(organisations)] == ctx.sender_org:
+            if self._worker(query, index, offset) == ctx.sender_org:
                 return
         raise NotAllowed(ctx.sender_org, "assigned worker")
+
+    def _worker(self, query: Bytes32, index: u64, offset: int) -> str:
+        """Of all members in turn, as the workers of a chunk; queries begin at another each."""
+        members = self._members(self.asks[query].epoch)
+        return members[(query[31] + index + offset) % len(members)]
 
     def _require_unfinished(self, query: Bytes32, index: u64) -> None:
         chunk_count = self.asks[query].chunk_count
@@ -322,13 +326,12 @@ class Queries(Catalog):
 
         Who committed is late only if it could have shown its result before the deadline."""
         epoch = self.asks[query].epoch
-        members = self._members(epoch)
         deadline = self._chunk_deadline(query, index)
         late = ctx.time_ms >= deadline
         could_show = self._chunk(query, index).open_ms < deadline
         assigned = self._agreement(epoch)
         for offset in range(self._workers_max(epoch)):
-            organisation = members[(index + offset) % len(members)]
+            organisation = self._worker(query, index, offset)
             key = (query, index, organisation)
             if key in self.chunk_reveals:
                 if self.chunk_reveals[key] != result:

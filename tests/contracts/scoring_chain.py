@@ -17,7 +17,8 @@ SOURCE = Path(__file__).resolve().parents[2] / "contracts" / "credit_scoring"
 ORGANISATIONS = ["bank-a", "guarantor", "registry", "statistics"]
 SEVEN = [*ORGANISATIONS, "five", "six", "seven"]
 COMPUTING, CHECKING, RELEASING, RELEASED, CLOSED, REFUSED, EXPIRED = range(7)
-QUERY = b"\x07" * 32
+QUERY = b"\x1c" * 32
+"""Its workers are those of four and of seven members from the first on."""
 
 
 def digest(text: str) -> bytes:

@@ -21,6 +21,7 @@ from scoring_chain import (
 from scoring_chain import backend as backend
 
 from chainnode.contract.testing import Deployed, Reverted
+from chainnode.sdk.scoring import chunk_workers
 
 
 def test_different_results_call_the_reserve_which_decides() -> None:
@@ -177,3 +178,33 @@ def test_five_of_seven_workers_without_three_that_agree_end_the_query() -> None:
         chunk_reveal(chain, 0, name, digest(name))
     state_result(chain, SEVEN[3:5], "late pair")
     assert (status(chain), reason(chain)) == (REFUSED, "too few workers agree on a chunk")
+
+
+@pytest.mark.parametrize("last", [0, 1, 6, 7, 255])
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_chunks_workers_begin_at_the_member_that_the_querys_id_says(
+    last: int, index: int
+) -> None:
+    chain = ready()
+    rotate(chain, SEVEN, ORGANISATIONS[:3])
+    activate(chain, SEVEN, opened=2)
+    query = b"\x05" * 31 + bytes([last])
+    submit(chain, query=query, epoch=2, chunk_count=2)
+    turn = chunk_workers(SEVEN, query, index)
+    for name in turn[3:]:
+        with pytest.raises(Reverted, match="assigned worker"):
+            chunk_commit(chain, index, name, digest("r"), query)
+    for name in turn[:2]:
+        chunk_commit(chain, index, name, digest("r"), query)
+    # One of the three is late and the reserve takes part: the next two, and nobody else.
+    chain.time_ms += 20_000
+    chain.call("reassign", sender=worker(turn[0]), query=query, index=index)
+    for name in turn[5:]:
+        with pytest.raises(Reverted, match="assigned worker"):
+            chunk_commit(chain, index, name, digest("r"), query)
+    for name in turn[3:5]:
+        chunk_commit(chain, index, name, digest("r"), query)
+    for name in (*turn[:2], turn[3]):
+        chunk_reveal(chain, index, name, digest("r"), query)
+    assert chain.view("chunk_info", query=query, index=index)[1] == digest("r")
+    assert named(chain) == [(turn[2], "worker gave no result in time")]

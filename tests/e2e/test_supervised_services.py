@@ -14,14 +14,14 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "keyholder"))
 
-from consortium import ROWS
+from consortium import ROWS, pin_workers
 from test_encrypted_query import Network, command
 
 from chainnode.sdk.bank import BankClient
 from chainnode.sdk.bank_keys import BankKeys
 from examples.bank_scoring.network import free_base_port
 
-# Chunk 0 belongs to bank-a and guarantor; registry is its reserve.
+# By the pinned ids chunk 0 belongs to bank-a and guarantor; registry is its reserve.
 VICTIM = "guarantor/worker"
 
 
@@ -57,7 +57,10 @@ async def faults(bank: BankClient) -> set[tuple[str, str]]:
 @pytest.mark.e2e
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_worker_that_crashes_or_hangs_is_restarted_and_named(tmp_path: Path) -> None:
+def test_a_worker_that_crashes_or_hangs_is_restarted_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pin_workers(monkeypatch)
     folder = tmp_path / "net"
     command("up", folder, "--seed", "7", "--base-port", str(free_base_port()))
     try:

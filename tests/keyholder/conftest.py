@@ -9,8 +9,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from consortium import DEEP, Clock, Consortium, Prepared, build, prepare
+from consortium import DEEP, Clock, Consortium, Prepared, build, pin_workers, prepare
 from local_chain import LocalLedger
+
+
+@pytest.fixture(autouse=True)
+def first_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests know whose chunk 0 is; `pin_workers` again for others."""
+    pin_workers(monkeypatch)
 
 
 @pytest.fixture(scope="session")

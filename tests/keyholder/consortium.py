@@ -1,6 +1,7 @@
 """A council in one process: keyholders, workers, owners and a bank, on a local chain."""
 
 import asyncio
+import secrets
 import shutil
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -18,6 +19,7 @@ from chainnode.he.scorecard import FeaturePoints, Scorecard
 from chainnode.keyholder import store
 from chainnode.keyholder.keyholder import Keyholder
 from chainnode.keyholder.store import KeyStore
+from chainnode.sdk import audits, bank
 from chainnode.sdk.bank import BankClient
 from chainnode.sdk.bank_keys import BankKeys
 from chainnode.sdk.owner_secret import OwnerSecret
@@ -161,6 +163,18 @@ class Clock:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+
+
+def pin_workers(patch: pytest.MonkeyPatch, first: int = 0) -> None:
+    """From now on draw query ids whose chunk 0 begins with this member's worker."""
+
+    class PinnedIds:
+        @staticmethod
+        def token_bytes(size: int) -> bytes:
+            return secrets.token_bytes(size - 1) + bytes([first])
+
+    for module in (audits, bank):
+        patch.setattr(module, "secrets", PinnedIds)
 
 
 def open_store(folder: Path, passphrase: bytes) -> KeyStore:
