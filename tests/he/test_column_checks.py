@@ -1,6 +1,7 @@
 """Checks open to zero for honest columns, to something else for any slot that is off."""
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +16,7 @@ from chainnode.he import checks, encode
 from chainnode.he.encode import Cell
 from chainnode.he.engine import LocalEngine, validate_result
 from chainnode.he.plan import Plan
+from chainnode.he.planner import degree_and_noise
 from chainnode.he.planner.degree_and_noise import scalar_capacity_bits
 from chainnode.he.profiles import PROFILES, ProfileName
 from chainnode.he.results import passes_gate
@@ -170,6 +172,34 @@ def test_chunks_threads_and_places_change_no_byte_and_the_id_changes_all(
     assert engine.run_blocks(plan, columns, 1, 1, [], QUERY, 0) != second
     assert computed(council, columns, plan) == whole
     assert not set(computed(council, columns, plan, bytes(32))) & set(whole)
+
+
+def bits_noise(profile: ProfileName, members: int, threshold: int, blocks: int = 1) -> list[int]:
+    """Of b^2 - b of one column: unweighted, weighted, hidden as a scalar and as a vector."""
+    ring, parties = PROFILES[profile], math.comb(members, members - threshold + 1)
+    term = (checks._bit("b"),)
+    return [
+        degree_and_noise.output_noise_bits(ring, term, blocks, parties),
+        checks._noise_bits(ring, term, parties, blocks),
+        degree_and_noise.scalar_capacity_bits(ring, parties),
+        degree_and_noise.vector_capacity_bits(parties, ring),
+    ]
+
+
+def test_no_weights_make_bit_checks_fit_s36_as_adr_21_says() -> None:
+    assert bits_noise("S36", 4, 3) == [104, 145, 107, 110]
+    for members in range(2, 9):
+        # With a threshold of 1 every member has the whole key, in one piece.
+        for threshold in range(2, members + 1):
+            plain, weighted, scalar, vector = bits_noise("S36", members, threshold)
+            assert weighted - scalar >= 35
+            # Coefficients of 1 and -1 take root(N), 6.5 bits, and a check needs 80 such openings.
+            assert scalar - plain < 7
+            assert plain >= 103 and scalar <= 109 and vector <= 112
+            _, deep, hidden, _ = bits_noise("M", members, threshold, blocks=62)
+            assert deep <= hidden
+    # Ten columns of a million rows, before any weight.
+    assert bits_noise("S36", 4, 3, blocks=10 * 124)[0] > 107
 
 
 @pytest.mark.parametrize("profile", ["S", "S36", "M"])
