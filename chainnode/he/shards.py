@@ -85,9 +85,9 @@ def tiles_of(order: ShardOrder, columns: HeColumns) -> dict[str, bytes]:
 def shard_count(plan: Plan, blocks: int, most: int) -> int:
     """Into how many shards a chunk is split, by the planner's rule of what another one saves.
 
-    A shard of sums returns all sums of the plan, however few its blocks; those of scores and of
-    checks are split as far as they go, as their chunks are: a score's result grows with the blocks,
-    and a check's work is its weights.
+    A shard of sums returns all sums of the plan, however few its blocks. Those of scores and of
+    checks are split as far as they go: a score's result grows with the blocks, which a shard keeps
+    in files of its own and reads whole, and a check's work is its weights.
 
     Args:
         plan: whose chunk it is.
