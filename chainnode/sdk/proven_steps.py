@@ -41,6 +41,14 @@ _LAYOUTS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         ("detail", "text"),
     ),
     "CouncilStep": (("epoch", "u64"), ("step", "text"), ("organisation", "text")),
+    "EpochKeys": (
+        ("epoch", "u64"),
+        ("public_key_s", "hash"),
+        ("public_key_s36", "hash"),
+        ("public_key_m", "bytes"),
+        ("relin_key_s36", "hash"),
+        ("relin_key_m", "bytes"),
+    ),
     "EpochOpened": (
         ("epoch", "u64"),
         ("organisations", "texts"),

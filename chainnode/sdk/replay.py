@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import msgspec
 
@@ -118,7 +118,13 @@ async def replay(
         checks.append(Check("plan", facts.bank, refused, f"{error.code}: {error.message}"))
         return Report(facts, tuple(checks))
     checks.append(Check("plan", facts.bank, True, f"{plan.hash().hex()} is that of its text"))
-    checks += [*_models(case, plan), *_groups(case, plan), *await _results(case, plan, engine)]
+    checks += [*_models(case, plan), *_groups(case, plan)]
+    keys = _keys(case, await chain.view("keys_of", epoch=facts.epoch))
+    checks.append(keys)
+    if not keys.matches:
+        # Under other keys every right result differs, and workers would be named for it.
+        return Report(facts, tuple(checks))
+    checks += await _results(case, plan, engine)
     checks += await share_checks(chain, case, plan)
     if case.ending() == INPUT_REFUSED:
         checks.append(await _refused(case, engine))
@@ -128,7 +134,7 @@ async def replay(
 def _concerns(step: Step, facts: QueryFacts) -> bool:
     if step.fields.get("query") == facts.query:
         return True
-    if step.name == "EpochOpened":
+    if step.name in ("EpochOpened", "EpochKeys"):
         return bool(step.fields["epoch"] == facts.epoch)
     if step.name in ("CatalogChanged", "ColumnsAudited"):
         return bool(step.fields["table"] == facts.table and step.height <= facts.height)
@@ -152,6 +158,21 @@ def _council(table: TableFacts, epoch: int, before: Sequence[Step]) -> tuple[Tab
     catalog = msgspec.structs.replace(table.catalog, parties=len(proven.pieces))
     table = dataclasses.replace(table, sharing=proven, catalog=catalog)
     return table, Check("council", THE_NODE, False, f"{shown}; the node states {stated}")
+
+
+def _keys(case: Case, stated: Mapping[str, Any]) -> Check:
+    """The keys that the node has results computed under here, against those of the receipt."""
+    epoch = case.facts.epoch
+    found = [
+        {name: bytes(value) for name, value in step.fields.items() if name != "epoch"}
+        for step in case.before
+        if step.name == "EpochKeys" and step.fields["epoch"] == epoch
+    ]
+    same = found[-1:] == [{name: bytes(value) for name, value in stated.items()}]
+    if not found:
+        return Check("keys", THE_NODE, False, f"no proven step states the keys of epoch {epoch}")
+    detail = f"{'are' if same else 'are not'} those that all members of epoch {epoch} computed"
+    return Check("keys", THE_NODE, same, f"the keys that results are computed under {detail}")
 
 
 def _terms(case: Case) -> Iterator[Check]:

@@ -29,6 +29,7 @@ from .records import (
     Council,
     CouncilStep,
     Epoch,
+    EpochKeys,
     EpochOpened,
     Invalid,
     Keys,
@@ -156,6 +157,16 @@ class KeyCouncil(Contract):
             return
         self.keys[epoch] = known
         if self._epoch_step(epoch, "keys", b"") == self._size(epoch):
+            emit(
+                EpochKeys(
+                    epoch,
+                    known.public_key_s,
+                    known.public_key_s36,
+                    known.public_key_m,
+                    known.relin_key_s36,
+                    known.relin_key_m,
+                )
+            )
             self._close_epoch(epoch, EPOCH_TESTING, "testing")
 
     @call

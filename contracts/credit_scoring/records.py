@@ -304,6 +304,18 @@ class EpochOpened:
 
 
 @event
+class EpochKeys:
+    """The joint keys that all members of an epoch computed alike: hashes as in `Keys`."""
+
+    epoch: u64
+    public_key_s: Bytes32
+    public_key_s36: Bytes32
+    public_key_m: bytes
+    relin_key_s36: Bytes32
+    relin_key_m: bytes
+
+
+@event
 class ChunkStep:
     """`value`: the commitment, or the result's hash; empty where there is none."""
 

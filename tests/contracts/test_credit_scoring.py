@@ -71,6 +71,15 @@ def test_the_receipt_of_an_opening_names_the_epochs_council() -> None:
         assert members == (fields["organisations"], fields["threshold"])
 
 
+def test_the_receipt_of_the_last_equal_statement_holds_an_epochs_keys() -> None:
+    chain = new_chain()
+    epoch = activate(chain)
+    assert events(chain, "EpochKeys") == [{"epoch": epoch} | keys()]
+    rotate(chain, ORGANISATIONS, ORGANISATIONS[:3], ("S", "S36", "M"))
+    activate(chain, opened=2, deep="deep")
+    assert events(chain, "EpochKeys")[1:] == [{"epoch": 2} | keys(deep="deep")]
+
+
 def test_no_message_is_revealed_before_all_are_committed() -> None:
     chain = new_chain()
     epoch = chain.call("open_epoch", sender=keyholder("bank-a"))

@@ -100,6 +100,25 @@ class ForgetfulChain(LocalChain):
             yield height, [] if opening else steps
 
 
+class OtherKeysChain(LocalChain):
+    """A node that states another relinearisation key than the council made."""
+
+    async def view(self, method: str, **kwargs: Any) -> Any:
+        stated = await super().view(method, **kwargs)
+        if method == "keys_of":
+            stated["relin_key_s36"] = stated["public_key_s36"]
+        return stated
+
+
+class KeylessChain(LocalChain):
+    """A node that knows nothing of how the council's keys were stated."""
+
+    async def follow(self, from_height: int) -> AsyncIterator[tuple[int, list[Step]]]:
+        async for height, steps in LocalChain.follow(self, from_height):
+            keyed = any(step.name == "EpochKeys" for step in steps)
+            yield height, [] if keyed else steps
+
+
 async def replayed(
     consortium: Consortium, folder: Path, node: type[LocalChain] = LocalChain
 ) -> Report:
@@ -167,6 +186,16 @@ async def test_a_node_that_hides_how_an_epoch_began_is_named(
     report = await replayed(consortium, tmp_path, ForgetfulChain)
     assert found(report) == {("council", "the node")}
     assert any("no proven step opens epoch 1" in check.detail for check in report.checks)
+
+
+@pytest.mark.parametrize("node", [OtherKeysChain, KeylessChain])
+async def test_a_node_that_states_other_keys_is_named_and_no_worker_is(
+    consortium: Consortium, tmp_path: Path, node: type[LocalChain]
+) -> None:
+    await consortium.bank.query("firms", SUM)
+    checks = passed(await replayed(consortium, tmp_path))
+    assert "keys" in {check.what for check in checks}
+    assert found(await replayed(consortium, tmp_path, node)) == {("keys", "the node")}
 
 
 async def test_a_replay_derives_who_showed_a_share_without_having_committed(
