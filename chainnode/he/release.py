@@ -33,6 +33,8 @@ Made = TypeVar("Made")
 
 RESIDUE_SIZE_BYTES: Final = 8
 KEY_SIZE_BYTES: Final = 32
+SEALED_EXTRA_BYTES: Final = KEY_SIZE_BYTES + 16
+"""What `seal` adds to a message: a key before it, a tag after it."""
 FULL_RELEASE_UNITS: Final = 2**8
 """What an opening costs whose noise is all that flooding hides with 64 bits over 2^16 of them."""
 

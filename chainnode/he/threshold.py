@@ -14,7 +14,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from chainnode.he import release
 from chainnode.he.engine import unpack_container
@@ -23,6 +23,8 @@ from chainnode.types.errors import ConfigError, PeerFault
 from chainnode.types.limits import COUNCIL_MEMBERS_MAX
 
 Value = TypeVar("Value")
+
+LENGTH_SIZE_BYTES: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +290,11 @@ def open_parts(
     """
     shares = {sharing.label(place): part for place, part in parts.items()}
     return release.open_scalars(plan.profile, plan.limbs, ciphertexts, shares, subject)
+
+
+def container_size_bytes(sizes: Sequence[int]) -> int:
+    """Size of a container of parts of these sizes (`engine.pack_container`)."""
+    return LENGTH_SIZE_BYTES * (1 + len(sizes)) + sum(sizes)
 
 
 def scalar_size_bytes(plan: Plan, count: int) -> int:

@@ -22,7 +22,7 @@ from chainnode.sdk.scoring import (
     ScoringChain,
     TableFacts,
     read_digests,
-    read_posts,
+    read_posters,
     read_query,
     read_sharing,
 )
@@ -99,7 +99,7 @@ async def read_progress(chain: ScoringChain, facts: QueryFacts) -> QueryProgress
             for index in range(chunks)
         ]
         done = sum(bool(final) for _, final in infos)
-    counts = await read_posts(chain, sharing, facts.epoch, facts.query, "counts")
+    counts = await read_posters(chain, facts.epoch, facts.query, "counts")
     return QueryProgress(
         query=facts.query,
         status=STATUS_NAMES[facts.status],

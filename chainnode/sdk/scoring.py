@@ -17,17 +17,22 @@ import msgspec
 from chainnode._proto import types_pb2
 from chainnode.he.plan import Plan
 from chainnode.he.planner.policy import OwnerRules, Policy
-from chainnode.he.private_constants import result_count
+from chainnode.he.private_constants import (
+    check_places,
+    gate_places,
+    released_places,
+    result_count,
+)
 from chainnode.he.private_points import Model, decode_model
 from chainnode.he.profiles import PROFILES, ProfileName
-from chainnode.he.release import RESIDUE_SIZE_BYTES
+from chainnode.he.release import RESIDUE_SIZE_BYTES, SEALED_EXTRA_BYTES
 from chainnode.he.schema import TableSchema
 from chainnode.he.scorecard import Scorecard
 from chainnode.he.sql import Catalog, plan_query
-from chainnode.he.threshold import Sharing
+from chainnode.he.threshold import Sharing, container_size_bytes, scalar_size_bytes
 from chainnode.sdk.query_inputs import QueryInputs, read_policies
 from chainnode.types.errors import ClientFault, PeerFault
-from chainnode.types.limits import BLOB_SIZE_MAX_BYTES
+from chainnode.types.limits import BLOB_SIZE_MAX_BYTES, CONTRACT_VALUE_SIZE_MAX_BYTES
 from chainnode.types.receipt import Receipt
 
 CONTRACT: Final = "credit_scoring"
@@ -43,9 +48,13 @@ STATUS_NAMES: Final = (
     "expired",
 )
 EPOCH_OPEN, EPOCH_TESTING, EPOCH_ACTIVE, EPOCH_FAILED, EPOCH_RETIRED = range(5)
+LONG_STEPS: Final = ("counts", "share")
+"""Steps whose posts grow with the pieces of the key: a view's result may hold one, not all."""
 KIND_AGGREGATE: Final = 0
 KIND_SCORES: Final = 1
 KIND_CHECK: Final = 2
+POST_SIZE_MAX_BYTES: Final = CONTRACT_VALUE_SIZE_MAX_BYTES - 4
+"""A stored value, or a view's result, of this many bytes and their length."""
 INPUT_REFUSED: Final = "input refused"
 """How a query ends whose inputs cannot be computed on; the contract's view says which."""
 
@@ -220,8 +229,20 @@ async def read_posts(
     chain: ScoringChain, sharing: Sharing, epoch: int, subject: bytes, step: str
 ) -> dict[str, bytes]:
     """What members posted in a step, by organisation; those that did not are left out."""
+    if step in LONG_STEPS:
+        return {
+            name: await chain.view("post_of", subject=subject, step=step, organisation=name)
+            for name in await read_posters(chain, epoch, subject, step)
+        }
     posted = await chain.view("posts_of", epoch=epoch, subject=subject, step=step)
     return {name: data for name, data in zip(sharing.members, posted, strict=True) if data}
+
+
+async def read_posters(
+    chain: ScoringChain, epoch: int, subject: bytes, step: str
+) -> tuple[str, ...]:
+    """Who posted in a step, in council order."""
+    return tuple(await chain.view("posters_of", epoch=epoch, subject=subject, step=step))
 
 
 def epoch_subject(epoch: int) -> bytes:
@@ -289,7 +310,8 @@ def make_plan(table: TableFacts, sql: str) -> Plan:
 
     Raises:
         ClientFault: the query is not supported; it names the nearest rewrite. `PLAN_TOO_LARGE`
-            when its sums, or its score vectors, are longer than a blob.
+            when its sums, or its score vectors, are longer than a blob, or a member's shares of
+            the sums longer than what a contract keeps in one place.
     """
     plan = plan_query(sql, table.catalog, chunk_count=len(table.members))
     size_bytes = result_size_bytes(plan)
@@ -303,6 +325,16 @@ def make_plan(table: TableFacts, sql: str) -> Plan:
             if plan.aggregate is not None
             else "ask for fewer models at once; keep so many rows in two tables and ask for the "
             "scores of each",
+        )
+    size_bytes = post_size_bytes(plan, table.sharing)
+    if size_bytes > POST_SIZE_MAX_BYTES:
+        raise ClientFault(
+            "PLAN_TOO_LARGE",
+            f"each member's shares of its sums would have {size_bytes >> 10} KiB with "
+            f"{len(table.sharing.pieces)} pieces of the key, a contract keeps at most "
+            f"{CONTRACT_VALUE_SIZE_MAX_BYTES >> 10} in one place",
+            subject=sql,
+            fix="ask for fewer groups or values at once",
         )
     return plan
 
@@ -319,6 +351,24 @@ def result_size_bytes(plan: Plan) -> int:
         # A private constant makes another result of these sums, of two polynomials each.
         polynomials = max(plan.aggregate.polynomials(), 2 * result_count(plan))
     return polynomials * plan.limbs * PROFILES[plan.profile].slots * RESIDUE_SIZE_BYTES
+
+
+def post_size_bytes(plan: Plan, sharing: Sharing) -> int:
+    """Size of the longest post of a query's release: counts sealed to every member, or a share.
+
+    Vectors of scores go beside the chain.
+    """
+    if plan.aggregate is None:
+        return 0
+    pieces, members = len(sharing.held_by(sharing.members[0])), len(sharing.members)
+
+    def box(count: int) -> int:
+        part = scalar_size_bytes(plan, count)
+        return SEALED_EXTRA_BYTES + container_size_bytes([part] * pieces)
+
+    checked = len(gate_places(plan)) + len(check_places(plan))
+    counts = container_size_bytes([box(checked)] * members)
+    return max(counts, box(len(released_places(plan))))
 
 
 def results_needed(members: int) -> int:

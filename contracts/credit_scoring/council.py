@@ -229,11 +229,26 @@ class KeyCouncil(Contract):
     def posts_of(self, epoch: u64, subject: bytes, step: str) -> list[bytes]:
         """What members posted in a step, in council order; empty where missing.
 
-        `subject` is a query, or an epoch in 8 bytes. Steps without content hold one zero byte."""
+        `subject` is a query, or an epoch in 8 bytes. Steps without content hold one zero byte. Of
+        a step with long posts ask `post_of`: all together would be longer than a view's result."""
         found: list[bytes] = []
         for organisation in self._members(epoch):
             found.append(self.posts.get((subject, step, organisation), b""))
         return found
+
+    @view
+    def posters_of(self, epoch: u64, subject: bytes, step: str) -> list[str]:
+        """Who posted in a step, in council order."""
+        found: list[str] = []
+        for organisation in self._members(epoch):
+            if (subject, step, organisation) in self.posts:
+                found.append(organisation)
+        return found
+
+    @view
+    def post_of(self, subject: bytes, step: str, organisation: str) -> bytes:
+        """What one member posted in a step; empty where missing."""
+        return self.posts.get((subject, step, organisation), b"")
 
     @view
     def keys_of(self, epoch: u64) -> Keys:
