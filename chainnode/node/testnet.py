@@ -136,7 +136,7 @@ def prepare(
         config: the chain's configuration; a testnet's unless given.
 
     Raises:
-        ConfigError: TESTNET_TOO_MANY_NODES.
+        ConfigError: TESTNET_TOO_MANY_NODES, or TESTNET_NODES_DIFFER from those of the folder.
     """
     if not 1 <= nodes <= 20:
         raise ConfigError(
@@ -148,6 +148,14 @@ def prepare(
     if not layout.genesis.exists():
         _write_identities(layout, seed, nodes, config or testnet_config())
     genesis = Genesis.decode(layout.genesis.read_bytes())
+    if len(genesis.validators) != nodes:
+        # Fewer would never make a quorum, more are no members of the chain.
+        raise ConfigError(
+            "TESTNET_NODES_DIFFER",
+            f"The chain in this folder has {len(genesis.validators)} nodes, not {nodes}.",
+            subject=str(data_dir),
+            fix=f"chainnode testnet up --nodes {len(genesis.validators)}, or another folder",
+        )
     addresses = {
         f"{member.organisation}/{member.name}": member.address for member in genesis.members
     }

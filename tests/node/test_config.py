@@ -90,3 +90,13 @@ def test_a_testnet_is_the_same_for_the_same_seed_and_survives_preparing_again(
     assert prepare(tmp_path / "one", seed=3).genesis.read_bytes() == genesis
     config = load_config(one.nodes[0].config)
     assert [peer.name for peer in config.peers] == [place.name for place in one.nodes[1:]]
+
+
+def test_a_folder_keeps_the_number_of_nodes_its_chain_began_with(tmp_path: Path) -> None:
+    # Written again for four, seven validators would never meet for a quorum of five.
+    before = prepare(tmp_path, nodes=7)
+    text = before.nodes[0].config.read_text()
+    with pytest.raises(ConfigError, match=r"TESTNET_NODES_DIFFER.*7 nodes, not 4.*--nodes 7"):
+        prepare(tmp_path)
+    assert before.nodes[0].config.read_text() == text
+    assert prepare(tmp_path, nodes=7) == before
