@@ -1,7 +1,7 @@
 """`make demo`: banks score small businesses on data that no node can read, end to end.
 
-Four organisations run a node, an HE worker and a keyholder each, here as processes of one machine;
-in production each runs its own on its own machines, with its own `--data-dir`.
+Four organisations, or up to eight, run a node, an HE worker and a keyholder each, here as processes
+of one machine; in production each runs its own on its own machines, with its own `--data-dir`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import tempfile
 from pathlib import Path
 
 from chainnode.types.errors import ChainnodeError
+from chainnode.types.limits import COUNCIL_MEMBERS_MAX
 from examples.bank_scoring import training
 from examples.bank_scoring.journey import Journey
-from examples.bank_scoring.network import Network, free_base_port
+from examples.bank_scoring.network import ORGANISATIONS_MIN, Network, free_base_port
 from examples.bank_scoring.stages import Stages
 
 LARGE_ROWS = 100_000
@@ -35,6 +36,13 @@ def arguments() -> argparse.Namespace:
         default=LARGE_ROWS,
         help="second pass; 0: none",
     )
+    parser.add_argument(
+        "--organisations",
+        type=int,
+        default=ORGANISATIONS_MIN,
+        choices=range(ORGANISATIONS_MIN, COUNCIL_MEMBERS_MAX + 1),
+        help="members of the key council: 4 open with 3, 7 with 5",
+    )
     return parser.parse_args()
 
 
@@ -47,7 +55,8 @@ def main() -> int:
     network = None
     try:
         cases = training.load_cases(options.data)
-        network = Network(directory, free_base_port())
+        count = options.organisations
+        network = Network(directory, free_base_port(count), count)
         journey = Journey(network, stages, cases, options.large_rows)
         report = asyncio.run(journey.run())
     except ChainnodeError as error:

@@ -18,7 +18,7 @@ from chainnode.sdk.client import AsyncClient
 from chainnode.sdk.scoring_chain import SdkScoringChain
 from chainnode.types.errors import ConfigError
 
-ORGANISATIONS = tuple(name for name, _ in testnet.ORGANISATIONS)
+ORGANISATIONS_MIN = len(testnet.ORGANISATIONS)
 BANK = "bank-a"
 # A million rows on two busy cores took more than the client's usual patience.
 QUERY_SECONDS = 600.0
@@ -26,17 +26,25 @@ ALL_KINDS = ("node", "worker", "keyholder")
 
 
 class Network:
-    """Four organisations, each with a node, an HE worker and a keyholder.
+    """Organisations, each with a node, an HE worker and a keyholder.
 
     Args:
         directory: of the testnet; made if missing.
         base_port: first of the ports it listens on.
+        organisations: how many; the first four own the data, all hold the key.
     """
 
-    def __init__(self, directory: Path, base_port: int) -> None:
+    def __init__(
+        self, directory: Path, base_port: int, organisations: int = ORGANISATIONS_MIN
+    ) -> None:
         self.directory = directory
-        self.layout = testnet.prepare(directory, base_port=base_port)
+        self.layout = testnet.prepare(directory, nodes=organisations, base_port=base_port)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    @property
+    def organisations(self) -> tuple[str, ...]:
+        """Their names, in the order of the council."""
+        return tuple(place.name.partition("/")[0] for place in self.layout.nodes)
 
     def start(self) -> None:
         """Start every process and return once the nodes are connected."""
@@ -102,7 +110,7 @@ async def parties(network: Network) -> AsyncIterator[dict[str, Party]]:
     async with AsyncExitStack() as stack:
         opened = {}
         endpoints = [place.endpoint for place in network.layout.nodes]
-        for number, organisation in enumerate(ORGANISATIONS):
+        for number, organisation in enumerate(network.organisations):
             # Its own node first, so that one organisation's traffic is on its own machine.
             own_first = endpoints[number:] + endpoints[:number]
             client = await stack.enter_async_context(
@@ -124,14 +132,14 @@ async def parties(network: Network) -> AsyncIterator[dict[str, Party]]:
         yield opened
 
 
-def free_base_port() -> int:
+def free_base_port(organisations: int = ORGANISATIONS_MIN) -> int:
     """A base port whose whole range is free now."""
     import socket
 
     for base in range(26_600, 32_000, 100):
         sockets = []
         try:
-            for port in range(base, base + 40):
+            for port in range(base, base + testnet.PORTS_PER_NODE * organisations):
                 opened = socket.socket()
                 sockets.append(opened)
                 opened.bind(("127.0.0.1", port))

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chainnode.he.encode import Cell
+from chainnode.he.profiles import ProfileName
 from chainnode.he.results import Average
 from chainnode.he.schema import OneHot, TableSchema
 from chainnode.he.scorecard import Scorecard
@@ -47,17 +48,30 @@ class Table:
         return self.model.score(self.schema, self.cells)
 
 
-def table_of(train: Sequence[training.Case], cases: Sequence[training.Case]) -> Table:
-    """The table of the cases to score, with a model trained on the others."""
-    schema = training.build_schema(train, len(cases))
+def table_of(
+    train: Sequence[training.Case],
+    cases: Sequence[training.Case],
+    profiles: Sequence[ProfileName] = (),
+) -> Table:
+    """The table of the cases to score, with a model trained on the others.
+
+    Args:
+        train: cases to train on.
+        cases: cases to score.
+        profiles: to store the columns in, beside those of every table.
+    """
+    schema = training.build_schema(train, len(cases)).stored_in(*profiles)
     return Table(schema, training.train(train, schema), cases, training.cells(cases))
 
 
 def large_table(
-    train: Sequence[training.Case], cases: Sequence[training.Case], summed: Sequence[str]
+    train: Sequence[training.Case],
+    cases: Sequence[training.Case],
+    summed: Sequence[str],
+    profiles: Sequence[ProfileName] = (),
 ) -> Table:
     """Like `table_of`, storing for SQL only the columns named: 100,000 rows on one disk."""
-    full = training.build_schema(train, len(cases))
+    full = training.build_schema(train, len(cases)).stored_in(*profiles)
     columns = tuple(
         column
         if column.name in summed
