@@ -1,5 +1,7 @@
 """Posts as long as a stored value are read one by one; all together no view can return them."""
 
+from typing import Any, cast
+
 import pytest
 from hinted_backend import HintedBackend
 from scoring_chain import (
@@ -14,7 +16,8 @@ from scoring_chain import (
 from scoring_chain import backend as backend
 
 from chainnode.contract.testing import Deployed
-from chainnode.sdk.scoring import POST_SIZE_MAX_BYTES
+from chainnode.he.threshold import Sharing
+from chainnode.sdk.scoring import POST_SIZE_MAX_BYTES, ScoringChain, read_posters, read_posts
 
 
 def post(chain: Deployed, name: str, boxes: bytes) -> None:
@@ -28,7 +31,17 @@ def checking() -> Deployed:
     return chain
 
 
-def test_the_longest_posts_are_read_one_by_one() -> None:
+class Views:
+    """The views of a contract under the executor's limits, as services read them."""
+
+    def __init__(self, chain: Deployed) -> None:
+        self._chain = chain
+
+    async def view(self, method: str, **kwargs: Any) -> Any:
+        return self._chain.view(method, **kwargs)
+
+
+async def test_the_longest_posts_are_read_one_by_one() -> None:
     chain = checking()
     made = {
         name: bytes([place]) * POST_SIZE_MAX_BYTES
@@ -40,7 +53,9 @@ def test_the_longest_posts_are_read_one_by_one() -> None:
     for name in ORGANISATIONS:
         found = chain.view("post_of", subject=QUERY, step="counts", organisation=name)
         assert found == made.get(name, b"")
-    assert list(chain.view("posters_of", epoch=1, subject=QUERY, step="share")) == []
+    views, sharing = cast(ScoringChain, Views(chain)), Sharing.of(ORGANISATIONS, 3)
+    assert await read_posts(views, sharing, 1, QUERY, "counts") == made
+    assert await read_posters(views, 1, QUERY, "share") == ()
 
 
 def test_a_longer_post_and_all_posts_in_one_result_are_refused_by_the_machine() -> None:
