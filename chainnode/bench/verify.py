@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 
 from cryptography.exceptions import InvalidSignature
@@ -51,16 +52,8 @@ def run(quick: bool) -> tuple[Figures, list[str]]:
     """
     rounds = ROUNDS_QUICK if quick else ROUNDS_FULL
     block = make_block(b"warm")
-    cold = [make_block(b"cold %d" % number) for number in range(rounds)]
     compare_verdicts(block)
-    times: dict[str, list[float]] = {"batch": [], "cold": [], "single": [], "library": []}
-    check_batch(block)
-    for number in range(rounds):
-        times["batch"].append(timed(lambda: check_batch(block)))
-        times["library"].append(timed(lambda: check_library(block)))
-        times["single"].append(timed(lambda: check_singly(block)))
-        unseen = cold[number]
-        times["cold"].append(timed(lambda unseen=unseen: check_batch(unseen)))  # type: ignore[misc]
+    times = interleaved(block, rounds)
     per_signature = {
         name: median(values) * 1e6 / BLOCK_TRANSACTIONS for name, values in times.items()
     }
@@ -103,6 +96,20 @@ def run(quick: bool) -> tuple[Figures, list[str]]:
     return figures | more, notes + told
 
 
+def interleaved(block: Block, rounds: int) -> dict[str, list[float]]:
+    """Seconds of each way to check a block, the ways taken in turn."""
+    cold = [make_block(b"cold %d" % number) for number in range(rounds)]
+    times: dict[str, list[float]] = {"batch": [], "cold": [], "single": [], "library": []}
+    check_batch(block)
+    for number in range(rounds):
+        times["batch"].append(timed(lambda: check_batch(block)))
+        times["library"].append(timed(lambda: check_library(block)))
+        times["single"].append(timed(lambda: check_singly(block)))
+        unseen = cold[number]
+        times["cold"].append(timed(lambda unseen=unseen: check_batch(unseen)))  # type: ignore[misc]
+    return times
+
+
 def many_threads(block: Block, spins: Spins, rounds: int) -> tuple[Figures, list[str]]:
     """How much faster more than two threads check a block of the simulated size."""
     figures: Figures = {}
@@ -120,10 +127,8 @@ def many_threads(block: Block, spins: Spins, rounds: int) -> tuple[Figures, list
         if spin is None:
             notes.append(f"{key} is null: {frame.threads_doubt(threads, spin)}")
             continue
-        ratios = [
-            timed(lambda: check(1)) / timed(lambda threads=threads: check(threads))  # type: ignore[misc]
-            for _ in range(rounds)
-        ]
+        many = partial(check, threads)
+        ratios = [timed(partial(check, 1)) / timed(many) for _ in range(rounds)]
         found, doubt = round(median(ratios), 2), frame.threads_doubt(threads, spin)
         figures[key] = None if doubt else found
         notes += [f"{key} is null: inconclusive, {doubt}"] if doubt else []
