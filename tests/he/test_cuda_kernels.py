@@ -247,6 +247,19 @@ def test_what_does_not_fit_is_computed_on_the_processor(
     )
 
 
+def test_what_has_more_indices_than_a_kernel_is_computed_on_the_processor(
+    counting: Counting, stores: dict[str, Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, weights = stores["S"], [[1] * 6]
+    part = store.part(limbs=1, count=1)
+    expected = NATIVE.weighted(store.columns, NAMES, weights, part)
+    kernels = CudaKernels(counting, NATIVE, MEMORY_MIB)
+    for most, uploaded in ((2 * 8_192 - 1, 0), (2 * 8_192, len(NAMES))):
+        monkeypatch.setattr("chainnode.he.cuda.kernels._INDICES_MAX", most)
+        assert kernels.weighted(store.columns, NAMES, weights, part) == expected
+        assert counting.planes == uploaded
+
+
 def test_a_device_that_breaks_is_left_alone_and_reported_once(
     counting: Counting, stores: dict[str, Store]
 ) -> None:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-# Indices of a kernel are 32 bits wide.
-_INDICES_MAX: Final = 2**32 - 1
+# Indices of a kernel are 32 bits wide, and one more stride must not wrap around.
+_INDICES_MAX: Final = 2**31 - 1
 
 
 class CudaKernels:
