@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -186,14 +187,21 @@ def run(quick: bool) -> tuple[Figures, list[str]]:
 
     Args:
         quick: shorter phases.
+
+    Raises:
+        ConfigError: `TESTNET_NODE_FAILED` with the end of the log of a node that ended; its folder
+            stays.
     """
-    with tempfile.TemporaryDirectory(prefix="chainnode-load-") as directory:
-        network = LoadNetwork(Path(directory))
-        try:
-            network.start()
-            return asyncio.run(_measure(network, quick))
-        finally:
-            network.close()
+    directory = Path(tempfile.mkdtemp(prefix="chainnode-load-"))
+    network = LoadNetwork(directory)
+    try:
+        network.start()
+        measured = asyncio.run(_measure(network, quick))
+    finally:
+        network.close()
+    # Kept after a failure, which names a log there.
+    shutil.rmtree(directory)
+    return measured
 
 
 @dataclass(frozen=True, slots=True)

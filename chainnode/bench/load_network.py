@@ -12,7 +12,14 @@ from random import Random
 from chainnode._proto import types_pb2
 from chainnode.contract.package import build
 from chainnode.identity import Identity, load_identity
-from chainnode.node.testnet import TestnetLayout, prepare, spawn, stop, wait_ready
+from chainnode.node.testnet import (
+    TestnetLayout,
+    prepare,
+    require_running,
+    spawn,
+    stop,
+    wait_ready,
+)
 from chainnode.sdk.client import AsyncClient
 from chainnode.types.codec import encode
 from chainnode.types.errors import ConfigError
@@ -113,8 +120,16 @@ class LoadNetwork:
         return batches
 
     def usage(self) -> list[Usage]:
-        """What each node has used."""
-        return [_usage(process.pid) for process in self._processes]
+        """What each node has used.
+
+        Raises:
+            ConfigError: `TESTNET_NODE_FAILED` with the end of the log of a node that is gone.
+        """
+        used = []
+        for place, process in zip(self.layout.nodes, self._processes, strict=True):
+            require_running(place, process)
+            used.append(_usage(process.pid))
+        return used
 
     def _transfer(
         self, sender: Identity, public_key: bytes, height: int, *, hot: bool

@@ -213,6 +213,21 @@ def is_ready(place: ProcessPlace) -> bool:
         return False
 
 
+def require_running(place: ProcessPlace, process: subprocess.Popen[bytes]) -> None:
+    """Refuse to go on without a process of the testnet.
+
+    Raises:
+        ConfigError: TESTNET_NODE_FAILED with the end of its log.
+    """
+    if process.poll() is not None:
+        raise ConfigError(
+            "TESTNET_NODE_FAILED",
+            f"{place.name} ended with status {process.returncode}: {_tail(place.log)}",
+            subject=str(place.log),
+            fix="read the log",
+        )
+
+
 def wait_ready(
     place: ProcessPlace, process: subprocess.Popen[bytes], timeout_seconds: float = 20.0
 ) -> None:
@@ -223,13 +238,7 @@ def wait_ready(
     """
     deadline = time.monotonic() + timeout_seconds
     while not is_ready(place):
-        if process.poll() is not None:
-            raise ConfigError(
-                "TESTNET_NODE_FAILED",
-                f"{place.name} ended with status {process.returncode}: {_tail(place.log)}",
-                subject=str(place.log),
-                fix="read the log",
-            )
+        require_running(place, process)
         if time.monotonic() > deadline:
             raise ConfigError(
                 "TESTNET_NOT_READY",
