@@ -101,12 +101,11 @@ def interleaved(block: Block, rounds: int) -> dict[str, list[float]]:
     cold = [make_block(b"cold %d" % number) for number in range(rounds)]
     times: dict[str, list[float]] = {"batch": [], "cold": [], "single": [], "library": []}
     check_batch(block)
-    for number in range(rounds):
+    for unseen in cold:
         times["batch"].append(timed(lambda: check_batch(block)))
         times["library"].append(timed(lambda: check_library(block)))
         times["single"].append(timed(lambda: check_singly(block)))
-        unseen = cold[number]
-        times["cold"].append(timed(lambda unseen=unseen: check_batch(unseen)))  # type: ignore[misc]
+        times["cold"].append(timed(partial(check_batch, unseen)))
     return times
 
 

@@ -1,5 +1,6 @@
 """Whole questions with the CUDA kernels, compiled for this machine: the local engine's bytes."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,12 +8,14 @@ import pytest
 from he_council import Council
 from no_fallback import NoFallback
 
+from chainnode.he.cuda.device import CupyDevice
 from chainnode.he.cuda.kernels import CudaKernels
 from chainnode.he.encode import Cell
 from chainnode.he.engine import LocalEngine
 from chainnode.he.schema import TableSchema
 from chainnode.he.sql import Catalog, plan_query
 from chainnode.testing.cuda_on_host import HostDevice
+from chainnode.types.errors import ConfigError
 
 QUERY = b"\x07" * 32
 
@@ -47,3 +50,10 @@ def test_a_question_gives_the_local_bytes(
         parts = [engine.run_chunk(plan, i, columns, masks, QUERY) for i in range(len(plan.chunks))]
         results.append((parts, engine.reduce(plan, parts, council.relin_key)))
     assert results[0] == results[1]
+
+
+def test_without_cupy_the_reason_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(ConfigError) as refused:
+        CupyDevice()
+    assert refused.value.code == "CUDA_MISSING"

@@ -6,14 +6,16 @@ The C compiler compiles them for this machine; where CuPy finds a device they ru
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from no_fallback import NoFallback
 
 from chainnode import _native
 from chainnode._native import HeColumns
-from chainnode.he.cuda.device import CupyDevice, Device, DeviceFaultError, DeviceFullError
+from chainnode.he.cuda.device import Buffer, CupyDevice, Device, DeviceFaultError, DeviceFullError
 from chainnode.he.cuda.kernels import CudaKernels
 from chainnode.he.kernels import NativeKernels, Pass, Term
 from chainnode.he.profiles import ProfileName
@@ -207,10 +209,10 @@ class Counting(HostDevice):
         self.planes = 0
         self.fault: DeviceFaultError | None = None
 
-    def upload(self, data: object) -> object:  # type: ignore[override]
+    def upload(self, data: bytes | npt.NDArray[Any]) -> Buffer:
         if self.fault is not None:
             raise self.fault
-        buffer = super().upload(data)  # type: ignore[arg-type]
+        buffer = super().upload(data)
         self.planes += buffer.size_bytes == 2 * BLOCKS * 8_192 * 6
         return buffer
 

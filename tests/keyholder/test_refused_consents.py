@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 from consortium import IDS, MODEL, OWNERS, ROWS, Consortium
@@ -10,7 +11,7 @@ from local_chain import LocalChain
 from test_replay import passed, replayed
 
 from chainnode.sdk.bank import InputFault
-from chainnode.sdk.consents import pack_consent
+from chainnode.sdk.consents import pack_consent, score_mask
 from chainnode.sdk.input_faults import GONE
 from chainnode.sdk.scoring import REFUSED, TableFacts, read_ids, read_query, read_table
 from chainnode.types.errors import PeerFault
@@ -101,12 +102,11 @@ async def test_a_worker_that_lies_about_a_consent_is_named_and_the_scores_are_ex
 ) -> None:
     digest = await consented(consortium, WHOLE)
     liar = consortium.workers["guarantor"]
-    honest = liar._mask.__globals__["score_mask"]  # type: ignore[attr-defined]
 
-    async def lie(chain: object, *rest: object) -> object:
+    async def lie(chain: Any, *rest: Any) -> list[bytes]:
         if chain is liar.chain:
             raise InputFault("CONSENT_MALFORMED", GUILTY, "S", digest)
-        return await honest(chain, *rest)
+        return await score_mask(chain, *rest)
 
     monkeypatch.setattr("chainnode.worker.worker.score_mask", lie)
     consortium.keyholders["guarantor"]._recompute = consortium.workers["registry"].recompute

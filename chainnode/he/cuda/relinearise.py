@@ -32,32 +32,28 @@ class Rows:
 
 def forward(device: Device, ring: DeviceRing, rows: Rows) -> None:
     """Coefficients below four times the prime to canonical values, in place."""
-    groups = 1
-    while groups < ring.degree:
-        stages = min(_STAGES_MAX, (ring.degree // groups).bit_length() - 1)
-        is_last = groups << stages == ring.degree
-        device.launch(
-            f"forward_{stages}",
-            rows.count * ring.degree >> stages,
-            *(rows.count, ring.degree, groups, int(is_last)),
-            *(rows.limbs, ring.roots, ring.primes, rows.words),
-        )
-        groups <<= stages
+    _transform(device, ring, rows, "forward", ring.roots)
 
 
 def inverse(device: Device, ring: DeviceRing, rows: Rows) -> None:
     """Canonical values to canonical coefficients, in place."""
-    gap = 1
-    while gap < ring.degree:
-        stages = min(_STAGES_MAX, (ring.degree // gap).bit_length() - 1)
-        is_last = gap << stages == ring.degree
+    _transform(device, ring, rows, "inverse", ring.inverse_roots, ring.degree_inverses)
+
+
+def _transform(device: Device, ring: DeviceRing, rows: Rows, kernel: str, *tables: Buffer) -> None:
+    """All stages. Where the next ones begin is 2 to the number of those done: the groups of a
+    forward transform, the gap of an inverse one."""
+    begin = 1
+    while begin < ring.degree:
+        stages = min(_STAGES_MAX, (ring.degree // begin).bit_length() - 1)
+        is_last = begin << stages == ring.degree
         device.launch(
-            f"inverse_{stages}",
+            f"{kernel}_{stages}",
             rows.count * ring.degree >> stages,
-            *(rows.count, ring.degree, gap, int(is_last)),
-            *(rows.limbs, ring.inverse_roots, ring.degree_inverses, ring.primes, rows.words),
+            *(rows.count, ring.degree, begin, int(is_last)),
+            *(rows.limbs, *tables, ring.primes, rows.words),
         )
-        gap <<= stages
+        begin <<= stages
 
 
 class Relinearisation:
